@@ -1,0 +1,95 @@
+"""Throughput of the augmentation, against the same operators applied to one image at a time in tf.data.
+
+    python benchmarks/augmentation.py --image_size=32 --batch_size=256
+
+The two take turns, so that a busy machine slows both. Prints the median and the best views per second.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from tf_simclr.augment import Augmentation  # noqa: E402
+
+
+def augment_one_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
+    """One view of `[H, W, 3]` by tf.image: crop, flip, jitter of strength 1 in random order, grayscale."""
+    begin, size, _ = tf.image.sample_distorted_bounding_box(
+        tf.shape(image), tf.zeros((1, 0, 4)), area_range=(0.08, 1.0), use_image_if_no_bounding_boxes=True
+    )
+    image = tf.slice(tf.image.convert_image_dtype(image, tf.float32), begin, size)
+    image = tf.image.resize(image, (image_size, image_size), "bicubic")
+    image = tf.image.random_flip_left_right(image)
+    operators = (
+        lambda x: x * tf.random.uniform((), 0.2, 1.8),
+        lambda x: tf.image.random_contrast(x, 0.2, 1.8),
+        lambda x: tf.image.random_saturation(x, 0.2, 1.8),
+        lambda x: tf.image.random_hue(x, 0.2),
+    )
+    if tf.random.uniform(()) < 0.8:
+        order = tf.random.shuffle(tf.range(4))
+        for index in range(4):
+            branches = [lambda x=image, operator=operator: operator(x) for operator in operators]
+            image = tf.clip_by_value(tf.switch_case(order[index], branches), 0.0, 1.0)
+    if tf.random.uniform(()) < 0.2:
+        image = tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image))
+    return tf.clip_by_value(tf.ensure_shape(image, (image_size, image_size, 3)), 0.0, 1.0)
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--image_size", type=int, default=32)
+    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--blur", action="store_true", help="also time this package's blur")
+    parser.add_argument(
+        "--jit_compile", action="store_true", help="compile this package's augmentation by XLA"
+    )
+    arguments = parser.parse_args()
+    size, batch_size = arguments.image_size, arguments.batch_size
+
+    images = np.random.default_rng(0).integers(0, 256, (batch_size, size, size, 3), np.uint8)
+    augmentation = Augmentation(image_size=size, blur_probability=0.5 if arguments.blur else 0.0)
+    batched = tf.function(augmentation, jit_compile=arguments.jit_compile)
+    images_on_device = tf.constant(images)
+
+    dataset = tf.data.Dataset.from_tensor_slices(images).repeat()
+    dataset = dataset.map(
+        lambda image: (augment_one_image(image, size), augment_one_image(image, size)),
+        num_parallel_calls=os.cpu_count(),
+    )
+    # Without buffers, so that it does not work ahead while the other is timed.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    per_image = iter(dataset.batch(batch_size).with_options(options))
+
+    def run_batched(step: int) -> None:
+        batched(images_on_device, tf.constant(step, tf.int64)).numpy()
+
+    def run_per_image(step: int) -> None:
+        del step
+        next(per_image)
+
+    candidates = {"batched": run_batched, "one image at a time": run_per_image}
+    views_per_second: dict[str, list[float]] = {name: [] for name in candidates}
+    for step in range(arguments.rounds + 3):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run(step)
+            if step >= 3:
+                views_per_second[name].append(2 * batch_size / (time.perf_counter() - start))
+    for name, values in views_per_second.items():
+        print(f"{name:20s} median {np.median(values):9,.0f} views/s   best {max(values):9,.0f} views/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Command line of tf_simclr: pretrain, evaluate and export an encoder.
+
+    python run.py --mode=train_then_eval                      # the main job on the embedded data
+    python run.py --mode=train_then_eval --data_dir=PHOTOS    # on a folder of images of your own
+"""
+
+import os
+import pathlib
+import sys
+from logging import Formatter, getLogger
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from absl import app, flags, logging
+
+from tf_simclr import builders, distribute
+from tf_simclr import flags as command_line
+from tf_simclr.config import RunConfig
+from tf_simclr.evaluation import evaluate
+from tf_simclr.export import publish
+from tf_simclr.training import checkpoints, pretrain
+
+ROOT = pathlib.Path(__file__).resolve().parent
+
+
+def run(config: RunConfig) -> str:
+    """Does what the config asks for and returns the report for the terminal."""
+    folder = checkpoints.open_run(config)
+    strategy = distribute.make_strategy(config.strategy, tpu_address=config.tpu_name)
+    train_source, eval_source = builders.build_sources(config)
+    report = []
+    with strategy.scope():
+        if config.mode in ("train", "train_then_eval"):
+            model = pretrain.train(config, train_source, folder)
+        else:
+            model = pretrain.load_trained_model(config, train_source, folder)
+        step = int(model.optimizer.iterations)
+        if config.mode in ("eval", "train_then_eval"):
+            result = evaluate.load_result(folder, step) if config.mode == "train_then_eval" else None
+            result = result or evaluate.evaluate(config, model, train_source, eval_source, folder)
+            report.append(evaluate.describe(result))
+    if config.mode != "eval":
+        report.append(publish.publish(config, model, eval_source, folder))
+    files = {"result": "result.json", "metrics": "metrics.jsonl", "TensorBoard": "", "checkpoints": "checkpoints"}
+    report.append("\n".join(f"{name + ':':14}{folder / path}" for name, path in files.items()))
+    return "\n\n".join(report)
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.INFO)
+    handler = logging.get_absl_handler()
+    handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    # TensorFlow logs every function that it saves, to absl as we do.
+    handler.addFilter(lambda record: "tf_simclr" in record.pathname or record.levelno > logging.WARNING)
+    getLogger("tensorflow").setLevel("ERROR")
+    try:
+        print(f"\n{run(command_line.to_config(flags.FLAGS, ROOT))}")
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    command_line.define()
+    app.run(main)

@@ -1,0 +1,46 @@
+"""The augmentation as the reference does it: one image at a time, by tf.image. An oracle for the tests."""
+
+import numpy as np
+import tensorflow as tf
+
+OPERATORS = ("brightness", "contrast", "saturation", "hue")
+
+
+def jitter(image, factors, order, additive_brightness=False):
+    """Applies the operators (indices into OPERATORS) to `[H, W, 3]` in this order and clips after each."""
+    for index in order:
+        name, factor = OPERATORS[index], float(factors[index])
+        if name == "brightness":
+            image = image + factor if additive_brightness else image * factor
+        else:
+            image = getattr(tf.image, f"adjust_{name}")(image, factor)
+        image = tf.clip_by_value(image, 0.0, 1.0)
+    return image
+
+
+def factors_of(draws, strength, additive_brightness=False):
+    """Four uniform numbers -> brightness, contrast and saturation factors, hue shift."""
+    low, high = max(1 - 0.8 * strength, 0), 1 + 0.8 * strength
+    factors = np.concatenate((low + (high - low) * draws[:3], 0.2 * strength * (2 * draws[3:] - 1)))
+    if additive_brightness:
+        factors[0] = 0.8 * strength * (2 * draws[0] - 1)
+    return factors
+
+
+def blur(image, sigma):
+    """Convolves `[S, S, 3]` with the reference's kernel, padding with zeros."""
+    radius = int(image.shape[0] // 10 / 2)
+    offsets = np.arange(-radius, radius + 1)
+    kernel = np.exp(-(offsets**2) / (2 * sigma**2))
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        image = np.apply_along_axis(lambda line: np.convolve(line, kernel, mode="same"), axis, image)
+    return image
+
+
+def kolmogorov_smirnov(first, second):
+    """The largest distance between two empirical distribution functions."""
+    first, second = np.sort(first), np.sort(second)
+    values = np.concatenate((first, second))
+    shares = [np.searchsorted(sample, values, side="right") / len(sample) for sample in (first, second)]
+    return np.abs(shares[0] - shares[1]).max()

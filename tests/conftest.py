@@ -1,0 +1,44 @@
+"""Fixtures shared by the tests, and four logical CPUs in place of four accelerators."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
+)
+
+
+def mirrored(num_replicas: int) -> tf.distribute.MirroredStrategy:
+    """Strategy over two or four logical CPUs.
+
+    TensorFlow's collective operations allow one group size in a process. That is two here; four replicas reduce on
+    one device instead, which goes through the other implementation of every cross-replica operation.
+    """
+    devices = [f"CPU:{index}" for index in range(num_replicas)]
+    operations = None if num_replicas == 2 else tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy(devices, cross_device_ops=operations)
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> pathlib.Path:
+    """Folder with numbers returned by the reference implementation; skips where it is not at hand."""
+    folder = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "golden"
+    if not folder.is_dir():
+        pytest.skip("golden numbers of the reference are not at hand")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos() -> np.ndarray:
+    """Sixteen images that differ from one another in structure, not in noise alone: uint8 [16, 32, 32, 3]."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:32, 0:32] / 32
+    waves = rng.uniform(1, 20, [16, 3, 2])
+    phase = waves[..., 0, None, None] * rows + waves[..., 1, None, None] * columns
+    return np.moveaxis(127.5 * (1 + np.sin(phase)), 1, -1).astype(np.uint8)

@@ -1,0 +1,354 @@
+"""The rules on the structure of the code, and for each of them a piece of code that breaks it."""
+
+import ast
+import dataclasses
+import fnmatch
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = "tf_simclr"
+
+# Modules from the top to the bottom. Imports point down this list or stay among siblings of one subpackage.
+# Names are relative to the package ("" is its `__init__`), but for the programs outside of it.
+LAYERS = (
+    ("run", "configs.*", "benchmarks.*", "flags"),
+    ("",),
+    ("training*", "evaluation*", "export*", "report*"),
+    ("builders",),
+    ("models", "models.simclr", "data*"),
+    ("losses*", "augment*", "models.*", "optimizers", "schedules", "metrics", "distribute", "gradient_cache"),
+    ("config",),
+    ("keras",),
+)
+LEAVES = LAYERS[5]
+READERS_OF_CONFIG = (*LAYERS[0], *LAYERS[2], *LAYERS[3])
+BLIND_TO_NAMES = ("losses*", "models*", "optimizers", "schedules", "metrics", "gradient_cache")
+
+MAX_MODULE_LINES = 300
+MAX_FUNCTION_LINES = 40
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A parsed file: `name` is as in LAYERS, `parent` the package that its relative imports start from."""
+
+    path: str
+    name: str
+    parent: str
+    in_package: bool
+    text: str
+    tree: ast.Module
+
+
+def parse(path: str, text: str) -> Module:
+    """Parses the text of the file at `path`, relative to the root of the repository."""
+    parts = pathlib.PurePath(path).with_suffix("").parts
+    parent = ".".join(parts[:-1])
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    in_package = parts[0] == PACKAGE
+    return Module(path, ".".join(parts[in_package:]), parent, in_package, text, ast.parse(text, path))
+
+
+def modules() -> Iterator[Module]:
+    """Everything that is there by now but the tests."""
+    files = [ROOT / "run.py"]
+    for folder in (PACKAGE, "configs", "benchmarks"):
+        files += sorted((ROOT / folder).rglob("*.py"))
+    for file in files:
+        if file.is_file():
+            yield parse(file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8"))
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def layer_of(name: str) -> int | None:
+    """The layer that names the module itself, or else the one whose pattern it fits."""
+    exact = [number for number, patterns in enumerate(LAYERS) if name in patterns]
+    fitting = [number for number, patterns in enumerate(LAYERS) if matches(name, patterns)]
+    return next(iter(exact + fitting), None)
+
+
+def imported_names(module: Module) -> Iterator[tuple[int, str]]:
+    """All that is imported, at any depth of the file, as (line, "package.module.name")."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = module.parent.split(".")[: len(module.parent.split(".")) - node.level + 1]
+            base = ".".join([*parents, *filter(None, [node.module])] if node.level else [node.module or ""])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` of a chain of attributes that starts at a plain name; empty for any other expression."""
+    if isinstance(node, ast.Name):
+        return node.id
+    base = dotted(node.value) if isinstance(node, ast.Attribute) else ""
+    return f"{base}.{node.attr}" if base else ""
+
+
+def uses(module: Module) -> Iterator[tuple[int, str]]:
+    """Imported names and chains of attributes, with `tf` written out."""
+    yield from imported_names(module)
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and (chain := dotted(node)):
+            yield node.lineno, f"tensorflow{chain[2:]}" if chain.startswith("tf.") else chain
+
+
+def package_imports(module: Module) -> Iterator[tuple[int, str]]:
+    """The modules of this package that it imports, named as in LAYERS."""
+    for line, name in imported_names(module):
+        if name.split(".")[0] != PACKAGE:
+            continue
+        parts = name.split(".")[1:]
+        # What is imported from a module is a name in it, unless it is a module of a layer itself.
+        known = [".".join(parts[:end]) for end in range(len(parts) + 1)]
+        files = [end for end, candidate in enumerate(known) if is_module(candidate)]
+        yield line, known[max(files)]
+
+
+def is_module(name: str) -> bool:
+    """Whether a module is of this name: in a layer by its whole name, or a file in the package."""
+    path = ROOT.joinpath(PACKAGE, *filter(None, name.split(".")))
+    return any(name in patterns for patterns in LAYERS) or path.with_suffix(".py").is_file() or path.is_dir()
+
+
+def upward_imports(module: Module) -> Iterator[str]:
+    """Arrows that do not point down."""
+    source = layer_of(module.name)
+    if source is None:
+        yield f"1: {module.name} is in no layer: give it one in LAYERS"
+        return
+    subpackage = module.name.split(".")[0]
+    for line, name in package_imports(module):
+        target = layer_of(name)
+        siblings = module.in_package and subpackage != "" and name.split(".")[0] == subpackage
+        if target is None:
+            yield f"{line}: {name} is in no layer: give it one in LAYERS"
+        elif target < source:
+            yield f"{line}: {module.name or PACKAGE} imports {name or PACKAGE}, which is above it"
+        elif target == source and not siblings and module.in_package:
+            yield f"{line}: {module.name or PACKAGE} imports {name or PACKAGE}, which is beside it"
+
+
+def imports_of_leaves(module: Module) -> Iterator[str]:
+    """What a leaf module imports of the package besides Keras and its siblings."""
+    if layer_of(module.name) != LAYERS.index(LEAVES):
+        return
+    for line, name in package_imports(module):
+        if name != "keras" and name.split(".")[0] != module.name.split(".")[0]:
+            yield f"{line}: {module.name} is a leaf, but imports {name or PACKAGE}"
+
+
+def readers_of_config(module: Module) -> Iterator[str]:
+    """Imports of the config by a module that should take plain arguments."""
+    for line, name in package_imports(module):
+        if name == "config" and not matches(module.name, READERS_OF_CONFIG):
+            yield f"{line}: {module.name or PACKAGE} imports the config"
+
+
+def flags_elsewhere(module: Module) -> Iterator[str]:
+    """Uses of absl.flags outside of the command line's two modules."""
+    if module.name not in ("run", "flags"):
+        yield from (f"{line}: {name}" for line, name in uses(module) if f"{name}.".startswith("absl.flags."))
+
+
+def asserts_and_prints(module: Module) -> Iterator[str]:
+    """An error is raised, since `assert` is gone under -O; a message is logged."""
+    for node in ast.walk(module.tree) if module.in_package else ():
+        if isinstance(node, ast.Assert):
+            yield f"{node.lineno}: assert"
+        elif isinstance(node, ast.Call) and dotted(node.func) == "print":
+            yield f"{node.lineno}: print"
+
+
+def version_1_of_tensorflow(module: Module) -> Iterator[str]:
+    """Uses of tf.compat.v1."""
+    yield from (f"{line}: {name}" for line, name in uses(module) if ".compat.v1" in name)
+
+
+def keras_elsewhere(module: Module) -> Iterator[str]:
+    """Keras by any other way than tf_simclr/keras.py."""
+    others = ("keras.", "tf_keras.", "tensorflow.keras.", "tensorflow.python.keras.")
+    if module.name == "keras" and module.in_package:
+        return
+    for line, name in imported_names(module):
+        if f"{name}.".startswith(others):
+            yield f"{line}: {name}"
+    for line, name in uses(module):
+        if f"{name}.".startswith(("tensorflow.keras.", "tf_keras.")):
+            yield f"{line}: {name}"
+
+
+def _has_name(node: ast.AST, known: set[str]) -> bool:
+    """Whether the name or the path of a variable goes into the expression, by itself or by one of these."""
+    return any(
+        (isinstance(part, ast.Attribute) and part.attr in ("name", "path"))
+        or (isinstance(part, ast.Name) and part.id in known)
+        for part in ast.walk(node)
+    )
+
+
+def keyed_on_names(module: Module) -> Iterator[str]:
+    """Names of variables that are compared, searched or taken apart, rather than shown."""
+    if not (module.in_package and matches(module.name, BLIND_TO_NAMES)):
+        return
+    parts = ("startswith", "endswith", "find", "index", "count", "split", "rsplit", "partition", "rpartition")
+    known: set[str] = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Assign) and _has_name(node.value, known):
+            known |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Compare):
+            found = any(_has_name(operand, known) for operand in [node.left, *node.comparators])
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            is_part = node.func.attr in parts and _has_name(node.func.value, known)
+            is_search = dotted(node.func).split(".")[0] in ("re", "fnmatch")
+            found = is_part or (is_search and any(_has_name(argument, known) for argument in node.args))
+        else:
+            found = False
+        if found:
+            yield f"{node.lineno}: {ast.unparse(node)}"
+
+
+def too_long(module: Module) -> Iterator[str]:
+    """Modules and functions of the package that are too long to be read at once; docstrings are free."""
+    if not module.in_package:
+        return
+    if (lines := len(module.text.splitlines())) > MAX_MODULE_LINES:
+        yield f"1: the module has {lines} lines"
+    for node in ast.walk(module.tree):
+        if isinstance(node, _FUNCTIONS):
+            first = node.body[0]
+            lines = node.end_lineno - node.lineno + 1
+            if ast.get_docstring(node) is not None:
+                lines -= first.end_lineno - first.lineno + 1
+            if lines > MAX_FUNCTION_LINES:
+                yield f"{node.lineno}: {node.name} has {lines} lines"
+
+
+_LONG_FUNCTION = "def f():\n    '''Says.'''\n" + "    x = 1\n" * MAX_FUNCTION_LINES
+
+# A rule, the file and the text that break it, and how often.
+VIOLATIONS = [
+    (upward_imports, "tf_simclr/builders.py", "from tf_simclr.training import pretrain"),
+    (upward_imports, "tf_simclr/models/resnet.py", "from tf_simclr.models import simclr"),
+    (upward_imports, "tf_simclr/models/heads.py", "from .simclr import SimCLR"),
+    (upward_imports, "tf_simclr/data/pipeline.py", "def f():\n    import tf_simclr.builders as b"),
+    (upward_imports, "tf_simclr/training/callbacks.py", "from tf_simclr import SimCLR"),
+    (upward_imports, "tf_simclr/training/callbacks.py", "from .. import flags"),
+    (upward_imports, "tf_simclr/models/simclr.py", "from tf_simclr.data import pipeline"),
+    (upward_imports, "tf_simclr/__init__.py", "from tf_simclr import flags"),
+    (upward_imports, "tf_simclr/config.py", "from tf_simclr import optimizers"),
+    (upward_imports, "tf_simclr/elsewhere.py", "import os"),
+    (imports_of_leaves, "tf_simclr/losses/nt_xent.py", "from tf_simclr import distribute"),
+    (imports_of_leaves, "tf_simclr/augment/views.py", "from ..config import RunConfig"),
+    (readers_of_config, "tf_simclr/data/sources.py", "from tf_simclr.config import DataConfig"),
+    (readers_of_config, "tf_simclr/models/simclr.py", "from tf_simclr import config"),
+    (flags_elsewhere, "tf_simclr/builders.py", "from absl import flags"),
+    (flags_elsewhere, "tf_simclr/builders.py", "import absl.flags"),
+    (flags_elsewhere, "configs/cifar10.py", "from absl.flags import FLAGS"),
+    (asserts_and_prints, "tf_simclr/metrics.py", "def f(x):\n    assert x"),
+    (asserts_and_prints, "tf_simclr/metrics.py", "print(1)"),
+    (version_1_of_tensorflow, "tf_simclr/export/saved_model.py", "tf.compat.v1.Session"),
+    (version_1_of_tensorflow, "run.py", "import tensorflow.compat.v1"),
+    (version_1_of_tensorflow, "run.py", "from tensorflow.compat import v1"),
+    (keras_elsewhere, "tf_simclr/metrics.py", "x = tf.keras"),
+    (keras_elsewhere, "tf_simclr/metrics.py", "import tf_keras"),
+    (keras_elsewhere, "tf_simclr/models/heads.py", "from keras import layers"),
+    (keras_elsewhere, "run.py", "from tensorflow import keras"),
+    (keras_elsewhere, "tf_simclr/export/saved_model.py", "from tensorflow.keras.layers import Dense"),
+    (keyed_on_names, "tf_simclr/optimizers.py", "use = 'bias' in variable.name"),
+    (keyed_on_names, "tf_simclr/optimizers.py", "import re\nuse = re.search('bn', variable.path)"),
+    (keyed_on_names, "tf_simclr/optimizers.py", "use = variable.name.lower().startswith('head')"),
+    (keyed_on_names, "tf_simclr/models/simclr.py", "name = layer.name\nuse = name == 'bias'"),
+    (keyed_on_names, "tf_simclr/models/simclr.py", "use = [v for v in w if 'bn' not in v.name]"),
+    (too_long, "tf_simclr/metrics.py", _LONG_FUNCTION),
+    (too_long, "tf_simclr/metrics.py", "x = 1\n" * (MAX_MODULE_LINES + 1)),
+]
+
+COMPLIANT = [
+    (
+        upward_imports,
+        "run.py",
+        "from tf_simclr import config, flags\nfrom tf_simclr.training import pretrain",
+    ),
+    (upward_imports, "configs/cifar10.py", "from tf_simclr.config import RunConfig"),
+    (upward_imports, "tf_simclr/__init__.py", "from tf_simclr.models import SimCLR\nfrom . import export"),
+    (
+        upward_imports,
+        "tf_simclr/models/__init__.py",
+        "from .resnet import resnet\nfrom .simclr import SimCLR",
+    ),
+    (upward_imports, "tf_simclr/export/saved_model.py", "from tf_simclr.data import decode"),
+    (upward_imports, "tf_simclr/data/pipeline.py", "from tf_simclr.augment.crop import stateless_crop_boxes"),
+    (imports_of_leaves, "tf_simclr/models/heads.py", "from ..keras import keras\nfrom .resnet import resnet"),
+    (readers_of_config, "tf_simclr/training/pretrain.py", "from tf_simclr.config import RunConfig"),
+    (flags_elsewhere, "tf_simclr/flags.py", "from absl import flags"),
+    (asserts_and_prints, "run.py", "print(1)"),
+    (keras_elsewhere, "tf_simclr/keras.py", "import tf_keras as keras"),
+    (keras_elsewhere, "tf_simclr/metrics.py", "from tf_simclr.keras import keras\nx = keras.layers.Dense"),
+    (
+        keyed_on_names,
+        "tf_simclr/optimizers.py",
+        "results = {metric.name: metric.result() for metric in metrics}",
+    ),
+    (keyed_on_names, "tf_simclr/optimizers.py", "raise ValueError(f'{variable.name}: {variable.shape}')"),
+    (too_long, "tf_simclr/metrics.py", _LONG_FUNCTION.removesuffix("    x = 1\n")),
+]
+
+RULES = list(dict.fromkeys(rule for rule, _, _ in VIOLATIONS))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_code_keeps(rule):
+    files = list(modules())
+    assert any(module.name == "keras" for module in files)
+    found = [f"{module.path}:{text}" for module in files for text in rule(module)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(("rule", "path", "text"), VIOLATIONS)
+def test_a_violation_is_found(rule, path, text):
+    assert list(rule(parse(path, text)))
+
+
+@pytest.mark.parametrize(("rule", "path", "text"), COMPLIANT)
+def test_what_keeps_a_rule_passes(rule, path, text):
+    assert not list(rule(parse(path, text)))
+
+
+_IMPORT_ALL = """
+import importlib, pkgutil, sys
+import tensorflow
+from tensorflow.python.eager import context
+
+def watch(event, arguments):
+    if event == "socket.connect" or event == "open" and set(str(arguments[1])) & set("wax+"):
+        raise SystemExit(f"{event}{arguments} while {module} was imported")
+
+module = "tf_simclr"
+sys.addaudithook(watch)
+import tf_simclr
+for found in pkgutil.walk_packages(tf_simclr.__path__, "tf_simclr."):
+    module = found.name
+    importlib.import_module(module)
+    if context._context is not None and context._context._initialized:
+        raise SystemExit(f"{module} touches a device when it is imported")
+"""
+
+
+def test_importing_touches_no_device_no_network_and_writes_nothing():
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-c", _IMPORT_ALL]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

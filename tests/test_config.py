@@ -1,0 +1,69 @@
+"""Configs: overrides, JSON and what they refuse."""
+
+import json
+
+import pytest
+
+from tf_simclr import config
+from tf_simclr.config import RunConfig
+
+
+def test_override_converts_strings_to_the_type_of_the_field():
+    changed = config.override(
+        RunConfig(),
+        {"train.epochs": "7", "model.hidden_norm": "false", "optimizer.warmup_epochs": "0.5", "data.data_dir": "x",
+         "seed": 3, "model.temperature": 1, "model_dir": "none"},
+    )  # fmt: skip
+    assert (changed.train.epochs, changed.model.hidden_norm, changed.optimizer.warmup_epochs) == (7, False, 0.5)
+    assert (changed.data.data_dir, changed.seed, changed.model.temperature) == ("x", 3, 1.0)
+    assert isinstance(changed.model.temperature, float)
+    assert changed.model_dir is None
+    assert config.differences(RunConfig(), changed)["train.epochs"] == (100, 7)
+
+
+def test_json_round_trip():
+    changed = config.override(RunConfig(), {"train.epochs": 7, "data.dataset": "shapes"})
+    assert config.from_dict(json.loads(json.dumps(config.to_dict(changed)))) == changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.epoch": 3}, r"no config field train.epoch. Did you mean train.epochs\?"),
+        ({"model.temprature": 3}, r"Did you mean model.temperature\?"),
+        ({"train.epochs": "many"}, "train.epochs needs a value of type int. Received: many"),
+        ({"train.epochs": 1.5}, "train.epochs needs a value of type int. Received: 1.5"),
+        ({"model.hidden_norm": "maybe"}, "model.hidden_norm needs a value of type bool"),
+        ({"seed": None}, "seed needs a value of type int. Received: None"),
+        ({"model.temperature": 0}, "model.temperature must be positive. Received: 0"),
+        ({"model.temperature": -1}, "model.temperature must be positive"),
+        ({"train.global_batch_size": 1}, "train.global_batch_size must be at least 2"),
+        ({"mode": "trian"}, "mode must be one of"),
+        ({"optimizer.name": "sgd"}, "optimizer.name must be one of"),
+        ({"train.steps": -1}, "train.steps must not be negative"),
+    ],
+)
+def test_refuses_wrong_fields_and_values(changes, message):
+    with pytest.raises(ValueError, match=message):
+        config.override(RunConfig(), changes)
+
+
+def test_steps_are_counted_as_the_reference_does(golden_dir):
+    for case in json.loads((golden_dir / "schedule.json").read_text()):
+        run = config.override(
+            RunConfig(),
+            {
+                "train.epochs": case["epochs"],
+                "train.global_batch_size": case["batch"],
+                "optimizer.warmup_epochs": case["warmup_epochs"],
+            },
+        )
+        assert run.total_steps(case["num_examples"]) == case["total_steps"]
+        assert run.warmup_steps(case["num_examples"]) == case["warmup_steps"]
+    assert config.override(run, {"train.steps": 10}).total_steps(50_000) == 10
+
+
+def test_stem_follows_the_image_size_unless_named():
+    stems = [config.override(RunConfig(), {"data.image_size": size}).stem for size in (32, 33)]
+    assert stems == ["cifar", "imagenet"]
+    assert config.override(RunConfig(), {"data.image_size": 96, "model.stem": "cifar"}).stem == "cifar"

@@ -1,0 +1,78 @@
+"""Decoding, and the preprocessing that evaluation and export share."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr.data import decode
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, [20, 30, 3]).astype(np.uint8)
+
+
+def test_lossless_formats_come_back_exactly(pixels):
+    encoded = tf.io.encode_png(pixels)
+    np.testing.assert_array_equal(decode.decode_image(encoded), pixels)
+
+
+def test_grey_gets_three_channels_and_alpha_is_dropped(pixels):
+    grey = decode.decode_image(tf.io.encode_png(pixels[..., :1]))
+    np.testing.assert_array_equal(grey, np.repeat(pixels[..., :1], 3, axis=-1))
+    with_alpha = np.concatenate([pixels, pixels[..., :1]], axis=-1)
+    np.testing.assert_array_equal(decode.decode_image(tf.io.encode_png(with_alpha)), pixels)
+
+
+def test_an_animation_gives_its_first_frame():
+    # Two frames of one pixel each, white and then black, with a palette of two colours.
+    header = b"GIF89a\x01\x00\x01\x00\x80\x00\x00" + b"\xff\xff\xff" + b"\x00\x00\x00"
+    frame = b"\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02%s\x01\x00"
+    animation = header + frame % b"\x44" + frame % b"\x4c" + b"\x3b"
+    np.testing.assert_array_equal(decode.decode_image(animation), np.full([1, 1, 3], 255))
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
+def test_broken_content_is_an_error(pixels, content):
+    if content is None:
+        content = tf.io.encode_jpeg(pixels).numpy()[:-200]
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode.decode_image(content)
+
+
+@pytest.mark.parametrize("name", ["img0", "img1", "img2"])
+@pytest.mark.parametrize("size", [24, 32, 40])
+def test_central_crop_then_bicubic_is_the_references(golden_dir, name, size):
+    golden = np.load(golden_dir / "image_ops.npz")
+    image, expected = golden[name], np.clip(golden[f"{name}/center_crop_{size}"], 0.0, 1.0)
+    cropped = tf.image.resize(decode.central_crop(image), [size, size], "bicubic")
+    np.testing.assert_allclose(tf.clip_by_value(cropped, 0.0, 1.0), expected, atol=1e-5)
+    if size > 32:
+        np.testing.assert_allclose(decode.preprocess_for_eval(image, size), expected, atol=1e-5)
+
+
+def test_small_images_keep_their_margin_and_their_pixels(photos):
+    untouched = decode.preprocess_for_eval(photos, 32)
+    np.testing.assert_allclose(untouched, photos / 255.0, atol=1e-6)
+    shrunk = decode.preprocess_for_eval(photos, 16)
+    expected = tf.clip_by_value(tf.image.resize(photos / 255.0, [16, 16], "bicubic"), 0.0, 1.0)
+    np.testing.assert_allclose(shrunk, expected, atol=1e-5)
+
+
+def test_preprocessing_is_the_same_in_a_graph_of_unknown_shape(photos):
+    wide = np.concatenate([photos, photos], axis=2)
+    specs = tf.TensorSpec([None, None, None, 3], tf.uint8)
+    for size, images in ((48, wide), (32, wide), (32, photos)):
+        in_graph = tf.function(
+            lambda x, size=size: decode.preprocess_for_eval(x, size), input_signature=[specs]
+        )
+        one_by_one = [decode.preprocess_for_eval(image, size) for image in images]
+        np.testing.assert_array_equal(in_graph(images), np.stack(one_by_one))
+
+
+def test_a_crop_is_cut_resized_and_rounded(pixels):
+    box = tf.constant([3, 4, 10, 15])
+    expected = tf.image.resize(pixels[3:13, 4:19].astype(np.float32), [8, 8], "bicubic")
+    views = decode.crop_and_resize(pixels, box, 8)
+    assert views.dtype == tf.uint8
+    np.testing.assert_array_equal(views, np.clip(np.round(expected), 0, 255))

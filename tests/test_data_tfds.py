@@ -1,0 +1,155 @@
+"""TFDS data sets, prepared in a temporary folder by builders of our own."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr.augment import Augmentation
+from tf_simclr.data import decode, pipeline, sources
+from tf_simclr.data.tfds import from_tfds
+
+COUNT = 30
+
+
+def pixels(i: int, height: int = 9, width: int = 7) -> np.ndarray:
+    return np.random.default_rng(i).integers(0, 256, [height, width, 3]).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> str:
+    """A folder with the prepared data sets small_images, varied_images and only_text."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class Prepared(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        features: dict
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(self.features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+    class SmallImages(Prepared):
+        features = {
+            "image": tfds.features.Image(shape=(9, 7, 3)),
+            "label": tfds.features.ClassLabel(names=["even", "odd"]),
+        }
+
+        def _generate_examples(self):
+            for i in range(COUNT):
+                yield i, {"image": pixels(i), "label": i % 2}
+
+    class VariedImages(Prepared):
+        features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(num_classes=COUNT)}
+
+        def _generate_examples(self):
+            for i in range(COUNT):
+                yield i, {"image": pixels(i, 20 + i, 50 - i), "label": i}
+
+    class OnlyText(Prepared):
+        features = {"text": tfds.features.Text()}
+
+        def _generate_examples(self):
+            yield 0, {"text": "no image"}
+
+    folder = str(tmp_path_factory.mktemp("tfds"))
+    for builder in (SmallImages, VariedImages, OnlyText):
+        builder(data_dir=folder).download_and_prepare()
+    return folder
+
+
+def test_small_images_of_one_size_are_loaded(data_dir):
+    source = from_tfds("small_images", "train", data_dir)
+    assert isinstance(source, sources.ArraySource)
+    assert source.class_names == ("even", "odd")
+    expected = {pixels(i).tobytes(): i % 2 for i in range(COUNT)}
+    assert {
+        image.tobytes(): label for image, label in zip(source.images, source.labels, strict=True)
+    } == expected
+    half = from_tfds("small_images", "train[:50%]", data_dir)
+    np.testing.assert_array_equal(half.images, source.images[: COUNT // 2])
+    assert isinstance(from_tfds("small_images", "train", data_dir, max_cached_bytes=1000), sources.TfdsSource)
+
+
+def test_streamed_training_is_shuffled_complete_and_resumable(data_dir):
+    source = from_tfds("varied_images", "train", data_dir)
+    assert isinstance(source, sources.TfdsSource) and source.num_examples == COUNT
+
+    def run(start_step: int = 0) -> list:
+        dataset = pipeline.train_dataset(
+            source,
+            global_batch_size=4,
+            image_size=8,
+            seed=0,
+            start_step=start_step,
+            total_steps=15,
+            augmentation=Augmentation(8),
+        )
+        assert dataset.cardinality() == 15 - start_step
+        return list(dataset.as_numpy_iterator())
+
+    uninterrupted = run()
+    assert uninterrupted[0][0].shape == (4, 2, 8, 8, 3) and uninterrupted[0][0].dtype == np.uint8
+    epochs = np.array([labels for _, labels in uninterrupted])[:14].reshape(2, 28)
+    assert all(len(set(epoch)) == 28 for epoch in epochs)
+    assert list(epochs[0]) != list(epochs[1])
+    for start in (3, 7, 9):
+        for (views, labels), (expected_views, expected_labels) in zip(
+            run(start), uninterrupted[start:], strict=True
+        ):
+            np.testing.assert_array_equal(labels, expected_labels)
+            np.testing.assert_array_equal(views, expected_views)
+
+
+def test_streamed_evaluation_goes_through_all_records(data_dir):
+    source = from_tfds("varied_images", "train", data_dir)
+    results = list(pipeline.eval_dataset(source, image_size=40, batch_size=8).as_numpy_iterator())
+    assert [len(images) for images, _ in results] == [8, 8, 8, 6]
+    labels = np.concatenate([labels for _, labels in results])
+    assert sorted(labels) == list(range(COUNT))
+    expected = np.stack([decode.preprocess_for_eval(pixels(i, 20 + i, 50 - i), 40) for i in labels])
+    np.testing.assert_allclose(np.concatenate([images for images, _ in results]), expected, atol=1e-6)
+
+
+def test_streams_without_labels_give_images_alone(data_dir):
+    source = dataclasses.replace(from_tfds("varied_images", "train", data_dir), labelled=False)
+    options = {"global_batch_size": 4, "image_size": 8, "seed": 0, "total_steps": 1}
+    train = pipeline.train_dataset(source, augmentation=Augmentation(8), **options)
+    assert train.element_spec == tf.TensorSpec([4, 2, 8, 8, 3], tf.uint8)
+    assert len(list(train)) == 1
+    evaluation = pipeline.eval_dataset(source, image_size=8, batch_size=COUNT)
+    assert [images.shape for images in evaluation] == [(COUNT, 8, 8, 3)]
+
+
+def test_the_order_of_records_follows_from_the_seed(data_dir):
+    source = from_tfds("varied_images", "train", data_dir)
+
+    def order(seed: int) -> list[int]:
+        return [int(label) for _, label in source.records(tf.constant(seed, tf.int64))]
+
+    assert order(1) == order(1)
+    assert sorted(order(1)) == list(range(COUNT))
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "error", "message"),
+    [
+        (
+            "smal_imagez_of_nowhere",
+            "train",
+            ValueError,
+            "no TFDS data set of this name.*Received: 'smal_imagez_of",
+        ),
+        ("cifar_10", "train", ValueError, "did you mean 'cifar10'.*Received: 'cifar_10'"),
+        ("small_images", "test", ValueError, "has the splits train. Received: 'test'"),
+        ("only_text", "train", ValueError, "no feature 'image'.*only text.*Received: 'only_text'"),
+        ("cifar10", "train", FileNotFoundError, "not in .*cifar10.*Received: 'cifar10'"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_clear_sentence(data_dir, name, split, error, message):
+    with pytest.raises(error, match=message) as info:
+        from_tfds(name, split, data_dir, download=False)
+    assert "\n" not in str(info.value)

@@ -1,0 +1,191 @@
+"""The SavedModel of an encoder: what it answers, what it holds, and that it needs nothing of this package."""
+
+import os
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import mirrored
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tf_simclr.data.decode import decode_image, preprocess_for_eval
+from tf_simclr.export import export_encoder, verify
+from tf_simclr.keras import keras
+
+IMAGE_SIZE = 32
+
+
+def make_encoder(**batch_norm_options) -> keras.Model:
+    images = keras.Input([IMAGE_SIZE, IMAGE_SIZE, 3])
+    hidden = keras.layers.Conv2D(5, 3, strides=2)(images)
+    hidden = keras.layers.BatchNormalization(**batch_norm_options)(hidden)
+    outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(hidden))
+    encoder = keras.Model(images, outputs)
+    encoder(tf.random.stateless_normal([16, IMAGE_SIZE, IMAGE_SIZE, 3], seed=[1, 2]), training=True)
+    return encoder
+
+
+def make_images(num_images: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, [num_images, height, width, 3], np.uint8)
+
+
+def make_files() -> tuple[list[bytes], list[bool]]:
+    """Image files of several sizes and formats with broken ones between, and which of them are whole."""
+    large, small, square = (make_images(1, *size)[0] for size in [(70, 45), (32, 32), (40, 40)])
+    jpeg, png = tf.io.encode_jpeg(large).numpy(), tf.io.encode_png(small).numpy()
+    files = [
+        jpeg,
+        b"not an image",
+        png,
+        b"",
+        jpeg[: len(jpeg) // 2],
+        tf.io.encode_png(square[..., :1]).numpy(),
+    ]
+    files += [png[: len(png) // 2], b"\xff\xd8\xff" + b"garbage" * 9, jpeg]
+    return files, [True, False, True, False, False, True, False, False, True]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> keras.Model:
+    return make_encoder()
+
+
+@pytest.fixture(scope="module")
+def exported(encoder, tmp_path_factory) -> str:
+    return export_encoder(encoder, tmp_path_factory.mktemp("export") / "encoder" / "1")
+
+
+def embed(encoder: keras.Model, images: np.ndarray) -> np.ndarray:
+    return encoder(preprocess_for_eval(images, IMAGE_SIZE), training=False).numpy()
+
+
+def check_answer_to_files(encoder: keras.Model, embedding: np.ndarray, valid: np.ndarray) -> None:
+    files, whole = make_files()
+    assert valid.tolist() == whole
+    assert embedding.dtype == np.float32
+    for file, is_whole, row in zip(files, whole, embedding, strict=True):
+        expected = embed(encoder, decode_image(file)[None])[0] if is_whole else np.zeros(5)
+        np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_signatures_answer_what_the_encoder_does(encoder, exported):
+    signatures = tf.saved_model.load(exported).signatures
+    images = make_images(3, 40, 60)
+    served = signatures["pixels"](images=tf.constant(images))["embedding"]
+    np.testing.assert_allclose(served, embed(encoder, images), rtol=1e-5, atol=1e-6)
+    floats = tf.image.convert_image_dtype(make_images(2, 32, 32), tf.float32)
+    served = signatures["encode"](images=floats)["embedding"]
+    np.testing.assert_allclose(served, encoder(floats, training=False), rtol=1e-5, atol=1e-6)
+    served = signatures["serving_default"](image_bytes=tf.constant(make_files()[0]))
+    check_answer_to_files(encoder, served["embedding"].numpy(), served["valid"].numpy())
+
+
+def test_signatures_run_in_a_session_as_tensorflow_serving_runs_them(encoder, exported):
+    files, _ = make_files()
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], exported)
+        signature = meta_graph.signature_def["serving_default"]
+        fetches = {name: tensor.name for name, tensor in signature.outputs.items()}
+        feed = signature.inputs["image_bytes"].name
+        answer = session.run(fetches, {feed: files})
+        all_broken = session.run(fetches, {feed: [b"", b"broken"]})
+        alone = session.run(fetches, {feed: files[:1]})
+    check_answer_to_files(encoder, answer["embedding"], answer["valid"])
+    assert not all_broken["valid"].any() and not all_broken["embedding"].any()
+    np.testing.assert_allclose(alone["embedding"][0], answer["embedding"][0], rtol=1e-5, atol=1e-6)
+
+
+def test_export_holds_the_inference_of_the_encoder_and_nothing_else(exported):
+    loaded = tf.saved_model.load(exported)
+    expected = {
+        "serving_default": ({"image_bytes": ([None], tf.string)}, {"embedding": [None, 5], "valid": [None]}),
+        "pixels": ({"images": ([None, None, None, 3], tf.uint8)}, {"embedding": [None, 5]}),
+        "encode": ({"images": ([None, 32, 32, 3], tf.float32)}, {"embedding": [None, 5]}),
+    }
+    assert set(loaded.signatures) == set(expected)
+    for name, (inputs, outputs) in expected.items():
+        function = loaded.signatures[name]
+        received = function.structured_input_signature[1]
+        assert {key: (spec.shape.as_list(), spec.dtype) for key, spec in received.items()} == inputs
+        assert {key: spec.shape.as_list() for key, spec in function.structured_outputs.items()} == outputs
+
+    saved_model = saved_model_pb2.SavedModel.FromString(pathlib.Path(exported, "saved_model.pb").read_bytes())
+    graph = saved_model.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    for node in nodes:
+        assert ">" not in node.op and "PyFunc" not in node.op, node.op
+        assert not node.attr["_XlaMustCompile"].b, node.name
+        if node.op.startswith("FusedBatchNorm"):
+            assert not node.attr["is_training"].b, node.name
+
+    repository = str(pathlib.Path(__file__).resolve().parent.parent)
+    for file in pathlib.Path(exported).rglob("*"):
+        content = file.read_bytes() if file.is_file() else b""
+        for path in (repository, sys.prefix, os.path.dirname(tf.__file__), exported):
+            assert path.encode() not in content, f"{file} names {path}"
+
+
+def test_verify_compares_in_a_process_without_the_package(encoder, exported, monkeypatch):
+    repository = str(pathlib.Path(__file__).resolve().parent.parent)
+    monkeypatch.setenv("PYTHONPATH", repository)  # The process must not find the package even so.
+    images = make_images(3, 32, 32)
+    assert verify(exported, encoder, images) < 1e-5
+    other = keras.models.clone_model(encoder)
+    other.set_weights([weight + 0.01 for weight in encoder.get_weights()])
+    with pytest.raises(ValueError, match="must agree with the encoder in memory.*'encode': 0"):
+        verify(exported, other, images)
+
+
+def test_verify_reports_what_cannot_be_loaded(encoder, tmp_path):
+    with pytest.raises(RuntimeError, match="does not run in a fresh process"):
+        verify(tmp_path, encoder, make_images(1, 32, 32))
+
+
+def test_half_precision_under_a_strategy_is_served_in_float32(tmp_path):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        with mirrored(2).scope():
+            encoder = make_encoder(synchronized=True)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    directory = export_encoder(encoder, tmp_path / "1")
+    images = make_images(2, 32, 32)
+    served = tf.saved_model.load(directory).signatures["pixels"](images=tf.constant(images))["embedding"]
+    assert served.dtype == tf.float32
+    assert verify(directory, encoder, images) < 0.01
+
+
+def test_a_simclr_model_names_its_encoder_and_its_size(encoder, tmp_path):
+    model = keras.Sequential()
+    model.encoder, model.image_size = encoder, IMAGE_SIZE
+    directory = export_encoder(model, str(tmp_path / "encoder" / "7") + "/")
+    assert os.path.basename(directory) == "7"
+    assert "encode" in tf.saved_model.load(directory).signatures
+    assert os.listdir(tmp_path / "encoder") == ["7"]
+
+
+def test_an_export_is_whole_or_not_there(encoder, tmp_path, monkeypatch):
+    def fill_the_disk(module, directory, signatures):
+        os.makedirs(directory)
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tf.saved_model, "save", fill_the_disk)
+        with pytest.raises(OSError, match="No space"):
+            export_encoder(encoder, tmp_path / "1")
+    assert os.listdir(tmp_path) == []
+    export_encoder(encoder, tmp_path / "1")
+    with pytest.raises(FileExistsError, match="never replaces"):
+        export_encoder(encoder, tmp_path / "1")
+
+
+def test_refuses_an_encoder_that_it_cannot_serve(tmp_path):
+    any_size = keras.Sequential([keras.Input([None, None, 3]), keras.layers.GlobalAveragePooling2D()])
+    with pytest.raises(ValueError, match="Pass image_size"):
+        export_encoder(any_size, tmp_path / "1")
+    assert export_encoder(any_size, tmp_path / "1", image_size=8)
+    feature_maps = keras.Sequential([keras.Input([8, 8, 3]), keras.layers.ReLU()])
+    with pytest.raises(ValueError, match=r"\[B, F\]"):
+        export_encoder(feature_maps, tmp_path / "2")

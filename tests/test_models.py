@@ -1,0 +1,113 @@
+"""Encoders and heads: sizes, initial values and structure of the reference."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr.keras import keras
+from tf_simclr.models.heads import ProjectionHead
+from tf_simclr.models.resnet import resnet
+
+
+def count(variables):
+    return sum(int(np.prod(variable.shape)) for variable in variables)
+
+
+def test_encoders_have_the_sizes_of_the_reference(golden_dir):
+    rows = [row for row in json.loads((golden_dir / "resnet_counts.json").read_text()) if row["sk_ratio"] == 0]
+    assert rows
+    for row in rows:
+        encoder = resnet(row["depth"], row["width"], "cifar" if row["image_size"] <= 32 else "imagenet")
+        assert count(encoder.trainable_variables) == row["trainable"], row
+        assert count(encoder.non_trainable_variables) == row["non_trainable"], row
+        assert len(encoder.trainable_variables) == row["num_trainable_tensors"], row
+        assert encoder.output_shape[-1] == row["feature_dim"], row
+
+
+def test_residual_branches_start_as_zero():
+    encoder = resnet(18, 0.25, "cifar")
+    scales = [layer.gamma for group in encoder.layers[2:6] for layer in group.layers if hasattr(layer, "gamma")]
+    zeros = sum(not np.any(scale) for scale in scales)
+    assert zeros == 8  # the last batch norm of each of the 8 blocks
+    assert len(scales) == 20  # two for each block, one for each of the 4 projection shortcuts
+
+
+@pytest.mark.parametrize(("stem", "size", "smallest"), [("cifar", 8, 1), ("strided", 32, 2), ("imagenet", 64, 2)])
+def test_stems_shrink_images_as_they_say(stem, size, smallest):
+    encoder = resnet(10, 0.1, stem, image_size=size)
+    assert encoder.layers[-2].output_shape[1:3] == (smallest, smallest)
+
+
+def test_half_precision_encoders_return_float32():
+    encoder = resnet(10, 0.1, "strided", dtype="mixed_bfloat16")
+    assert encoder(tf.zeros([2, 32, 32, 3])).dtype == tf.float32
+    assert {variable.dtype for variable in encoder.variables} == {tf.float32}
+    assert any(layer.compute_dtype == "bfloat16" for layer in encoder.layers[2].layers)
+
+
+def test_l2_penalty_is_half_the_sum_of_the_squared_kernels():
+    encoder = resnet(10, 0.1, "cifar", l2=0.5)
+    kernels = [variable for variable in encoder.trainable_variables if variable.shape.rank > 1]
+    np.testing.assert_allclose(sum(encoder.losses), 0.5 * sum(tf.nn.l2_loss(kernel) for kernel in kernels), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 19}, "depth must be one of"),
+        ({"stem": "cifar10"}, "stem must be one of"),
+        ({"width_multiplier": 0}, "width_multiplier must be positive"),
+        ({"stem": "imagenet", "image_size": 16}, "shrinks images by 32"),
+        ({"num_groups": 5}, "num_groups must be from 1 to 4"),
+    ],
+)
+def test_resnet_rejects_what_it_cannot_build(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        resnet(**{"depth": 10, **arguments})
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 2, 3])
+def test_projection_head_is_built_as_the_reference_does(num_layers):
+    head = ProjectionHead(num_layers, output_dim=4)
+    outputs = head(tf.random.stateless_normal([6, 8], seed=[0, 0]), training=True)
+    # hidden layers: kernel, scale, offset; the last one has no offset
+    assert len(head.trainable_variables) == (3 * num_layers - 1 if num_layers else 0)
+    assert outputs.shape == (6, 4 if num_layers else 8)
+    if num_layers:
+        np.testing.assert_allclose(tf.reduce_mean(outputs, axis=0), 0, atol=1e-5)
+    restored = ProjectionHead.from_config(head.get_config())
+    assert restored.get_config() == head.get_config()
+
+
+def test_projection_head_equals_its_equations():
+    head = ProjectionHead(2, output_dim=3)
+    h = np.random.default_rng(0).normal(size=[16, 5]).astype(np.float32)
+    outputs = head(h, training=True)
+
+    def batch_norm(x):
+        return (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+
+    kernels = [variable.numpy() for variable in head.trainable_variables if variable.shape.rank == 2]
+    expected = batch_norm(np.maximum(batch_norm(h @ kernels[0]), 0) @ kernels[1])
+    np.testing.assert_allclose(outputs, expected, atol=1e-4)
+
+
+def test_projection_head_rejects_negative_sizes():
+    with pytest.raises(ValueError, match="num_layers"):
+        ProjectionHead(-1)
+    with pytest.raises(ValueError, match="output_dim"):
+        ProjectionHead(2, 0)
+
+
+def test_dense_initial_values():
+    head = ProjectionHead(1, output_dim=256)
+    head(tf.zeros([1, 512]))
+    kernel = next(variable for variable in head.trainable_variables if variable.shape.rank == 2)
+    np.testing.assert_allclose(np.std(kernel), 0.01, rtol=0.05)
+    convolution = next(
+        layer for layer in resnet(18, stem="cifar").layers[2].layers if isinstance(layer, keras.layers.Conv2D)
+    )
+    fan_in = np.prod(convolution.kernel.shape[:3])
+    np.testing.assert_allclose(np.std(convolution.kernel), np.sqrt(1 / fan_in), rtol=0.1)

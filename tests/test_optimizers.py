@@ -1,0 +1,93 @@
+"""LARS and the learning rate schedule against the reference's numbers and a NumPy oracle."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from oracles import lars_step
+
+from tf_simclr.keras import keras
+from tf_simclr.optimizers import LARS
+from tf_simclr.schedules import WarmupCosine, peak_learning_rate
+
+
+@pytest.mark.parametrize("weight_decay", ["0.0", "0.0001", "0.01"])
+def test_lars_equals_the_reference(golden_dir, weight_decay):
+    golden = np.load(golden_dir / "lars.npz")
+    start = f"wd{weight_decay}/init/"
+    names = [key.removeprefix(start) for key in golden if key.startswith(start)]
+    variables = {name: tf.Variable(golden[start + name]) for name in names}
+    optimizer = LARS(0.7, weight_decay=float(weight_decay))
+    optimizer.exclude_from_adaptation([variables[name] for name in names if "head_supervised" in name])
+    for step in range(8):
+        gradients = [tf.constant(golden[f"wd{weight_decay}/grad{step}/{name}"]) for name in names]
+        optimizer.apply_gradients(zip(gradients, variables.values(), strict=True))
+        for name, variable in variables.items():
+            np.testing.assert_allclose(
+                variable, golden[f"wd{weight_decay}/after{step}/{name}"], rtol=2e-5, atol=1e-6, err_msg=f"{step} {name}"
+            )
+
+
+def test_lars_equals_the_oracle_with_a_schedule():
+    rng = np.random.default_rng(0)
+    schedule = WarmupCosine(0.5, total_steps=6, warmup_steps=2)
+    values = [rng.normal(size=[3, 4]), rng.normal(size=[4]), np.zeros([2, 2]), rng.normal(size=[2, 3])]
+    is_adapted = [True, False, True, False]
+    variables = [tf.Variable(value) for value in values]
+    velocities = [np.zeros_like(value) for value in values]
+    optimizer = LARS(schedule, momentum=0.8, weight_decay=0.1, trust_coefficient=0.02)
+    optimizer.exclude_from_adaptation(variables[3:])
+    for step in range(6):
+        gradients = [rng.normal(size=value.shape) for value in values]
+        optimizer.apply_gradients(zip(map(tf.constant, gradients), variables, strict=True))
+        for index, gradient in enumerate(gradients):
+            values[index], velocities[index] = lars_step(
+                values[index],
+                gradient,
+                velocities[index],
+                learning_rate=float(schedule(step)),
+                momentum=0.8,
+                weight_decay=0.1,
+                trust_coefficient=0.02,
+                adapt=is_adapted[index],
+            )
+            np.testing.assert_allclose(variables[index], values[index], rtol=1e-6, atol=1e-9)
+
+
+def test_lars_serialises():
+    optimizer = LARS(WarmupCosine(1.0, 10, 2), momentum=0.8, weight_decay=1e-4, trust_coefficient=0.01, clipnorm=3.0)
+    custom = {"LARS": LARS, "WarmupCosine": WarmupCosine}
+    restored = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer), custom_objects=custom)
+    assert restored.get_config() == optimizer.get_config()
+    assert restored.coupled_weight_decay == 1e-4
+
+
+@pytest.mark.parametrize("arguments", [{"momentum": 1.0}, {"weight_decay": -1e-4}])
+def test_lars_rejects_values_out_of_range(arguments):
+    with pytest.raises(ValueError, match="Received"):
+        LARS(0.1, **arguments)
+
+
+def test_schedule_equals_the_reference(golden_dir):
+    for case in json.loads((golden_dir / "schedule.json").read_text()):
+        peak = peak_learning_rate(case["learning_rate"], case["batch"], case["scaling"])
+        schedule = WarmupCosine(peak, case["total_steps"], case["warmup_steps"])
+        for step, expected in zip(case["steps"], case["lr"], strict=True):
+            np.testing.assert_allclose(schedule(step), expected, rtol=1e-5, atol=1e-6 * peak, err_msg=str((case, step)))
+
+
+def test_schedule_serialises():
+    schedule = WarmupCosine(0.3, 20, 4, name="learning_rate")
+    assert WarmupCosine.from_config(schedule.get_config()).get_config() == schedule.get_config()
+
+
+@pytest.mark.parametrize("warmup_steps", [10, 11, -1])
+def test_schedule_rejects_a_warmup_longer_than_the_run(warmup_steps):
+    with pytest.raises(ValueError, match="warm-up must end before the run does"):
+        WarmupCosine(1.0, total_steps=10, warmup_steps=warmup_steps)
+
+
+def test_peak_learning_rate_rejects_an_unknown_scaling():
+    with pytest.raises(ValueError, match="Received: cubic"):
+        peak_learning_rate(0.3, 512, "cubic")

@@ -1,0 +1,163 @@
+"""The train step: replicas, XLA, the online classifier, half precision, and learning at all."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import mirrored
+from oracles import nt_xent_loss as slow_nt_xent_loss
+
+from tf_simclr.augment import Augmentation
+from tf_simclr.keras import keras
+from tf_simclr.models.heads import ProjectionHead
+from tf_simclr.models.resnet import resnet
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optimizers import LARS
+
+LABELS = np.arange(16) % 3
+
+
+def tiny_encoder(dtype="float64", synchronized=False):
+    """Convolution, batch norm, pooling: what can go wrong across replicas, and no more."""
+    return keras.Sequential(
+        [
+            keras.layers.Conv2D(6, 5, strides=4, use_bias=False, dtype=dtype),
+            keras.layers.BatchNormalization(synchronized=synchronized, dtype=dtype),
+            keras.layers.ReLU(dtype=dtype),
+            keras.layers.GlobalAveragePooling2D(dtype=dtype),
+        ]
+    )
+
+
+def tiny_model(optimizer, *, synchronized=False, jit_compile=False, dtype="float64", classifier=True):
+    keras.utils.set_random_seed(3)
+    model = SimCLR(
+        tiny_encoder(dtype, synchronized),
+        ProjectionHead(2, 5, synchronized=synchronized, dtype=dtype),
+        image_size=16,
+        temperature=0.3,
+        objective_weight=2.0,
+        augmentation=Augmentation(16, seed=1),
+        online_classifier=keras.layers.Dense(3, kernel_regularizer="l2", dtype=dtype) if classifier else None,
+    )
+    model.compile(optimizer=optimizer(), jit_compile=jit_compile)
+    return model
+
+
+def weights(model):
+    """Weights and batch-norm statistics by name, without the metrics that Keras counts among the weights."""
+    parts = {"encoder": model.encoder, "head": model.projection_head, "classifier": model.online_classifier}
+    return {
+        f"{part} {index}": variable.numpy()
+        for part, layer in parts.items()
+        if layer is not None
+        for index, variable in enumerate(layer.variables)
+    }
+
+
+def fit(model, images, labels=LABELS, batch_size=16, epochs=1):
+    """Trains on the images in their order; returns the last metrics."""
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+    history = model.fit(dataset, epochs=epochs, verbose=0).history
+    return {name: values[-1] for name, values in history.items()}
+
+
+OPTIMIZERS = {
+    # One step of plain descent moves every weight by its gradient.
+    "gradients": lambda: keras.optimizers.SGD(1.0, jit_compile=False),
+    "lars": lambda: LARS(10.0, weight_decay=0.01),
+}
+
+
+@pytest.mark.parametrize("num_replicas", [2, 4])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_replicas_together_compute_what_one_does(photos, num_replicas, optimizer):
+    alone = tiny_model(OPTIMIZERS[optimizer])
+    before = weights(alone)
+    metrics = fit(alone, photos)
+    with mirrored(num_replicas).scope():
+        together = tiny_model(OPTIMIZERS[optimizer], synchronized=True)
+    metrics_together = fit(together, photos)
+
+    for name, value in metrics.items():
+        np.testing.assert_allclose(metrics_together[name], value, rtol=1e-5, err_msg=name)
+    after = weights(together)
+    for name, value in weights(alone).items():
+        assert np.any(value != before[name]), name
+        np.testing.assert_allclose(after[name], value, rtol=0, atol=1e-11 * max(1, np.abs(value).max()), err_msg=name)
+
+
+def test_replicas_see_the_pixels_that_one_sees(photos):
+    whole = Augmentation(16)(photos, 7)
+    parts = [
+        Augmentation(16)(photos[first : first + 4], 7, first_example=first, global_batch_size=16)
+        for first in range(0, 16, 4)
+    ]
+    first_views, second_views = zip(*(tf.split(part, 2) for part in parts), strict=True)
+    np.testing.assert_array_equal(tf.concat(first_views + second_views, axis=0), whole)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_xla_gives_the_same_numbers(photos, dtype):
+    results = []
+    for jit_compile in (False, True):
+        model = tiny_model(OPTIMIZERS["lars"], jit_compile=jit_compile, dtype=dtype)
+        results.append(fit(model, photos, epochs=2) | weights(model))
+    for name, value in results[0].items():
+        np.testing.assert_allclose(results[1][name], value, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+def test_reported_loss_is_that_of_the_paper(photos):
+    model = tiny_model(OPTIMIZERS["gradients"])
+    views = model.augmentation(photos, 0)
+    projections = model.projection_head(model.encoder(views, training=True), training=True).numpy()
+    expected = slow_nt_xent_loss(projections[:16], projections[16:], 0.3)
+    np.testing.assert_allclose(fit(tiny_model(OPTIMIZERS["gradients"]), photos)["loss"], expected, rtol=1e-6)
+
+
+def test_online_classifier_leaves_the_encoder_alone(photos):
+    with_classifier = tiny_model(OPTIMIZERS["gradients"])
+    without = tiny_model(OPTIMIZERS["gradients"], classifier=False)
+    metrics = fit(with_classifier, photos, epochs=2)
+    fit(without, photos, epochs=2)
+    for weight, other in zip(with_classifier.encoder.get_weights(), without.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, other)
+    assert 0 <= metrics["classifier_top_1_accuracy"] <= 1
+    start = tiny_model(OPTIMIZERS["gradients"])
+    assert np.any(start.online_classifier.kernel != with_classifier.online_classifier.kernel)
+
+
+def test_online_classifier_without_labels_is_an_error(photos):
+    with pytest.raises(ValueError, match="needs batches of .images, labels."):
+        tiny_model(OPTIMIZERS["lars"]).fit(photos, batch_size=8, verbose=0)
+
+
+def test_learns_to_tell_images_apart_from_an_array(photos):
+    keras.utils.set_random_seed(0)
+    model = SimCLR(
+        resnet(10, 0.125, "strided", num_groups=2, dtype="mixed_bfloat16"),
+        ProjectionHead(2, 16),
+        image_size=32,
+        temperature=0.2,
+        augmentation=Augmentation(32, crop_area=(0.8, 1.0), jitter_strength=0.2, blur_probability=0),
+    )
+    model.compile(optimizer=keras.optimizers.Adam(3e-3))
+    history = model.fit(photos, batch_size=16, epochs=150, verbose=0).history
+    assert history["contrastive_top_1_accuracy"][0] < 0.35
+    assert history["contrastive_top_1_accuracy"][-1] > 0.6
+    assert history["contrastive_entropy"][-1] < history["contrastive_entropy"][0]
+    assert model.predict(photos / np.float32(255), verbose=0).shape == (16, 16)
+
+
+def test_predictions_do_not_depend_on_the_rest_of_the_batch(photos):
+    model = tiny_model(OPTIMIZERS["lars"], dtype="float32")
+    images = tf.image.resize(photos / np.float32(255), [16, 16])
+    np.testing.assert_allclose(model(images)[:3], model(images[:3]), atol=1e-6)
+
+
+def test_rejects_what_does_not_fit():
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        SimCLR(tiny_encoder(), image_size=16, temperature=0)
+    with pytest.raises(ValueError, match="views of image_size 16"):
+        SimCLR(tiny_encoder(), image_size=16, augmentation=Augmentation(32))
+    with pytest.raises(ValueError, match=r"representations \[B, F\]"):
+        SimCLR(keras.Sequential([keras.layers.Conv2D(3, 3)]), image_size=16)

@@ -1,0 +1,145 @@
+"""Colour operators over batches: every image has its own factors and its own order.
+
+A batch of images is its red, green and blue plane, each float32 `[n, H, W]`: these operators combine whole
+planes, and so each of their steps is one contiguous loop. All functions are pure: the caller brings the
+uniform random numbers.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+BRIGHTNESS = ("multiplicative", "additive")
+JITTER_DRAWS = 9
+
+Planes = Sequence[tf.Tensor]
+
+# Those of tf.image.rgb_to_grayscale (ITU-R BT.601).
+_LUMA_WEIGHTS = (0.2989, 0.5870, 0.1140)
+
+
+def color_jitter(
+    planes: Planes,
+    draws: tf.Tensor,
+    *,
+    strength: float,
+    probability: float = 0.8,
+    brightness: str = "multiplicative",
+) -> Planes:
+    """Changes brightness, contrast, saturation and hue in a random order, and clips to [0, 1] after each.
+
+    The operators are those of `tf.image`. Their ranges are the paper's (appendix A) for a strength s: factors
+    up to 0.8 s away from 1, but not below 0, and a hue shift of up to 0.2 s of the colour circle.
+
+    Saturation and hue commute, since each changes one coordinate of HSV. So all 24 orders come down to two
+    facts: which of brightness and contrast is first, and whether saturation and hue come before, between or
+    after the two. (Only pixels outside of [0, 1] tell more: where saturation and hue both come first, the
+    overshoot of a bicubic crop is clipped after both instead of between them.)
+
+    Args:
+      planes: Three times float32 `[n, H, W]`, in [0, 1] apart from such overshoot.
+      draws: float32 `[n, JITTER_DRAWS]`, uniform in [0, 1): whether to apply; the factors of brightness,
+        contrast, saturation and hue; and one number for each of the four, whose ranks are the order.
+      strength: s >= 0; 0 changes nothing.
+      probability: Share of the images to change. The others come back as they are.
+      brightness: `"multiplicative"`, or `"additive"` as in the reference's first version.
+
+    Returns:
+      Three times float32 `[n, H, W]`.
+    """
+    apply, *factors, brightness_key, contrast_key, saturation_key, hue_key = tf.unstack(
+        draws[:, :, tf.newaxis, tf.newaxis], num=JITTER_DRAWS, axis=1
+    )
+    spread = 0.8 * strength
+    brightness_shift = spread * (2.0 * factors[0] - 1.0)
+    hue_shift = 0.2 * strength * (2.0 * factors[3] - 1.0)
+    low, high = max(1.0 - spread, 0.0), 1.0 + spread
+    brightness_factor, contrast_factor, saturation_factor = [
+        low + (high - low) * draw for draw in factors[:3]
+    ]
+
+    # Brightness and contrast in one form: scale * x + blend * mean(x) + shift.
+    zero = tf.zeros_like(apply)
+    contrast_numbers = (contrast_factor, 1.0 - contrast_factor, zero)
+    brightness_numbers = (brightness_factor, zero, zero)
+    if brightness == "additive":
+        brightness_numbers = (zero + 1.0, zero, brightness_shift)
+    contrast_last = brightness_key < contrast_key
+    first = _select(contrast_last, brightness_numbers, contrast_numbers)
+    second = _select(contrast_last, contrast_numbers, brightness_numbers)
+
+    def change_between(start: tf.Tensor, end: tf.Tensor, planes: Planes) -> Planes:
+        """Applies saturation and hue to the images whose order has them between these two keys."""
+        shifts = (start <= hue_key) & (hue_key < end)
+        saturates = (start <= saturation_key) & (saturation_key < end)
+        return _shift_and_saturate(planes, tf.where(shifts, hue_shift, 0.0), saturates, saturation_factor)
+
+    earlier, later = tf.minimum(brightness_key, contrast_key), tf.maximum(brightness_key, contrast_key)
+    start_early = tf.minimum(saturation_key, hue_key) < earlier
+    jittered: Planes = _select(start_early, _clip(change_between(zero, earlier, planes)), planes)
+    jittered = _clip(_blend_with_mean(jittered, *first))
+    jittered = change_between(earlier, later, jittered)
+    jittered = _clip(_blend_with_mean(jittered, *second))
+    jittered = change_between(later, zero + 1.0, jittered)
+    return _select(apply < probability, jittered, planes)
+
+
+def random_grayscale(planes: Planes, draws: tf.Tensor, *, probability: float = 0.2) -> Planes:
+    """Replaces some images by their luma, in all three channels.
+
+    Args:
+      planes: Three times float32 `[n, H, W]`.
+      draws: float32 `[n, 1]`, uniform in [0, 1).
+      probability: Share of the images to replace. The others come back as they are.
+
+    Returns:
+      Three times float32 `[n, H, W]`.
+    """
+    luma = tf.add_n([weight * plane for weight, plane in zip(_LUMA_WEIGHTS, planes, strict=True)])
+    return _select(draws[:, :, tf.newaxis] < probability, (luma, luma, luma), planes)
+
+
+def _shift_and_saturate(
+    planes: Planes, hue_shift: tf.Tensor, saturates: tf.Tensor, saturation_factor: tf.Tensor
+) -> Planes:
+    """`tf.image.adjust_saturation` and `adjust_hue` in one, without a way through HSV.
+
+    With V the largest and m the smallest channel, both keep V. Saturation multiplies the chroma V - m, up to
+    V. A channel lies below V by the chroma times a ramp of the distance between the hue and its own hue.
+    """
+    red, green, blue = planes
+    value = tf.maximum(tf.maximum(red, green), blue)
+    least = tf.minimum(tf.minimum(red, green), blue)
+    chroma = value - least
+
+    # The hue in sixths of the circle, from -3 to 3 and 0 at red: on the way red, yellow, green, cyan (and
+    # likewise red, magenta, blue, cyan) first a channel rises by 1, then red falls by 1, then the third
+    # channel rises by 1.
+    hue = tf.math.divide_no_nan((green + blue - red) + (chroma - least), chroma)
+    hue = tf.where(green >= blue, hue, -hue) + 6.0 * hue_shift
+    hue -= 6.0 * tf.round(hue / 6.0)
+
+    # Without saturation there is no limit, which matters for pixels outside of [0, 1] only.
+    limit = tf.maximum(value, tf.where(saturates, 0.0, value.dtype.max))
+    chroma = tf.minimum(chroma * tf.where(saturates, saturation_factor, 1.0), limit)
+    ramps = (
+        tf.abs(hue) - 1.0,
+        2.0 - tf.abs(tf.abs(hue - 2.0) - 3.0),
+        2.0 - tf.abs(tf.abs(hue + 2.0) - 3.0),
+    )
+    return [value - chroma * ramp for ramp in _clip(ramps)]
+
+
+def _blend_with_mean(planes: Planes, scale: tf.Tensor, blend: tf.Tensor, shift: tf.Tensor) -> Planes:
+    """Returns scale * x + blend * mean(x) + shift, the mean over each plane of each image."""
+    means = [tf.reduce_mean(plane, (1, 2), keepdims=True) for plane in planes]
+    return [scale * plane + (blend * mean + shift) for plane, mean in zip(planes, means, strict=True)]
+
+
+def _select(condition: tf.Tensor, chosen: Sequence[tf.Tensor], other: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    return [tf.where(condition, first, second) for first, second in zip(chosen, other, strict=True)]
+
+
+def _clip(planes: Planes) -> list[tf.Tensor]:
+    # One pass over the memory, where tf.clip_by_value makes two.
+    return [tf.raw_ops.ClipByValue(t=plane, clip_value_min=0.0, clip_value_max=1.0) for plane in planes]

@@ -1,0 +1,192 @@
+"""The two augmented views of a batch."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tf_simclr.augment import blur, color, crop
+from tf_simclr.augment.draws import uniform
+
+# Uniform random numbers per view, by purpose. Their order is part of what a seed means.
+_DRAWS = {
+    "crop": crop.CROP_DRAWS,
+    "flip": 1,
+    "jitter": color.JITTER_DRAWS,
+    "grayscale": 1,
+    "blur": blur.BLUR_DRAWS,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """SimCLR's augmentation (paper, appendix A), with the numbers of the reference as defaults.
+
+    Crop and resize, horizontal flip, colour jitter, grayscale, clip to [0, 1], blur. It runs on whole
+    batches, on the device that the network runs on, with or without XLA. Every random number follows from
+    `seed`, the step, the position in the global batch and the view: a resumed run, or a run on more replicas,
+    sees the same pixels.
+
+    Attributes:
+      image_size: Height and width S of the views in pixels.
+      crop_sampler: `"tensorflow"` (the reference's) or `"uniform_area"` (the paper's), see
+        `crop.sample_boxes`.
+      crop_area: Smallest and largest area of a crop, as a fraction of the image's.
+      crop_aspect_ratio: Smallest and largest width / height of a crop in pixels.
+      flip_probability: Share of the views that are mirrored left and right.
+      jitter_strength: s >= 0: brightness, contrast and saturation change by up to 0.8 s, hue by up to 0.2 s.
+      jitter_probability: Share of the views whose colours are jittered.
+      brightness: `"multiplicative"`, or `"additive"` as in the reference's first version.
+      grayscale_probability: Share of the views without colour.
+      blur_probability: Share of the views that are blurred, each with a sigma of its own.
+      seed: Any integer.
+
+    Raises:
+      ValueError: If a value is out of its range.
+    """
+
+    image_size: int
+    crop_sampler: str = "tensorflow"
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip_probability: float = 0.5
+    jitter_strength: float = 1.0
+    jitter_probability: float = 0.8
+    brightness: str = "multiplicative"
+    grayscale_probability: float = 0.2
+    blur_probability: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(f"`image_size` must be at least 1 pixel. Received: {self.image_size!r}")
+        _check_choice("crop_sampler", self.crop_sampler, crop.SAMPLERS)
+        _check_choice("brightness", self.brightness, color.BRIGHTNESS)
+        low, high = self.crop_area
+        if not 0 < low <= high <= 1:
+            raise ValueError(
+                "`crop_area` must be two fractions, 0 < smallest <= largest <= 1. "
+                f"Received: {self.crop_area!r}"
+            )
+        if self.crop_sampler == "tensorflow" and high < crop.MIN_COVERED_AREA:
+            raise ValueError(
+                f"`crop_area` must reach {crop.MIN_COVERED_AREA}, because crop_sampler='tensorflow' takes no "
+                f"smaller crops; 'uniform_area' does. Received: {self.crop_area!r}"
+            )
+        low, high = self.crop_aspect_ratio
+        if not 0 < low <= high:
+            raise ValueError(
+                "`crop_aspect_ratio` must be two ratios, 0 < smallest <= largest. "
+                f"Received: {self.crop_aspect_ratio!r}"
+            )
+        if not self.jitter_strength >= 0:
+            raise ValueError(f"`jitter_strength` must not be negative. Received: {self.jitter_strength!r}")
+        for name in ("flip_probability", "jitter_probability", "grayscale_probability", "blur_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be between 0 and 1. Received: {getattr(self, name)!r}")
+
+    def __call__(
+        self,
+        images: tf.Tensor,
+        step: tf.Tensor | int,
+        *,
+        first_example: tf.Tensor | int = 0,
+        global_batch_size: tf.Tensor | int | None = None,
+    ) -> tf.Tensor:
+        """Makes the two views of every image.
+
+        Args:
+          images: uint8, or float in [0, 1]: `[n, H, W, 3]` images to crop, or `[n, 2, S, S, 3]` views that
+            are cropped already and get everything else.
+          step: Integer scalar, the training step.
+          first_example: Integer scalar, the position of the first image in the global batch.
+          global_batch_size: Integer scalar, the images of all replicas together; by default n.
+
+        Returns:
+          float32 `[2n, S, S, 3]` in [0, 1]: the n first views, then the n second views.
+
+        Raises:
+          ValueError: If `images` has another shape.
+        """
+        images = tf.convert_to_tensor(images)
+        self._check_shape(images.shape)
+        draws = self._draw(step, tf.shape(images)[0], first_example, global_batch_size)
+        images = tf.image.convert_image_dtype(images, tf.float32)
+        views = self._crop(images, draws) if images.shape.rank == 4 else self._flip(images, draws["flip"])
+        views = tf.clip_by_value(self._change_colors(views, draws), 0.0, 1.0)
+        if self.blur_probability > 0:
+            views = blur.random_blur(views, draws["blur"], probability=self.blur_probability)
+            views = tf.clip_by_value(views, 0.0, 1.0)
+        return tf.transpose(views, (0, 2, 3, 1))
+
+    def _check_shape(self, shape: tf.TensorShape) -> None:
+        views = [2, self.image_size, self.image_size, 3]
+        if shape.rank == 5 and shape[1:] == views:
+            return
+        if shape.rank == 4 and shape[1:].is_fully_defined() and shape[3] == 3:
+            return
+        raise ValueError(
+            "`images` must have the shape [n, H, W, 3] with known H and W, or "
+            f"[n, 2, {self.image_size}, {self.image_size}, 3] if the views are cropped already. "
+            f"Received: {shape}"
+        )
+
+    def _draw(
+        self,
+        step: tf.Tensor | int,
+        count: tf.Tensor,
+        first_example: tf.Tensor | int,
+        global_batch_size: tf.Tensor | int | None,
+    ) -> dict[str, tf.Tensor]:
+        """Draws uniform numbers `[2n, ...]` by purpose: this replica's rows of the global batch."""
+        columns = sum(_DRAWS.values())
+        rows = count if global_batch_size is None else global_batch_size
+        seed = tf.stack((tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)))
+        draws = uniform((2, rows, columns), seed)
+        draws = tf.slice(draws, (0, tf.cast(first_example, tf.int32), 0), (2, count, columns))
+        draws = tf.split(tf.reshape(draws, (2 * count, columns)), list(_DRAWS.values()), axis=1)
+        return dict(zip(_DRAWS, draws, strict=True))
+
+    def _crop(self, images: tf.Tensor, draws: dict[str, tf.Tensor]) -> tf.Tensor:
+        """`[n, H, W, 3]` -> `[2n, 3, S, S]`, flipped."""
+        height, width = images.shape[1:3]
+        boxes = crop.sample_boxes(
+            draws["crop"],
+            height,
+            width,
+            sampler=self.crop_sampler,
+            area=self.crop_area,
+            aspect_ratio=self.crop_aspect_ratio,
+        )
+        flip = draws["flip"][:, 0] < self.flip_probability
+        views = [
+            crop.crop_and_resize(images, *view, self.image_size)
+            for view in zip(tf.split(boxes, 2), tf.split(flip, 2), strict=True)
+        ]
+        return tf.concat(views, axis=0)
+
+    def _flip(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """`[n, 2, S, S, 3]` -> `[2n, 3, S, S]`, flipped."""
+        views = tf.reshape(tf.transpose(images, (1, 0, 4, 2, 3)), (-1, 3, self.image_size, self.image_size))
+        flip = draws[:, :, tf.newaxis, tf.newaxis] < self.flip_probability
+        return tf.where(flip, tf.reverse(views, axis=(3,)), views)
+
+    def _change_colors(self, views: tf.Tensor, draws: dict[str, tf.Tensor]) -> tf.Tensor:
+        """`[2n, 3, S, S]` -> `[2n, 3, S, S]`."""
+        planes = tf.unstack(views, axis=1)
+        if self.jitter_strength > 0 and self.jitter_probability > 0:
+            planes = color.color_jitter(
+                planes,
+                draws["jitter"],
+                strength=self.jitter_strength,
+                probability=self.jitter_probability,
+                brightness=self.brightness,
+            )
+        if self.grayscale_probability > 0:
+            probability = self.grayscale_probability
+            planes = color.random_grayscale(planes, draws["grayscale"], probability=probability)
+        return tf.stack(planes, axis=1)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {value!r}")

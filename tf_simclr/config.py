@@ -1,0 +1,249 @@
+"""Everything that a run can be told, as frozen dataclasses.
+
+The defaults are those of the SimCLR reference implementation. A config file returns a `RunConfig`; `override` sets
+single fields of it by name; `to_dict` and `from_dict` take it to JSON and back.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+MODES = ("train", "eval", "train_then_eval", "export")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+OPTIMIZERS = ("lars", "momentum", "adam", "adamw")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where images come from."""
+
+    dataset: str = "imagenet2012"  # a TFDS data set by name, "shapes" (embedded) or "folder" (of images: data_dir)
+    data_dir: str | None = None  # the folder of images, or where TFDS data sets are kept
+    train_split: str = "train"
+    eval_split: str = "validation"
+    image_size: int = 224  # height and width of the views in pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationConfig:
+    """How views are made of an image."""
+
+    crop_sampler: str = "tensorflow"  # "tensorflow": as the reference; "uniform_area": as the paper describes it
+    crop_min_area: float = 0.08  # smallest crop, as a share of the image
+    color_jitter_strength: float = 1.0
+    color_jitter_probability: float = 0.8
+    brightness: str = "multiplicative"  # "multiplicative": as SimCLR v2; "additive": as v1
+    grayscale_probability: float = 0.2
+    blur_probability: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Encoder, heads and loss."""
+
+    resnet_depth: int = 50
+    width_multiplier: float = 1.0
+    stem: str = "auto"  # "cifar" up to 32 px and "imagenet" above, or one of these or "strided" by name
+    num_groups: int = 4
+    global_bn: bool = True  # batch-norm statistics over all replicas
+    batch_norm_momentum: float = 0.9
+    num_proj_layers: int = 3
+    proj_out_dim: int = 128
+    temperature: float = 0.1
+    hidden_norm: bool = True  # whether projections are scaled to unit length
+    objective_weight: float = 2.0  # the reference's loss is the sum over the two views, twice the paper's
+    online_classifier: bool = True  # train a linear classifier on the side, where there are labels
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The update rule and its schedule."""
+
+    name: str = "lars"
+    base_learning_rate: float = 0.3
+    learning_rate_scaling: str = "linear"  # "linear": base * B / 256; "sqrt": base * sqrt(B); "none": base
+    warmup_epochs: float = 10.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Length, size and bookkeeping of the training."""
+
+    global_batch_size: int = 512
+    epochs: int = 100
+    steps: int = 0  # overrides epochs unless 0
+    checkpoint_epochs: float = 1.0
+    checkpoint_steps: int = 0  # overrides checkpoint_epochs unless 0
+    keep_checkpoints: int = 5
+    precision: str = "auto"
+    jit_compile: bool = False
+    log_every_seconds: float = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Evaluation of the frozen encoder."""
+
+    batch_size: int = 256
+    baselines: bool = False  # whether to evaluate raw pixels and the untrained encoder as well
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """The SavedModel."""
+
+    keep: int = 1  # exports of earlier steps that stay; 0 keeps all
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """A whole run."""
+
+    name: str = "simclr"  # names the model_dir when none is given
+    mode: str = "train"
+    model_dir: str | None = None
+    seed: int = 0
+    strategy: str = "auto"
+    tpu_name: str | None = None
+    data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    export: ExportConfig = ExportConfig()
+
+    def __post_init__(self) -> None:
+        _check_choice("mode", self.mode, MODES)
+        _check_choice("optimizer.name", self.optimizer.name, OPTIMIZERS)
+        _check_choice("train.precision", self.train.precision, PRECISIONS)
+        _check("model.temperature", self.model.temperature, "must be positive", self.model.temperature > 0)
+        _check("data.image_size", self.data.image_size, "must be positive", self.data.image_size > 0)
+        _check(
+            "train.global_batch_size",
+            self.train.global_batch_size,
+            "must be at least 2, because an image is told apart from the others of its batch",
+            self.train.global_batch_size >= 2,
+        )
+        for field, value in (("train.epochs", self.train.epochs), ("train.steps", self.train.steps)):
+            _check(field, value, "must not be negative", value >= 0)
+        _check("optimizer.warmup_epochs", self.optimizer.warmup_epochs, "must not be negative",
+               self.optimizer.warmup_epochs >= 0)
+
+    @property
+    def stem(self) -> str:
+        """The stem that "auto" stands for."""
+        if self.model.stem != "auto":
+            return self.model.stem
+        return "cifar" if self.data.image_size <= 32 else "imagenet"
+
+    def total_steps(self, num_examples: int) -> int:
+        """Steps of the whole run, counted as the reference does: `steps`, or else N * epochs // B + 1."""
+        return self.train.steps or num_examples * self.train.epochs // self.train.global_batch_size + 1
+
+    def warmup_steps(self, num_examples: int) -> int:
+        """Steps of the warm-up, as in the reference."""
+        return round(self.optimizer.warmup_epochs * num_examples // self.train.global_batch_size)
+
+    def checkpoint_steps(self, num_examples: int) -> int:
+        """Steps between two checkpoints, at least 1."""
+        steps_per_epoch = num_examples / self.train.global_batch_size
+        return self.train.checkpoint_steps or max(1, round(self.train.checkpoint_epochs * steps_per_epoch))
+
+
+def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """A copy of the config with fields set by name.
+
+    Args:
+      config: The config to start from.
+      changes: New values by field name, such as "seed" or "train.epochs". Strings are converted to the field's type.
+
+    Raises:
+      ValueError: If a field does not exist (the error suggests the nearest), or its value has the wrong type.
+    """
+    flat = _flatten(config)
+    for name, value in changes.items():
+        if name not in flat:
+            nearest = difflib.get_close_matches(name, flat, n=1, cutoff=0.4)
+            hint = f" Did you mean {nearest[0]}?" if nearest else ""
+            raise ValueError(f"There is no config field {name}.{hint}")
+        flat[name] = value
+    return _build(RunConfig, flat, prefix="")
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The config as nested dictionaries that JSON can hold."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """The inverse of `to_dict`.
+
+    Raises:
+      ValueError: If a field does not exist or a value has the wrong type.
+    """
+    return override(RunConfig(), _flatten_dict(values))
+
+
+def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Fields whose values differ, as {name: (old, new)}."""
+    old_flat, new_flat = _flatten(old), _flatten(new)
+    return {name: (old_flat[name], new_flat[name]) for name in old_flat if old_flat[name] != new_flat[name]}
+
+
+def _flatten(config: RunConfig) -> dict[str, Any]:
+    return _flatten_dict(dataclasses.asdict(config))
+
+
+def _flatten_dict(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": inner_value for inner, inner_value in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _build(cls: Any, flat: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for field in dataclasses.fields(cls):
+        kind, name = hints[field.name], prefix + field.name
+        if dataclasses.is_dataclass(kind):
+            values[field.name] = _build(kind, flat, f"{name}.")
+        else:
+            values[field.name] = _convert(name, flat[name], kind)
+    return cls(**values)
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    """The value in the type of its field: strings, as the command line gives them, are read."""
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if value is None or (value in ("none", "None") and type(None) in options):
+        if type(None) in options:
+            return None
+        raise ValueError(f"{name} needs a value of type {kind.__name__}. Received: None")
+    kind = options[0]
+    try:
+        if kind is bool and not isinstance(value, bool):
+            return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+        if kind is int and isinstance(value, float) and value != int(value):
+            raise ValueError
+        return kind(value)
+    except (KeyError, ValueError, TypeError):
+        raise ValueError(f"{name} needs a value of type {kind.__name__}. Received: {value}") from None
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    _check(name, value, f"must be one of {', '.join(choices)}", value in choices)
+
+
+def _check(name: str, value: Any, rule: str, is_kept: bool) -> None:
+    if not is_kept:
+        raise ValueError(f"{name} {rule}. Received: {value}")

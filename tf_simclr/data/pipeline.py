@@ -1,0 +1,303 @@
+"""From a source to batches, in an order that follows from the seed alone.
+
+Whatever is random here is a function of (seed, epoch) or of (seed, step, position in the batch). So a run
+that starts at step s gets exactly the batches that an uninterrupted run gets from there on.
+
+Batches are global: a distribution strategy cuts each into contiguous slices, one per replica, so that the
+same pixels come with any number of replicas. The auto-shard policy is DATA, under which every worker of a
+multi-worker strategy reads all batches and keeps its own slices of them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+from absl import logging
+
+from tf_simclr.augment.crop import stateless_crop_boxes
+from tf_simclr.data import decode
+from tf_simclr.data.folders import broken_reason
+from tf_simclr.data.sources import ArraySource, FileSource, Source, TfdsSource
+
+# Keeps the random numbers of an epoch's order apart from those of a step's augmentation.
+_ORDER_STREAM = 0x0DDE4
+
+# How many files in a row may be broken before a run stops: a few are an accident, this many a lost disk.
+_MAX_BROKEN_IN_A_ROW = 100
+
+# Encoded images among which a streamed data set is shuffled, on top of the order of its files.
+_SHUFFLE_BUFFER_EXAMPLES = 10_000
+
+
+class CropSettings(Protocol):
+    """The part of `tf_simclr.Augmentation` that the pipeline needs for images of varying size."""
+
+    @property
+    def crop_sampler(self) -> str: ...
+    @property
+    def crop_area(self) -> tuple[float, float]: ...
+    @property
+    def crop_aspect_ratio(self) -> tuple[float, float]: ...
+
+
+def train_dataset(
+    source: Source,
+    *,
+    global_batch_size: int,
+    image_size: int,
+    seed: int,
+    start_step: int = 0,
+    total_steps: int,
+    augmentation: CropSettings,
+) -> tf.data.Dataset:
+    """Makes the batches of steps `start_step` to `total_steps` - 1 of a training run.
+
+    An epoch is N // B batches without repetition, in an order that follows from (seed, epoch): a uniformly
+    random one for arrays and files, files and then a buffer shuffled for streamed TFDS data. The N % B
+    examples that fill no batch change from epoch to epoch. A file that turns out to be broken is replaced by
+    the next one of the source that is not, and named in the log once.
+
+    Args:
+      source: N examples.
+      global_batch_size: B, the examples in a batch, for all replicas together.
+      image_size: side S in pixels of the views; unused for an ArraySource.
+      seed: any integer.
+      start_step: first step wanted, to resume a run.
+      total_steps: steps of the whole run.
+      augmentation: how to draw the crops, for instance a `tf_simclr.Augmentation`; unused for an ArraySource.
+
+    Returns:
+      Dataset of total_steps - start_step batches (images, labels int64 [B]), or images alone without labels.
+      Images are uint8 [B, H, W, 3] from an ArraySource, to be cropped on the device, and else two crops of
+      every image, resized: uint8 [B, 2, S, S, 3].
+
+    Raises:
+      ValueError: when the source has fewer than B examples, or the steps are out of order.
+    """
+    steps_per_epoch = source.num_examples // global_batch_size
+    if steps_per_epoch == 0:
+        raise ValueError(
+            "There are fewer images than one batch holds: add images or lower the batch size. "
+            f"Received: {source.num_examples} images and a global batch size of {global_batch_size}"
+        )
+    if not 0 <= start_step <= total_steps:
+        raise ValueError(
+            "start_step must be between 0 and total_steps. "
+            f"Received: start_step={start_step}, total_steps={total_steps}"
+        )
+    steps = _Steps(seed, global_batch_size, steps_per_epoch, start_step, total_steps)
+    with tf.device("CPU:0"):  # Arrays that the pipeline holds stay off the accelerator.
+        if isinstance(source, ArraySource):
+            dataset = _array_batches(source, steps)
+        elif isinstance(source, FileSource):
+            dataset = _view_batches(_file_examples(source, steps), steps, image_size, augmentation)
+        else:
+            dataset = _view_batches(_tfds_examples(source, steps), steps, image_size, augmentation)
+        return _finish(dataset.apply(tf.data.experimental.assert_cardinality(total_steps - start_step)))
+
+
+def eval_dataset(source: Source, *, image_size: int, batch_size: int) -> tf.data.Dataset:
+    """Goes through a source once, in order, with the preprocessing of `decode.preprocess_for_eval`.
+
+    Args:
+      source: N examples. Files that turn out to be broken are left out, and named in the log once.
+      image_size: side S of the images in pixels.
+      batch_size: examples in a batch; the last batch holds the rest.
+
+    Returns:
+      Dataset of (images float32 [b, S, S, 3] in [0, 1], labels int64 [b]), or images alone without labels.
+    """
+
+    def preprocess(images: tf.Tensor, *labels: tf.Tensor) -> Any:
+        return _element(decode.preprocess_for_eval(images, image_size), *labels)
+
+    with tf.device("CPU:0"):
+        if isinstance(source, ArraySource):
+            columns = (source.images,) if source.labels is None else (source.images, source.labels)
+            batches = tf.data.Dataset.from_tensor_slices(columns).batch(batch_size)
+            return _finish(batches.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE))
+        if isinstance(source, FileSource):
+            examples = _readable_files(source)
+        else:
+            examples = source.records().map(_decode_record, num_parallel_calls=tf.data.AUTOTUNE)
+        return _finish(examples.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    """Which steps of a run are wanted."""
+
+    seed: int
+    batch_size: int
+    per_epoch: int
+    start: int
+    stop: int
+
+    def chain_epochs(
+        self, make_epoch: Callable[[tf.Tensor], tf.data.Dataset], elements_per_step: int
+    ) -> tf.data.Dataset:
+        """Joins the epochs and cuts out the wanted steps; `make_epoch` gets the epoch's seed, int64 [2]."""
+        first, last = self.start // self.per_epoch, -(-self.stop // self.per_epoch)
+
+        def elements(epoch: tf.Tensor) -> tf.data.Dataset:
+            stream = tf.constant([self.seed, _ORDER_STREAM], tf.int64)
+            seed = tf.random.experimental.stateless_fold_in(stream, epoch, alg="philox")
+            return make_epoch(seed).take(self.per_epoch * elements_per_step)
+
+        dataset = tf.data.Dataset.range(first, last).flat_map(elements)
+        dataset = dataset.skip((self.start - first * self.per_epoch) * elements_per_step)
+        return dataset.take((self.stop - self.start) * elements_per_step)
+
+
+def _index_batches(num_examples: int, steps: _Steps) -> tf.data.Dataset:
+    """For every step the examples of its batch, int32 [B].
+
+    Sorting random keys gives a uniformly random permutation at 0.2 s per million examples and epoch. That is
+    why it is preferred to `tf.random.experimental.index_shuffle`: the latter's permutations of neighbouring
+    epochs are alike (correlation 0.76 between epochs 4 and 5 of seed 0, 50,000 examples).
+    """
+
+    def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
+        keys = tf.random.stateless_uniform(
+            [num_examples], seed, minval=None, maxval=None, dtype=tf.int64, alg="philox"
+        )
+        order = tf.argsort(keys, stable=True)[: steps.per_epoch * steps.batch_size]
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(order, [steps.per_epoch, steps.batch_size]))
+
+    return steps.chain_epochs(shuffled, elements_per_step=1)
+
+
+def _array_batches(source: ArraySource, steps: _Steps) -> tf.data.Dataset:
+    """Gathers whole batches: (images uint8 [B, H, W, 3], labels [B])."""
+    images = tf.constant(source.images)
+    labels = () if source.labels is None else (tf.constant(source.labels),)
+
+    def gather(indices: tf.Tensor) -> Any:
+        return _element(tf.gather(images, indices), *(tf.gather(column, indices) for column in labels))
+
+    return _index_batches(source.num_examples, steps).map(gather)
+
+
+def _file_examples(source: FileSource, steps: _Steps) -> tf.data.Dataset:
+    """Decoded files in the order of training: (place of the example in the run, image, label)."""
+    read = _file_reader(source)
+    indices = _index_batches(source.num_examples, steps).unbatch().enumerate(steps.start * steps.batch_size)
+    return indices.map(
+        lambda place, index: (place, *read(tf.cast(index, tf.int64))[1:]), num_parallel_calls=tf.data.AUTOTUNE
+    )
+
+
+def _readable_files(source: FileSource) -> tf.data.Dataset:
+    """Decoded files in the order of the source, without the broken ones: (image, label)."""
+    read = _file_reader(source)
+    indices = tf.data.Dataset.range(source.num_examples)
+    examples = indices.map(lambda index: (index, *read(index)), num_parallel_calls=tf.data.AUTOTUNE)
+    readable = examples.filter(lambda index, used, *example: used == index)
+    return readable.map(lambda index, used, *example: example)
+
+
+def _file_reader(source: FileSource) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+    """Makes the function index -> (index of the file that was read, image, label).
+
+    In the place of a broken file, the next one that can be read is taken, so that no other example of the
+    batch moves.
+    """
+    paths = source.paths
+    path_table = tf.constant(paths)
+    labels = () if source.labels is None else (tf.constant(source.labels),)
+    reported: set[int] = set()
+
+    def report(wanted: int, used: int) -> int:
+        for index in (i % len(paths) for i in range(wanted, used if used > wanted else used + len(paths))):
+            if index not in reported:
+                reported.add(index)
+                logging.warning(
+                    "Skipped the broken image file %s: %s (%d so far)",
+                    paths[index],
+                    broken_reason(paths[index]),
+                    len(reported),
+                )
+        return used
+
+    def read_one(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        image = decode.decode_image(tf.io.read_file(tf.gather(path_table, index)))
+        return index, image, *(tf.gather(column, index) for column in labels)
+
+    def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        # TensorFlow graphs cannot catch errors, but a nested dataset can leave out elements that fail. The
+        # last candidate is the wanted file again, whose error stops the run.
+        candidates = tf.data.Dataset.range(min(_MAX_BROKEN_IN_A_ROW, len(paths)))
+        readable = candidates.map(lambda offset: read_one((index + offset) % len(paths))).ignore_errors()
+        readable = readable.concatenate(tf.data.Dataset.from_tensors(index).map(read_one))
+        used, *example = readable.take(1).get_single_element()
+        used = tf.cond(
+            used == index,
+            lambda: used,
+            lambda: tf.numpy_function(report, [index, used], tf.int64, stateful=False),
+        )
+        used = tf.ensure_shape(used, [])
+        with tf.control_dependencies([used]):  # Who drops the index gets the report all the same.
+            return used, *(tf.identity(column) for column in example)
+
+    return read
+
+
+def _tfds_examples(source: TfdsSource, steps: _Steps) -> tf.data.Dataset:
+    """Decoded records in the order of training: (place of the example in the run, image, label)."""
+
+    def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
+        shuffle_seed = tf.random.stateless_uniform(
+            [], seed, minval=None, maxval=None, dtype=tf.int64, alg="philox"
+        )
+        # Both shuffles also depend on `tf.random.set_seed`, where a program calls it.
+        records = source.records(shuffle_seed)
+        return records.shuffle(_SHUFFLE_BUFFER_EXAMPLES, seed=shuffle_seed, reshuffle_each_iteration=False)
+
+    records = steps.chain_epochs(shuffled, elements_per_step=steps.batch_size)
+    examples = records.map(_decode_record, num_parallel_calls=tf.data.AUTOTUNE)
+    places = tf.data.Dataset.range(steps.start * steps.batch_size, steps.stop * steps.batch_size)
+    return tf.data.Dataset.zip((places, examples)).map(lambda place, example: (place, *example))
+
+
+def _decode_record(encoded: tf.Tensor, *label: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    return decode.decode_image(encoded), *label
+
+
+def _view_batches(
+    examples: tf.data.Dataset, steps: _Steps, image_size: int, augmentation: CropSettings
+) -> tf.data.Dataset:
+    """Crops two views out of every (place, image, label): (views uint8 [B, 2, S, S, 3], labels [B]).
+
+    The image is decoded whole, once for both views. That takes a fifth less processor time than two calls of
+    `tf.io.decode_and_crop_jpeg`, because two random crops together read most of the file twice.
+    """
+
+    def make_views(place: tf.Tensor, image: tf.Tensor, *label: tf.Tensor) -> Any:
+        step, position = place // steps.batch_size, place % steps.batch_size
+        shape = tf.shape(image)
+        boxes = stateless_crop_boxes(
+            tf.stack([tf.constant(steps.seed, tf.int64), step, position]),
+            tf.stack([shape[0], shape[0]]),
+            tf.stack([shape[1], shape[1]]),
+            sampler=augmentation.crop_sampler,
+            area=augmentation.crop_area,
+            aspect_ratio=augmentation.crop_aspect_ratio,
+        )
+        views = tf.stack([decode.crop_and_resize(image, box, image_size) for box in tf.unstack(boxes, num=2)])
+        return _element(views, *label)
+
+    views = examples.map(make_views, num_parallel_calls=tf.data.AUTOTUNE)
+    return views.batch(steps.batch_size, drop_remainder=True)
+
+
+def _element(images: tf.Tensor, *labels: tf.Tensor) -> Any:
+    """(images, labels), or images alone where there are no labels."""
+    return (images, *labels) if labels else images
+
+
+def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,113 @@
+"""TensorFlow Datasets (TFDS) as a source. TFDS is imported when it is used: that takes seconds."""
+
+import difflib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr.data import decode
+from tf_simclr.data.sources import MAX_CACHED_BYTES, MAX_CACHED_SIDE_PX, ArraySource, TfdsSource
+
+
+def from_tfds(
+    name: str,
+    split: str,
+    data_dir: str | None = None,
+    *,
+    download: bool = True,
+    max_cached_bytes: int = MAX_CACHED_BYTES,
+) -> ArraySource | TfdsSource:
+    """Opens one split of a TFDS data set that has the feature "image" and, for labels, the class "label".
+
+    Args:
+      name: TFDS name, for example "cifar10" or "imagenet2012:5.1.0".
+      split: TFDS split expression, for example "train" or "train[:90%]".
+      data_dir: folder of prepared TFDS data sets; TFDS's own default when None.
+      download: whether to download and prepare the data set when `data_dir` does not hold it.
+      max_cached_bytes: images of one fixed size, of at most 128 px, are decoded to memory if they fit in
+        this.
+
+    Returns:
+      An ArraySource for small images of one size, else a TfdsSource.
+
+    Raises:
+      ValueError: when TFDS has no such data set or split, or its examples are not images.
+      FileNotFoundError: when the data set is not prepared and could not, or was not to, be downloaded.
+    """
+    builder = _find_builder(name, data_dir)
+    _prepare(builder, name, download)
+    available = sorted(builder.info.splits)
+    try:
+        builder.info.splits[split]
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"TFDS data set {name!r} has the splits {', '.join(available)}. Received: {split!r}"
+        ) from error
+    source = TfdsSource(builder, split, *_labels_of(builder, name))
+    shape = builder.info.features["image"].shape
+    if None in shape[:2] or max(shape[:2]) > MAX_CACHED_SIDE_PX:
+        return source
+    if source.num_examples * shape[0] * shape[1] * 3 > max_cached_bytes:
+        return source
+    return _load_array(source)
+
+
+def _find_builder(name: str, data_dir: str | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        nearest = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=1)
+        hint = (
+            f"did you mean {nearest[0]!r}?" if nearest else "see https://www.tensorflow.org/datasets/catalog."
+        )
+        raise ValueError(f"There is no TFDS data set of this name: {hint} Received: {name!r}") from error
+
+
+def _prepare(builder: Any, name: str, download: bool) -> None:
+    import tensorflow_datasets as tfds
+
+    if builder.info.splits:
+        return
+    advice = "prepare it there with `tfds build`, or train on a folder of images"
+    if not download:
+        raise FileNotFoundError(
+            f"The TFDS data set is not in {builder.data_path}: {advice}. Received: {name!r}"
+        )
+    try:
+        builder.download_and_prepare()
+    except (OSError, AssertionError, tfds.download.DownloadError) as error:
+        # AssertionError is how TFDS asks for files that have to be downloaded by hand.
+        reason = str(error).strip().split("\n")[0]
+        raise FileNotFoundError(
+            f"The TFDS data set is not in {builder.data_path} and could not be downloaded ({reason}): "
+            f"{advice}. Received: {name!r}"
+        ) from error
+
+
+def _labels_of(builder: Any, name: str) -> tuple[bool, tuple[str, ...] | None]:
+    """(whether there are labels, class names); raises ValueError when the examples are not images."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    if "image" not in features or not isinstance(features["image"], tfds.features.Image):
+        raise ValueError(
+            f"The TFDS data set has no feature 'image' that is an image, only {', '.join(features)}. "
+            f"Received: {name!r}"
+        )
+    label = features["label"] if "label" in features else None
+    if isinstance(label, tfds.features.ClassLabel):
+        return True, tuple(label.names)
+    return False, None
+
+
+def _load_array(source: TfdsSource) -> ArraySource:
+    def read(encoded: tf.Tensor, *label: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return decode.decode_image(encoded), *label
+
+    examples = source.records().map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    columns = zip(*examples.batch(256).as_numpy_iterator(), strict=True)
+    images, *labels = (np.concatenate(column) for column in columns)
+    return ArraySource(images, labels[0] if labels else None, source.class_names)

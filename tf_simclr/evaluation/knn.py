@@ -1,0 +1,75 @@
+"""Weighted k-nearest-neighbour classification of representations.
+
+Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (2018),
+section 3.4.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+# Wu et al. use 200 neighbours, and 0.07 for a temperature that later work rounds to 0.1.
+NUM_NEIGHBORS = 200
+
+# Similarities held at a time: 128 MiB of float32, whatever the size of the training set.
+_BLOCK_ELEMENTS = 2**25
+
+
+def knn_scores(
+    train_features: np.ndarray,
+    train_labels: np.ndarray,
+    test_features: np.ndarray,
+    *,
+    num_classes: int,
+    k: int = NUM_NEIGHBORS,
+    temperature: float = 0.1,
+) -> np.ndarray:
+    """Votes of the k training examples of highest cosine similarity s, each of weight exp(s / temperature).
+
+    Args:
+      train_features: float32 [N, F].
+      train_labels: Integers [N] in [0, num_classes).
+      test_features: float32 [M, F].
+      num_classes: Number of classes C.
+      k: Number of neighbours, at least 1; cut to N.
+      temperature: Positive; the smaller, the more the nearest neighbours count.
+
+    Returns:
+      Scores, float64 [M, C], >= 0. A row's scale carries no meaning, only the order of its classes does.
+
+    Raises:
+      ValueError: If `k` or `temperature` is not positive.
+    """
+    if k < 1 or temperature <= 0:
+        raise ValueError(
+            f"kNN needs k >= 1 and a positive temperature. Received: k={k}, temperature={temperature}"
+        )
+    k = min(k, len(train_features))
+    references = tf.math.l2_normalize(train_features, axis=1)
+    queries = tf.math.l2_normalize(test_features, axis=1)
+    block_size = max(1, _BLOCK_ELEMENTS // len(train_features))
+    scores = []
+    for start in range(0, len(test_features), block_size):
+        similarities = tf.matmul(queries[start : start + block_size], references, transpose_b=True)
+        nearest, neighbors = (tensor.numpy() for tensor in tf.math.top_k(similarities, k))
+        # Relative to the nearest one, which leaves a row's order alone and keeps the largest weight at 1.
+        weights = np.exp((nearest - nearest[:, :1]) / temperature)
+        # One histogram for the whole block: row r votes in the bins from r * num_classes on.
+        bins = num_classes * np.arange(len(weights))[:, None] + train_labels[neighbors]
+        votes = np.bincount(bins.ravel(), weights.ravel(), minlength=num_classes * len(weights))
+        scores.append(votes.reshape(-1, num_classes))
+    return np.concatenate(scores)
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
+    """Share of the rows whose label is among the k classes of the highest scores; ties go to the lower class.
+
+    Args:
+      scores: Floats [M, C].
+      labels: Integers [M] in [0, C).
+      k: Number of classes that may be named, at least 1.
+
+    Returns:
+      Accuracy in [0, 1].
+    """
+    top_classes = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return float(np.mean(np.any(top_classes == labels[:, None], axis=1)))

@@ -1,0 +1,42 @@
+"""The export of a run: written, verified in a fresh process, and the old ones pruned."""
+
+import pathlib
+
+import numpy as np
+
+from tf_simclr.config import RunConfig
+from tf_simclr.data import pipeline, sources
+from tf_simclr.export.saved_model import export_encoder, verify
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.training import checkpoints
+
+NUM_VERIFIED_IMAGES = 32
+
+
+def publish(config: RunConfig, model: SimCLR, source: sources.Source, folder: pathlib.Path) -> str:
+    """Exports the encoder to saved_model/<step>/ unless it is there, and verifies it in a fresh process.
+
+    Args:
+      config: The run.
+      model: The run's model, restored or just trained.
+      source: Images to verify the export with.
+      folder: The run's folder.
+
+    Returns:
+      A line for the terminal.
+
+    Raises:
+      ValueError: If the export does not compute what the encoder in memory does.
+    """
+    target = folder / "saved_model" / str(int(model.optimizer.iterations))
+    if not target.exists():
+        export_encoder(model, str(target))
+    batch = next(iter(pipeline.eval_dataset(source, image_size=config.data.image_size, batch_size=NUM_VERIFIED_IMAGES)))
+    images = batch[0] if isinstance(batch, tuple) else batch
+    difference = verify(str(target), model, np.rint(images.numpy() * 255).astype(np.uint8))
+    checkpoints.prune_exports(target.parent, config.export.keep)
+    return (
+        f"SavedModel:   {target}\n"
+        f"              verified in a process without tf_simclr on {len(images)} images: "
+        f"embeddings differ by at most {difference:.1e}"
+    )

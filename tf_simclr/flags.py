@@ -1,0 +1,142 @@
+"""The command line: the reference's flag names, and ours, on the fields of the config.
+
+A flag that is not given leaves the field as the config file has it.
+"""
+
+import difflib
+import importlib.util
+import pathlib
+from typing import Any
+
+from absl import flags, logging
+
+from tf_simclr import config
+from tf_simclr.config import RunConfig
+
+# flag: (config field, type, help); the reference's flags first, under the reference's names.
+FLAGS: dict[str, tuple[str, type, str]] = {
+    "learning_rate": ("optimizer.base_learning_rate", float, "Learning rate per batch of 256 (linear scaling)."),
+    "learning_rate_scaling": ("optimizer.learning_rate_scaling", str, "linear, sqrt or none."),
+    "warmup_epochs": ("optimizer.warmup_epochs", float, "Epochs of linear warm-up."),
+    "weight_decay": ("optimizer.weight_decay", float, "Weight decay."),
+    "batch_norm_decay": ("model.batch_norm_momentum", float, "Share of the moving averages that a step keeps."),
+    "train_batch_size": ("train.global_batch_size", int, "Images per step, over all replicas."),
+    "train_split": ("data.train_split", str, "Split to train on."),
+    "train_epochs": ("train.epochs", int, "Epochs to train for."),
+    "train_steps": ("train.steps", int, "Steps to train for; overrides train_epochs unless 0."),
+    "eval_batch_size": ("eval.batch_size", int, "Images per batch in the evaluation."),
+    "checkpoint_epochs": ("train.checkpoint_epochs", float, "Epochs between checkpoints."),
+    "checkpoint_steps": ("train.checkpoint_steps", int, "Steps between checkpoints; overrides epochs unless 0."),
+    "eval_split": ("data.eval_split", str, "Split to evaluate on."),
+    "dataset": ("data.dataset", str, "Name of a TFDS data set, or shapes, the embedded one."),
+    "mode": ("mode", str, "train, eval, train_then_eval or export."),
+    "lineareval_while_pretraining": ("model.online_classifier", bool, "Train a linear classifier on the side."),
+    "model_dir": ("model_dir", str, "Folder of the run; it is resumed if it holds one."),
+    "data_dir": ("data.data_dir", str, "Folder of images, or of TFDS data sets when --dataset is given."),
+    "tpu_name": ("tpu_name", str, "Name of the TPU."),
+    "optimizer": ("optimizer.name", str, "lars, momentum (SGD with Nesterov momentum), adam or adamw."),
+    "momentum": ("optimizer.momentum", float, "Momentum."),
+    "keep_checkpoint_max": ("train.keep_checkpoints", int, "Checkpoints to keep."),
+    "keep_hub_module_max": ("export.keep", int, "Exports to keep; 0 keeps all."),
+    "temperature": ("model.temperature", float, "Temperature of the contrastive loss."),
+    "hidden_norm": ("model.hidden_norm", bool, "Scale projections to unit length."),
+    "proj_out_dim": ("model.proj_out_dim", int, "Width of the projections."),
+    "num_proj_layers": ("model.num_proj_layers", int, "Layers of the projection head."),
+    "global_bn": ("model.global_bn", bool, "Batch-norm statistics over all replicas."),
+    "width_multiplier": ("model.width_multiplier", float, "Multiplier of the encoder's channels."),
+    "resnet_depth": ("model.resnet_depth", int, "18, 34, 50, 101, 152 or 200."),
+    "image_size": ("data.image_size", int, "Height and width of the views in pixels."),
+    "color_jitter_strength": ("augmentation.color_jitter_strength", float, "Strength of the colour jitter."),
+    # ours
+    "stem": ("model.stem", str, "auto, cifar, strided or imagenet."),
+    "strategy": ("strategy", str, "auto, default, mirrored, multi_worker or tpu."),
+    "precision": ("train.precision", str, "auto, float32 or mixed_bfloat16."),
+    "seed": ("seed", int, "Seed of everything random."),
+}
+BOOLEAN_SHORTHANDS: dict[str, tuple[dict[bool, tuple[str, Any]], str]] = {
+    "use_blur": ({True: ("augmentation.blur_probability", 0.5), False: ("augmentation.blur_probability", 0.0)},
+                 "Blur views in pretraining."),
+    "use_tpu": ({True: ("strategy", "tpu"), False: ("strategy", "auto")}, "Same as --strategy=tpu."),
+}  # fmt: skip
+DEFAULT_CONFIG = "configs/shapes.py"
+
+
+def define(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines all flags; without a default each, so that a flag that is given can be told from one that is not."""
+    for name, (_, kind, text) in FLAGS.items():
+        definer = {float: flags.DEFINE_float, int: flags.DEFINE_integer, str: flags.DEFINE_string}.get(
+            kind, flags.DEFINE_bool
+        )
+        definer(name, None, text, flag_values=values)
+    for name, (_, text) in BOOLEAN_SHORTHANDS.items():
+        flags.DEFINE_bool(name, None, text, flag_values=values)
+    flags.DEFINE_string(
+        "config", None, "File with get_config(), whose values are the defaults of the flags.", flag_values=values
+    )
+    flags.DEFINE_multi_string("set", [], "section.field=value: sets any field of the config.", flag_values=values)
+
+
+def to_config(values: flags.FlagValues, root: pathlib.Path) -> RunConfig:
+    """The config of this run: the config file, the flags on top of it, `--set` on top of them.
+
+    Without `--config`, `--dataset` and `--data_dir` the run is the one on the embedded data; with a data set or a
+    folder but no config file, the reference's defaults hold.
+
+    Args:
+      values: The parsed flags.
+      root: The project's folder, which holds configs/.
+
+    Raises:
+      FileNotFoundError: If the config file does not exist.
+      ValueError: If a field does not exist or a value is wrong.
+    """
+    has_data = values.dataset is not None or values.data_dir is not None
+    if values.config is not None:
+        base = load_config(pathlib.Path(values.config))
+    elif has_data:
+        base = RunConfig()
+    else:
+        base = load_config(root / DEFAULT_CONFIG)
+
+    changes: dict[str, Any] = {}
+    for name, (choices, _) in BOOLEAN_SHORTHANDS.items():
+        if values[name].value is not None:
+            field, value = choices[values[name].value]
+            changes[field] = value
+    for name, (field, _, _) in FLAGS.items():
+        if values[name].value is not None:
+            changes[field] = values[name].value
+    if values.data_dir is not None and values.dataset is None:
+        changes["data.dataset"] = "folder"
+    if values.config is None and has_data:
+        changes["name"] = values.dataset or pathlib.Path(values.data_dir).name
+    for assignment in values["set"].value:
+        field, separator, value = assignment.partition("=")
+        if not separator:
+            raise ValueError(f"--set needs section.field=value. Received: {assignment}")
+        changes[field] = value
+    return config.override(base, changes)
+
+
+def load_config(path: pathlib.Path) -> RunConfig:
+    """The `RunConfig` that a config file's `get_config()` returns.
+
+    Raises:
+      FileNotFoundError: If there is no such file; the error suggests the nearest.
+      ValueError: If the file has no `get_config`.
+    """
+    if not path.is_file():
+        siblings = [str(other) for other in sorted(path.parent.glob("*.py"))]
+        nearest = difflib.get_close_matches(str(path), siblings, n=1)
+        hint = f" Did you mean {nearest[0]}?" if nearest else ""
+        raise FileNotFoundError(f"There is no config file {path}.{hint}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"A config file is a Python file. Received: {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"The config file {path} must define get_config() -> RunConfig")
+    loaded = module.get_config()
+    logging.info("Config %s", path)
+    return loaded

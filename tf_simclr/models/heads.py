@@ -1,0 +1,111 @@
+"""What stands on the encoder during training: the projection head g and the linear classifier."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from tf_simclr.keras import keras
+
+
+class ProjectionHead(keras.layers.Layer):
+    """Multi-layer perceptron from representations h [B, F] to projections z [B, D], float32.
+
+    Every layer is a dense layer without bias, then batch norm; all but the last keep the width F and end in a ReLU,
+    and the last one's batch norm has no offset. One layer is the linear head of the paper, no layer is the identity.
+
+    Source: SimCLR, section 4.2; SimCLR v2, section 3 (three layers); normalised as in the reference.
+    """
+
+    def __init__(
+        self,
+        num_layers: int = 3,
+        output_dim: int = 128,
+        *,
+        synchronized: bool = False,
+        batch_norm_momentum: float = 0.9,
+        l2: float = 0.0,
+        **kwargs: Any,
+    ):
+        """Makes the head.
+
+        Args:
+          num_layers: 0 (identity), 1 (linear), 2 (SimCLR) or 3 (SimCLR v2 and the reference's default), or more.
+          output_dim: D, the width of the last layer.
+          synchronized: Whether batch-norm statistics are those of the batches of all replicas together.
+          batch_norm_momentum: Share of the moving averages that a step keeps.
+          l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel, which Keras adds to the loss.
+          **kwargs: Those of `keras.layers.Layer`. The head computes in float32 unless `dtype` says otherwise:
+            it is small, and the loss divides its output by a small temperature.
+
+        Raises:
+          ValueError: If a size is out of range.
+        """
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if num_layers < 0:
+            raise ValueError(f"num_layers must not be negative. Received: {num_layers}")
+        if output_dim < 1:
+            raise ValueError(f"output_dim must be positive. Received: {output_dim}")
+        self.num_layers = num_layers
+        self.output_dim = output_dim
+        self.synchronized = synchronized
+        self.batch_norm_momentum = batch_norm_momentum
+        self.l2 = l2
+
+    def build(self, input_shape: Any) -> None:
+        width = int(input_shape[-1])
+        self._layers_in_order: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        for index in range(self.num_layers):
+            is_last = index == self.num_layers - 1
+            dense = keras.layers.Dense(
+                self.output_dim if is_last else width,
+                use_bias=False,
+                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+                kernel_regularizer=keras.regularizers.L2(self.l2 / 2) if self.l2 else None,
+                dtype=self.dtype_policy,
+            )
+            batch_norm = keras.layers.BatchNormalization(
+                momentum=self.batch_norm_momentum,
+                epsilon=1e-5,
+                center=not is_last,
+                synchronized=self.synchronized,
+                dtype=self.dtype_policy,
+            )
+            self._layers_in_order.append((dense, batch_norm))
+        super().build(input_shape)
+
+    def call(self, representations: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        outputs = representations
+        for index, (dense, batch_norm) in enumerate(self._layers_in_order):
+            outputs = batch_norm(dense(outputs), training=training)
+            if index < self.num_layers - 1:
+                outputs = tf.nn.relu(outputs)
+        return outputs
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.update(
+            num_layers=self.num_layers,
+            output_dim=self.output_dim,
+            synchronized=self.synchronized,
+            batch_norm_momentum=self.batch_norm_momentum,
+            l2=self.l2,
+        )
+        return config
+
+
+def linear_classifier(num_classes: int, *, l2: float = 0.0) -> keras.layers.Dense:
+    """Dense layer from representations [B, F] to class logits [B, num_classes], float32, initialised as the
+    reference does.
+
+    Args:
+      num_classes: Number of classes, > 0.
+      l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on the kernel, which Keras adds to the loss.
+    """
+    return keras.layers.Dense(
+        num_classes,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        kernel_regularizer=keras.regularizers.L2(l2 / 2) if l2 else None,
+        dtype="float32",
+        name="linear_classifier",
+    )

@@ -1,0 +1,126 @@
+"""Keras callbacks of the training programs. They count steps, not epochs: a run is one long `fit`."""
+
+import json
+import math
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from tqdm import tqdm
+
+from tf_simclr.keras import keras
+
+
+class Progress(keras.callbacks.Callback):
+    """Reports the means of the metrics since the last report, every few seconds.
+
+    Each report is a line of `metrics.jsonl`, a step of the TensorBoard scalars, and a line on the terminal; a
+    terminal that can redraw shows a progress bar instead.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        start_step: int,
+        total_steps: int,
+        steps_per_epoch: float,
+        global_batch_size: int,
+        every_seconds: float,
+    ):
+        """Makes the callback; the metrics file and the events lie in `folder`."""
+        super().__init__()
+        self._metrics_path = folder / "metrics.jsonl"
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._step = start_step
+        self._total_steps = total_steps
+        self._steps_per_epoch = steps_per_epoch
+        self._global_batch_size = global_batch_size
+        self._every_seconds = every_seconds
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._bar = tqdm(total=self._total_steps, initial=self._step, unit="step", disable=not sys.stderr.isatty())
+        self._metrics_file = self._metrics_path.open("a", encoding="utf-8")
+        self._start_window()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._step += 1
+        self._bar.update()
+        is_due = time.monotonic() - self._window_start >= self._every_seconds
+        if is_due or self._step == self._total_steps:
+            self._report(logs or {})
+            self._start_window()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._bar.close()
+        self._metrics_file.close()
+        self._writer.close()
+
+    def _start_window(self) -> None:
+        self._window_start, self._window_first_step = time.monotonic(), self._step
+        self.model.reset_metrics()
+
+    def _report(self, logs: dict[str, float]) -> None:
+        num_steps = self._step - self._window_first_step
+        images_per_second = num_steps * self._global_batch_size / (time.monotonic() - self._window_start)
+        values = {name: float(value) for name, value in logs.items()} | {"images_per_second": images_per_second}
+        epoch = self._step / self._steps_per_epoch
+        self._metrics_file.write(json.dumps({"step": self._step, "epoch": round(epoch, 3)} | values) + "\n")
+        self._metrics_file.flush()
+        with self._writer.as_default(step=self._step):
+            for name, value in values.items():
+                tf.summary.scalar(f"train/{name}", value)
+        seconds_left = (self._total_steps - self._step) * self._global_batch_size / images_per_second
+        accuracy = values.get("contrastive_top_1_accuracy", math.nan)
+        text = f"loss {values['loss']:.3f}, contrastive top-1 {accuracy:.1%}, {images_per_second:.0f} images/s"
+        self._bar.set_postfix_str(text)
+        if self._bar.disable:
+            logging.info(
+                "Step %d of %d, epoch %.1f: %s, %s left", self._step, self._total_steps, epoch, text,
+                tqdm.format_interval(seconds_left),
+            )  # fmt: skip
+
+
+class SaveCheckpoint(keras.callbacks.Callback):
+    """Saves a checkpoint every so many steps, and after the last one."""
+
+    def __init__(self, manager: tf.train.CheckpointManager, *, every_steps: int, total_steps: int):
+        """Makes the callback."""
+        super().__init__()
+        self._manager = manager
+        self._every_steps = every_steps
+        self._total_steps = total_steps
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        step = int(self.model.optimizer.iterations)
+        if step % self._every_steps == 0 or step == self._total_steps:
+            self._manager.save(checkpoint_number=step)
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Stops the run with an error as soon as the loss is not finite, before that state reaches a checkpoint."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        logs = logs or {}
+        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["gradient_norm"])):
+            raise FloatingPointError(
+                f"Training diverged at step {int(self.model.optimizer.iterations)}: the loss is {logs['loss']}, the "
+                f"gradient norm {logs['gradient_norm']}, the learning rate {logs['learning_rate']:.3g}. Lower the "
+                "learning rate, warm up for longer or raise the temperature; the last checkpoint is from before"
+            )
+
+
+def write_view_sheet(model: Any, images: tf.Tensor, folder: pathlib.Path, num_images: int = 16) -> None:
+    """Writes a sheet of augmented views to TensorBoard: a row for each image, with its view a and view b."""
+    views = np.asarray(model.augmentation(images[:num_images], tf.zeros([], tf.int64)))
+    pairs = np.stack(np.split(views, 2), axis=1)
+    num_pairs, _, height, width, _ = pairs.shape
+    sheet = pairs.transpose(0, 2, 1, 3, 4).reshape([1, num_pairs * height, 2 * width, 3])
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(step=0):
+        tf.summary.image("views", sheet)
+    writer.close()

@@ -1,0 +1,93 @@
+"""Contrastive pretraining, from a config to a trained model."""
+
+import pathlib
+
+import tensorflow as tf
+from absl import logging
+
+from tf_simclr import builders
+from tf_simclr.config import RunConfig
+from tf_simclr.data import pipeline, sources
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.training import callbacks, checkpoints
+
+
+def load_model(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> tuple[SimCLR, int]:
+    """The run's model with the weights of its newest checkpoint, and the step of that (0 without one).
+
+    Call it in the scope of the run's strategy.
+    """
+    model = builders.build_model(config, source.num_examples, source.num_classes)
+    manager = checkpoints.make_manager(model, folder, config.train.keep_checkpoints)
+    return model, checkpoints.restore_latest(manager)
+
+
+def load_trained_model(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> SimCLR:
+    """The run's model with the weights of its newest checkpoint; without one, a `FileNotFoundError`."""
+    model, step = load_model(config, source, folder)
+    if step == 0:
+        raise FileNotFoundError(f"{folder} holds no checkpoint: train first (--mode=train), or name another --model_dir")
+    return model
+
+
+def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> SimCLR:
+    """Trains to the end of the run, from its newest checkpoint if it has one; a finished run is left as it is.
+
+    Call it in the scope of the run's strategy.
+
+    Args:
+      config: The run.
+      source: The images to train on.
+      folder: The run's folder, as `checkpoints.open_run` returns it.
+
+    Returns:
+      The trained model.
+
+    Raises:
+      FloatingPointError: If the loss stops being finite.
+      ValueError: If the settings do not fit together or the source has fewer images than a batch.
+    """
+    model, start_step = load_model(config, source, folder)
+    total_steps = config.total_steps(source.num_examples)
+    if start_step >= total_steps:
+        logging.info("The run is finished at step %d: nothing to train", start_step)
+        return model
+    dataset = pipeline.train_dataset(
+        source,
+        global_batch_size=config.train.global_batch_size,
+        image_size=config.data.image_size,
+        seed=config.seed,
+        start_step=start_step,
+        total_steps=total_steps,
+        augmentation=model.augmentation,
+    )
+    if start_step == 0:
+        first_batch = next(iter(dataset))
+        images = first_batch[0] if isinstance(first_batch, tuple) else first_batch
+        callbacks.write_view_sheet(model, images, folder)
+    checkpoints.cut_after(folder / "metrics.jsonl", start_step)
+    manager = checkpoints.make_manager(model, folder, config.train.keep_checkpoints)
+    logging.info(
+        "Training on %d images, step %d to %d of %d images each",
+        source.num_examples, start_step, total_steps, config.train.global_batch_size,
+    )  # fmt: skip
+    model.fit(
+        dataset,
+        steps_per_epoch=total_steps - start_step,
+        verbose=0,
+        callbacks=[
+            callbacks.StopOnNaN(),
+            callbacks.SaveCheckpoint(
+                manager, every_steps=config.checkpoint_steps(source.num_examples), total_steps=total_steps
+            ),
+            callbacks.Progress(
+                folder,
+                start_step=start_step,
+                total_steps=total_steps,
+                steps_per_epoch=source.num_examples / config.train.global_batch_size,
+                global_batch_size=config.train.global_batch_size,
+                every_seconds=config.train.log_every_seconds,
+            ),
+        ],
+    )
+    return model
