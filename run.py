@@ -1,7 +1,7 @@
 """Command line of tf_simclr: pretrain, evaluate and export an encoder.
 
-    python run.py --mode=train_then_eval                      # the main job on the embedded data
-    python run.py --mode=train_then_eval --data_dir=PHOTOS    # on a folder of images of your own
+python run.py --mode=train_then_eval                      # the main job on the embedded data
+python run.py --mode=train_then_eval --data_dir=PHOTOS    # on a folder of images of your own
 """
 
 import os
@@ -47,6 +47,7 @@ def run(config: RunConfig) -> str:
 
 
 def main(_: list[str]) -> None:
+    """Runs what the command line asks for; bad input ends in one sentence and exit status 2."""
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()
     handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

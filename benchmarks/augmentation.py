@@ -50,9 +50,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--blur", action="store_true", help="also time this package's blur")
-    parser.add_argument(
-        "--jit_compile", action="store_true", help="compile this package's augmentation by XLA"
-    )
+    parser.add_argument("--jit_compile", action="store_true", help="compile this package's augmentation by XLA")
     arguments = parser.parse_args()
     size, batch_size = arguments.image_size, arguments.batch_size
 

@@ -1,6 +1,6 @@
 """CIFAR-10 in about an hour on two CPU cores.
 
-    python run.py --mode=train_then_eval --config=configs/cifar10_cpu.py --data_dir=FOLDER
+python run.py --mode=train_then_eval --config=configs/cifar10_cpu.py --data_dir=FOLDER
 """
 
 from tf_simclr.config import (
@@ -27,9 +27,7 @@ def get_config() -> RunConfig:
             temperature=0.2,
             objective_weight=1.0,
         ),
-        optimizer=OptimizerConfig(
-            name="momentum", base_learning_rate=0.06, warmup_epochs=1, weight_decay=5e-4
-        ),
+        optimizer=OptimizerConfig(name="momentum", base_learning_rate=0.06, warmup_epochs=1, weight_decay=5e-4),
         train=TrainConfig(global_batch_size=512, epochs=70, checkpoint_epochs=5),
         eval=EvalConfig(baselines=True),
     )

@@ -63,9 +63,7 @@ def test_preprocessing_is_the_same_in_a_graph_of_unknown_shape(photos):
     wide = np.concatenate([photos, photos], axis=2)
     specs = tf.TensorSpec([None, None, None, 3], tf.uint8)
     for size, images in ((48, wide), (32, wide), (32, photos)):
-        in_graph = tf.function(
-            lambda x, size=size: decode.preprocess_for_eval(x, size), input_signature=[specs]
-        )
+        in_graph = tf.function(lambda x, size=size: decode.preprocess_for_eval(x, size), input_signature=[specs])
         one_by_one = [decode.preprocess_for_eval(image, size) for image in images]
         np.testing.assert_array_equal(in_graph(images), np.stack(one_by_one))
 

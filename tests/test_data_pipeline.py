@@ -98,16 +98,12 @@ def test_array_batches_are_whole_images_and_need_no_labels(array):
         np.testing.assert_array_equal(images, array.images[labels])
     unlabelled = train(dataclasses.replace(array, labels=None))
     assert unlabelled.element_spec == tf.TensorSpec([BATCH, 10, 12, 3], tf.uint8)
-    assert_same(
-        [[images] for images in batches(unlabelled)], [[images] for images, _ in batches(train(array))]
-    )
+    assert_same([[images] for images in batches(unlabelled)], [[images] for images, _ in batches(train(array))])
 
 
 @pytest.mark.parametrize("sampler", ["tensorflow", "uniform_area"])
 def test_file_batches_are_two_crops_of_every_image(files, sampler):
-    augmentation = Augmentation(
-        SIZE, crop_sampler=sampler, crop_area=(0.2, 0.9), crop_aspect_ratio=(0.5, 2.0)
-    )
+    augmentation = Augmentation(SIZE, crop_sampler=sampler, crop_area=(0.2, 0.9), crop_aspect_ratio=(0.5, 2.0))
     dataset = train(files, augmentation=augmentation, start_step=5, total_steps=6)
     assert dataset.element_spec[0] == tf.TensorSpec([BATCH, 2, SIZE, SIZE, 3], tf.uint8)
     ((views, labels),) = batches(dataset)
@@ -153,9 +149,7 @@ def test_a_file_that_breaks_later_moves_no_other_example(folder, files, caplog):
         np.testing.assert_array_equal(views[kept], expected_views[kept])
     assert any(5 in labels for _, labels in whole)
     np.testing.assert_array_equal(evaluated, np.delete(np.arange(COUNT), 5))
-    assert (
-        caplog.text.count(f"{path}: Unknown image file format") == 2
-    )  # Once in training, once in evaluation.
+    assert caplog.text.count(f"{path}: Unknown image file format") == 2  # Once in training, once in evaluation.
 
 
 def test_lost_files_stop_the_run_by_their_error(tmp_path):
@@ -177,9 +171,7 @@ def test_replicas_get_the_contiguous_parts_of_the_same_batch(request, kind):
 
 
 def test_too_few_images_and_steps_out_of_order_are_errors(array):
-    with pytest.raises(
-        ValueError, match="fewer images than one batch.*18 images and a global batch size of 19"
-    ):
+    with pytest.raises(ValueError, match="fewer images than one batch.*18 images and a global batch size of 19"):
         train(array, global_batch_size=19)
     with pytest.raises(ValueError, match="start_step=11, total_steps=10"):
         train(array, start_step=11)

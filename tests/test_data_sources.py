@@ -33,9 +33,7 @@ def test_class_subfolders_give_labels_in_sorted_order(tmp_path):
     assert folders.from_folder(f"{tmp_path}/").names == source.names
 
 
-@pytest.mark.parametrize(
-    "names", [["1.png", "2.png"], ["only/1.png", "only/2.png"], ["a/1.png", "b/1.png", "3.png"]]
-)
+@pytest.mark.parametrize("names", [["1.png", "2.png"], ["only/1.png", "only/2.png"], ["a/1.png", "b/1.png", "3.png"]])
 def test_without_two_classes_there_are_no_labels(tmp_path, names):
     for name in names:
         write(tmp_path, name)
@@ -130,10 +128,7 @@ def test_without_a_test_folder_a_fixed_part_is_held_out(tmp_path):
     assert [source.names for source in as_files] == [train.names, evaluation.names]
     for source in (train, evaluation):
         assert all("ab"[label] == name[0] for label, name in zip(source.labels, source.names, strict=True))
-        assert all(
-            int(name[2:4]) == value
-            for name, value in zip(source.names, source.images[:, 0, 0, 0], strict=True)
-        )
+        assert all(int(name[2:4]) == value for name, value in zip(source.names, source.images[:, 0, 0, 0], strict=True))
 
 
 def test_holdout_of_an_array(photos):

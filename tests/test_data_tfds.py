@@ -66,9 +66,7 @@ def test_small_images_of_one_size_are_loaded(data_dir):
     assert isinstance(source, sources.ArraySource)
     assert source.class_names == ("even", "odd")
     expected = {pixels(i).tobytes(): i % 2 for i in range(COUNT)}
-    assert {
-        image.tobytes(): label for image, label in zip(source.images, source.labels, strict=True)
-    } == expected
+    assert {image.tobytes(): label for image, label in zip(source.images, source.labels, strict=True)} == expected
     half = from_tfds("small_images", "train[:50%]", data_dir)
     np.testing.assert_array_equal(half.images, source.images[: COUNT // 2])
     assert isinstance(from_tfds("small_images", "train", data_dir, max_cached_bytes=1000), sources.TfdsSource)
@@ -97,9 +95,7 @@ def test_streamed_training_is_shuffled_complete_and_resumable(data_dir):
     assert all(len(set(epoch)) == 28 for epoch in epochs)
     assert list(epochs[0]) != list(epochs[1])
     for start in (3, 7, 9):
-        for (views, labels), (expected_views, expected_labels) in zip(
-            run(start), uninterrupted[start:], strict=True
-        ):
+        for (views, labels), (expected_views, expected_labels) in zip(run(start), uninterrupted[start:], strict=True):
             np.testing.assert_array_equal(labels, expected_labels)
             np.testing.assert_array_equal(views, expected_views)
 

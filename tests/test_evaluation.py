@@ -89,8 +89,7 @@ def test_knn_agrees_with_a_loop_over_examples(k, monkeypatch):
     expected = np.zeros([23, 4])
     for row, query in enumerate(test.astype(np.float64)):
         similarities = [
-            query @ other / np.linalg.norm(query) / np.linalg.norm(other)
-            for other in train.astype(np.float64)
+            query @ other / np.linalg.norm(query) / np.linalg.norm(other) for other in train.astype(np.float64)
         ]
         for neighbor in np.argsort(similarities)[::-1][:k]:
             expected[row, train_labels[neighbor]] += np.exp(similarities[neighbor] / 0.1)

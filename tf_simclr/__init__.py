@@ -11,4 +11,13 @@ from tf_simclr.schedules import WarmupCosine
 
 __version__ = "0.1.0"
 
-__all__ = ["LARS", "Augmentation", "ProjectionHead", "SimCLR", "WarmupCosine", "export_encoder", "nt_xent_loss", "resnet"]
+__all__ = [
+    "LARS",
+    "Augmentation",
+    "ProjectionHead",
+    "SimCLR",
+    "WarmupCosine",
+    "export_encoder",
+    "nt_xent_loss",
+    "resnet",
+]

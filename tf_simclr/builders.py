@@ -1,5 +1,7 @@
 """The one module that turns a config into components."""
 
+from typing import Any
+
 from absl import logging
 
 from tf_simclr import distribute
@@ -66,36 +68,19 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
     """
     model = config.model
     keras.utils.set_random_seed(config.seed)
-    policy, reason = distribute.resolve_precision(config.train.precision)
-    logging.info("Precision %s: %s", policy, reason)
-    synchronized = model.global_bn and distribute.num_replicas() > 1
     # LARS and AdamW decay weights themselves; LARS leaves the online classifier out, whose penalty joins the loss.
-    l2 = config.optimizer.weight_decay
-    l2_of_network = l2 if config.optimizer.name in ("momentum", "adam") else 0.0
-    encoder = resnet(
-        model.resnet_depth,
-        model.width_multiplier,
-        config.stem,
-        num_groups=model.num_groups,
-        image_size=config.data.image_size,
-        synchronized=synchronized,
-        batch_norm_momentum=model.batch_norm_momentum,
-        l2=l2_of_network,
-        dtype=policy,
-    )
-    head = ProjectionHead(
-        model.num_proj_layers,
-        model.proj_out_dim,
-        synchronized=synchronized,
-        batch_norm_momentum=model.batch_norm_momentum,
-        l2=l2_of_network,
-    )
+    decay = config.optimizer.weight_decay
+    settings: dict[str, Any] = {
+        "synchronized": model.global_bn and distribute.num_replicas() > 1,
+        "batch_norm_momentum": model.batch_norm_momentum,
+        "l2": decay if config.optimizer.name in ("momentum", "adam") else 0.0,
+    }
     classifier = None
     if model.online_classifier and num_classes is not None:
-        classifier = linear_classifier(num_classes, l2=0.0 if config.optimizer.name == "adamw" else l2)
+        classifier = linear_classifier(num_classes, l2=0.0 if config.optimizer.name == "adamw" else decay)
     simclr = SimCLR(
-        encoder,
-        head,
+        build_encoder(config, **settings),
+        ProjectionHead(model.num_proj_layers, model.proj_out_dim, **settings),
         image_size=config.data.image_size,
         temperature=model.temperature,
         normalize=model.hidden_norm,
@@ -105,6 +90,21 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
     )
     simclr.compile(optimizer=build_optimizer(config, simclr, num_examples), jit_compile=config.train.jit_compile)
     return simclr
+
+
+def build_encoder(config: RunConfig, **settings: Any) -> keras.Model:
+    """The ResNet of the config; `settings` are further arguments of `resnet`."""
+    policy, reason = distribute.resolve_precision(config.train.precision)
+    logging.info("Precision %s: %s", policy, reason)
+    return resnet(
+        config.model.resnet_depth,
+        config.model.width_multiplier,
+        config.stem,
+        num_groups=config.model.num_groups,
+        image_size=config.data.image_size,
+        dtype=policy,
+        **settings,
+    )
 
 
 def build_optimizer(config: RunConfig, model: SimCLR, num_examples: int) -> keras.optimizers.Optimizer:

@@ -132,8 +132,12 @@ class RunConfig:
         )
         for field, value in (("train.epochs", self.train.epochs), ("train.steps", self.train.steps)):
             _check(field, value, "must not be negative", value >= 0)
-        _check("optimizer.warmup_epochs", self.optimizer.warmup_epochs, "must not be negative",
-               self.optimizer.warmup_epochs >= 0)
+        _check(
+            "optimizer.warmup_epochs",
+            self.optimizer.warmup_epochs,
+            "must not be negative",
+            self.optimizer.warmup_epochs >= 0,
+        )
 
     @property
     def stem(self) -> str:

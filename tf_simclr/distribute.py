@@ -20,9 +20,7 @@ def make_strategy(name: str = "auto", *, tpu_address: str | None = None) -> tf.d
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name}")
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
-        return tf.distribute.MirroredStrategy(
-            gpus or [device.name for device in tf.config.list_logical_devices("CPU")]
-        )
+        return tf.distribute.MirroredStrategy(gpus or [device.name for device in tf.config.list_logical_devices("CPU")])
     if name == "multi_worker":
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "tpu":

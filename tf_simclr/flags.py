@@ -63,11 +63,14 @@ DEFAULT_CONFIG = "configs/shapes.py"
 
 def define(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines all flags; without a default each, so that a flag that is given can be told from one that is not."""
+    definers: dict[type, Any] = {
+        float: flags.DEFINE_float,
+        int: flags.DEFINE_integer,
+        str: flags.DEFINE_string,
+        bool: flags.DEFINE_bool,
+    }
     for name, (_, kind, text) in FLAGS.items():
-        definer = {float: flags.DEFINE_float, int: flags.DEFINE_integer, str: flags.DEFINE_string}.get(
-            kind, flags.DEFINE_bool
-        )
-        definer(name, None, text, flag_values=values)
+        definers[kind](name, None, text, flag_values=values)
     for name, (_, text) in BOOLEAN_SHORTHANDS.items():
         flags.DEFINE_bool(name, None, text, flag_values=values)
     flags.DEFINE_string(
@@ -101,7 +104,7 @@ def to_config(values: flags.FlagValues, root: pathlib.Path) -> RunConfig:
     changes: dict[str, Any] = {}
     for name, (choices, _) in BOOLEAN_SHORTHANDS.items():
         if values[name].value is not None:
-            field, value = choices[values[name].value]
+            field, value = choices[bool(values[name].value)]
             changes[field] = value
     for name, (field, _, _) in FLAGS.items():
         if values[name].value is not None:
@@ -110,7 +113,7 @@ def to_config(values: flags.FlagValues, root: pathlib.Path) -> RunConfig:
         changes["data.dataset"] = "folder"
     if values.config is None and has_data:
         changes["name"] = values.dataset or pathlib.Path(values.data_dir).name
-    for assignment in values["set"].value:
+    for assignment in values.set:
         field, separator, value = assignment.partition("=")
         if not separator:
             raise ValueError(f"--set needs section.field=value. Received: {assignment}")

@@ -54,9 +54,7 @@ def color_jitter(
     brightness_shift = spread * (2.0 * factors[0] - 1.0)
     hue_shift = 0.2 * strength * (2.0 * factors[3] - 1.0)
     low, high = max(1.0 - spread, 0.0), 1.0 + spread
-    brightness_factor, contrast_factor, saturation_factor = [
-        low + (high - low) * draw for draw in factors[:3]
-    ]
+    brightness_factor, contrast_factor, saturation_factor = [low + (high - low) * draw for draw in factors[:3]]
 
     # Brightness and contrast in one form: scale * x + blend * mean(x) + shift.
     zero = tf.zeros_like(apply)

@@ -186,9 +186,7 @@ def _propose_uniform_area(
     return height, width, accepted
 
 
-def _resize_matrices(
-    start: tf.Tensor, length: tf.Tensor, flip: tf.Tensor, in_size: int, out_size: int
-) -> tf.Tensor:
+def _resize_matrices(start: tf.Tensor, length: tf.Tensor, flip: tf.Tensor, in_size: int, out_size: int) -> tf.Tensor:
     """Matrices `[n, out_size, in_size]` that cut `[start, start + length)` out of an axis and resize it.
 
     Bicubic (Keys, a = -0.5) with half-pixel centers and no antialiasing. As in TensorFlow's kernel, source

@@ -132,8 +132,7 @@ def _list_images(folder: str) -> list[str]:
     names = sorted(name for name in names if not name.startswith(".") and "/." not in name)
     if not names:
         raise ValueError(
-            f"The folder holds no image file ({', '.join(decode.IMAGE_SUFFIXES)}), at any depth. "
-            f"Received: {folder!r}"
+            f"The folder holds no image file ({', '.join(decode.IMAGE_SUFFIXES)}), at any depth. Received: {folder!r}"
         )
     return names
 
@@ -196,9 +195,7 @@ def _load_array(files: FileSource, height: int, width: int) -> ArraySource | Non
         positions.append(position)
         count += len(pixels)
     readable = _without_broken(files, np.concatenate(positions))
-    return ArraySource(
-        images[:count], readable.labels, readable.class_names, readable.names, readable.skipped
-    )
+    return ArraySource(images[:count], readable.labels, readable.class_names, readable.names, readable.skipped)
 
 
 def _check_files(files: FileSource) -> FileSource:

@@ -159,9 +159,7 @@ def _index_batches(num_examples: int, steps: _Steps) -> tf.data.Dataset:
     """
 
     def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
-        keys = tf.random.stateless_uniform(
-            [num_examples], seed, minval=None, maxval=None, dtype=tf.int64, alg="philox"
-        )
+        keys = tf.random.stateless_uniform([num_examples], seed, minval=None, maxval=None, dtype=tf.int64, alg="philox")
         order = tf.argsort(keys, stable=True)[: steps.per_epoch * steps.batch_size]
         return tf.data.Dataset.from_tensor_slices(tf.reshape(order, [steps.per_epoch, steps.batch_size]))
 
@@ -247,9 +245,7 @@ def _tfds_examples(source: TfdsSource, steps: _Steps) -> tf.data.Dataset:
     """Decoded records in the order of training: (place of the example in the run, image, label)."""
 
     def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
-        shuffle_seed = tf.random.stateless_uniform(
-            [], seed, minval=None, maxval=None, dtype=tf.int64, alg="philox"
-        )
+        shuffle_seed = tf.random.stateless_uniform([], seed, minval=None, maxval=None, dtype=tf.int64, alg="philox")
         # Both shuffles also depend on `tf.random.set_seed`, where a program calls it.
         records = source.records(shuffle_seed)
         return records.shuffle(_SHUFFLE_BUFFER_EXAMPLES, seed=shuffle_seed, reshuffle_each_iteration=False)

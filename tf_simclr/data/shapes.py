@@ -67,9 +67,7 @@ _OUTLINES = {
 }
 
 
-def load(
-    split: str, *, seed: int = 0, cache_dir: str | os.PathLike | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def load(split: str, *, seed: int = 0, cache_dir: str | os.PathLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draws a split of the data set, or reads it from the cache.
 
     Args:
@@ -89,9 +87,7 @@ def load(
     if seed < 0:
         raise ValueError(f"seed of the shapes data must not be negative. Received: {seed}")
     if cache_dir is None:
-        cache_dir = (
-            pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tf_simclr"
-        )
+        cache_dir = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tf_simclr"
     path = pathlib.Path(cache_dir) / f"shapes_v{_VERSION}_seed{seed}_{split}.npz"
     try:
         with np.load(path) as cached:
@@ -100,9 +96,7 @@ def load(
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         logging.warning("Drawing the shapes data again, because its cache %s cannot be read: %s", path, error)
-    images, labels = draw(
-        NUM_EXAMPLES[split], np.random.PCG64([_VERSION, seed, sorted(NUM_EXAMPLES).index(split)])
-    )
+    images, labels = draw(NUM_EXAMPLES[split], np.random.PCG64([_VERSION, seed, sorted(NUM_EXAMPLES).index(split)]))
     _write_cache(path, images, labels)
     return images, labels
 

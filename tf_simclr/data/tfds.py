@@ -60,9 +60,7 @@ def _find_builder(name: str, data_dir: str | None) -> Any:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         nearest = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=1)
-        hint = (
-            f"did you mean {nearest[0]!r}?" if nearest else "see https://www.tensorflow.org/datasets/catalog."
-        )
+        hint = f"did you mean {nearest[0]!r}?" if nearest else "see https://www.tensorflow.org/datasets/catalog."
         raise ValueError(f"There is no TFDS data set of this name: {hint} Received: {name!r}") from error
 
 
@@ -73,9 +71,7 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
         return
     advice = "prepare it there with `tfds build`, or train on a folder of images"
     if not download:
-        raise FileNotFoundError(
-            f"The TFDS data set is not in {builder.data_path}: {advice}. Received: {name!r}"
-        )
+        raise FileNotFoundError(f"The TFDS data set is not in {builder.data_path}: {advice}. Received: {name!r}")
     try:
         builder.download_and_prepare()
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
@@ -94,10 +90,9 @@ def _labels_of(builder: Any, name: str) -> tuple[bool, tuple[str, ...] | None]:
     features = builder.info.features
     if "image" not in features or not isinstance(features["image"], tfds.features.Image):
         raise ValueError(
-            f"The TFDS data set has no feature 'image' that is an image, only {', '.join(features)}. "
-            f"Received: {name!r}"
+            f"The TFDS data set has no feature 'image' that is an image, only {', '.join(features)}. Received: {name!r}"
         )
-    label = features["label"] if "label" in features else None
+    label = features.get("label")
     if isinstance(label, tfds.features.ClassLabel):
         return True, tuple(label.names)
     return False, None

@@ -37,9 +37,7 @@ def evaluate_features(
     """
     for labels in (train_labels, test_labels):
         if len(labels) and (labels.min() < 0 or labels.max() >= num_classes):
-            raise ValueError(
-                f"Labels must lie in [0, {num_classes}). Received: {labels.min()} to {labels.max()}"
-            )
+            raise ValueError(f"Labels must lie in [0, {num_classes}). Received: {labels.min()} to {labels.max()}")
     knn = knn_scores(train_features, train_labels, test_features, num_classes=num_classes)
     probe = fit_linear(train_features, train_labels, num_classes=num_classes, seed=seed)
     logits = probe.scores(test_features)

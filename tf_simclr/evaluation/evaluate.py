@@ -42,11 +42,13 @@ def evaluate(
     else:
         encoders = {"eval": model.encoder}
         if config.eval.baselines:
-            untrained = builders.build_model(config, train.num_examples, train.num_classes)
-            encoders |= {"eval_untrained": untrained.encoder, "eval_raw_pixels": keras.Sequential([keras.layers.Flatten()])}
+            encoders["eval_untrained"] = builders.build_model(config, train.num_examples, train.num_classes).encoder
+            encoders["eval_raw_pixels"] = keras.Sequential([keras.layers.Flatten()])
         for subject, encoder in encoders.items():
             logging.info("Evaluating %s on %d images", SUBJECTS[subject], test.num_examples)
-            result |= _evaluate_encoder(config, encoder, train, test, subject, model.online_classifier)
+            classifier = model.online_classifier if subject == "eval" else None
+            judged = _evaluate_encoder(config, encoder, classifier, train, test)
+            result |= {name.replace("eval/", f"{subject}/", 1): value for name, value in judged.items()}
     for name in ("result.json", f"result_{result['global_step']}.json"):
         write_json(folder / name, result)
     return result
@@ -55,34 +57,34 @@ def evaluate(
 def _evaluate_encoder(
     config: RunConfig,
     encoder: keras.Model,
+    classifier: keras.layers.Layer | None,
     train: sources.Source,
     test: sources.Source,
-    subject: str,
-    classifier: keras.layers.Layer | None,
 ) -> dict[str, float]:
-    (train_features, train_labels), (test_features, test_labels) = (
-        extract(
-            encoder,
-            pipeline.eval_dataset(
-                source, image_size=config.data.image_size, batch_size=config.eval.batch_size
-            ),
-        )
-        for source in (train, test)
-    )
+    train_features, train_labels = _encode(config, encoder, train)
+    test_features, test_labels = _encode(config, encoder, test)
     result = evaluate_features(
         train_features,
         train_labels,
         test_features,
         test_labels,
-        num_classes=train.num_classes,
+        num_classes=train.num_classes or 0,
         seed=config.seed,
     )
-    if subject == "eval" and classifier is not None:
+    if classifier is not None:
         logits = np.asarray(classifier(test_features))
         # The reference's names for the classifier that is trained on the side.
         result["eval/label_top_1_accuracy"] = top_k_accuracy(logits, test_labels)
         result["eval/label_top_5_accuracy"] = top_k_accuracy(logits, test_labels, 5)
-    return {name.replace("eval/", f"{subject}/", 1): value for name, value in result.items()}
+    return result
+
+
+def _encode(config: RunConfig, encoder: keras.Model, source: sources.Source) -> tuple[np.ndarray, np.ndarray]:
+    dataset = pipeline.eval_dataset(source, image_size=config.data.image_size, batch_size=config.eval.batch_size)
+    features, labels = extract(encoder, dataset)
+    if labels is None:
+        raise ValueError("Evaluation needs images with labels. Received: images alone")
+    return features, labels
 
 
 def load_result(folder: pathlib.Path, step: int) -> dict[str, Any] | None:

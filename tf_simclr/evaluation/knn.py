@@ -40,9 +40,7 @@ def knn_scores(
       ValueError: If `k` or `temperature` is not positive.
     """
     if k < 1 or temperature <= 0:
-        raise ValueError(
-            f"kNN needs k >= 1 and a positive temperature. Received: k={k}, temperature={temperature}"
-        )
+        raise ValueError(f"kNN needs k >= 1 and a positive temperature. Received: k={k}, temperature={temperature}")
     k = min(k, len(train_features))
     references = tf.math.l2_normalize(train_features, axis=1)
     queries = tf.math.l2_normalize(test_features, axis=1)

@@ -95,8 +95,9 @@ class ProjectionHead(keras.layers.Layer):
 
 
 def linear_classifier(num_classes: int, *, l2: float = 0.0) -> keras.layers.Dense:
-    """Dense layer from representations [B, F] to class logits [B, num_classes], float32, initialised as the
-    reference does.
+    """Dense layer from representations [B, F] to class logits, float32 [B, num_classes].
+
+    Initial values are those of the reference.
 
     Args:
       num_classes: Number of classes, > 0.

@@ -63,8 +63,7 @@ class SimCLR(keras.Model):
         self.augmentation = Augmentation(image_size) if augmentation is None else augmentation
         if self.augmentation.image_size != image_size:
             raise ValueError(
-                f"The augmentation must make views of image_size {image_size}. "
-                f"Received: {self.augmentation.image_size}"
+                f"The augmentation must make views of image_size {image_size}. Received: {self.augmentation.image_size}"
             )
         self._build_parts()
         names = ["loss", "contrastive_top_1_accuracy", "contrastive_entropy", "learning_rate", "gradient_norm"]
@@ -114,7 +113,7 @@ class SimCLR(keras.Model):
                 "contrastive_entropy": metrics.contrastive_entropy(logits),
             }
             if self.online_classifier is not None:
-                classifier_loss, accuracy = self._classify(representations, labels)
+                classifier_loss, accuracy = _classify(self.online_classifier, representations, labels)
                 objective += classifier_loss
                 observed |= {"classifier_loss": classifier_loss, "classifier_top_1_accuracy": accuracy}
             # Gradients are summed over the replicas; the objective is the mean over them.
@@ -122,7 +121,7 @@ class SimCLR(keras.Model):
         gradients = distribute.sum_gradients(tape.gradient(objective, self.trainable_variables))
         observed["gradient_norm"] = tf.linalg.global_norm(gradients)
         self.optimizer.apply_gradients(
-            zip(gradients, self.trainable_variables), skip_gradients_aggregation=True
+            zip(gradients, self.trainable_variables, strict=True), skip_gradients_aggregation=True
         )
         observed["learning_rate"] = self.optimizer.learning_rate
         for name, value in observed.items():
@@ -139,12 +138,15 @@ class SimCLR(keras.Model):
             global_batch_size=distribute.num_replicas() * num_local,
         )
 
-    def _classify(self, representations: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Loss and accuracy of the online classifier on both views; the encoder gets no gradient from it."""
-        if labels is None:
-            raise ValueError("The online classifier needs batches of (images, labels). Received: images alone")
-        labels = tf.concat([labels, labels], axis=0)
-        logits = self.online_classifier(tf.stop_gradient(representations), training=True)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
-        return tf.reduce_mean(losses), tf.reduce_mean(tf.cast(hits, tf.float32))
+
+def _classify(
+    classifier: keras.layers.Layer, representations: tf.Tensor, labels: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Loss and accuracy of the online classifier on both views; the encoder gets no gradient from it."""
+    if labels is None:
+        raise ValueError("The online classifier needs batches of (images, labels). Received: images alone")
+    labels = tf.concat([labels, labels], axis=0)
+    logits = classifier(tf.stop_gradient(representations), training=True)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
+    return tf.reduce_mean(losses), tf.reduce_mean(tf.cast(hits, tf.float32))

@@ -56,7 +56,9 @@ def open_run(config: RunConfig) -> pathlib.Path:
         write_json(saved, config_lib.to_dict(config))
         write_json(folder / "run.json", _describe_run(config))
     except OSError as error:
-        raise ValueError(f"model_dir must be a folder that can be written ({error.strerror}). Received: {folder}") from None
+        raise ValueError(
+            f"model_dir must be a folder that can be written ({error.strerror}). Received: {folder}"
+        ) from None
     return folder
 
 

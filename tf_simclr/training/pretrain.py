@@ -2,12 +2,12 @@
 
 import pathlib
 
-import tensorflow as tf
 from absl import logging
 
 from tf_simclr import builders
 from tf_simclr.config import RunConfig
 from tf_simclr.data import pipeline, sources
+from tf_simclr.keras import keras
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import callbacks, checkpoints
 
@@ -26,7 +26,9 @@ def load_trained_model(config: RunConfig, source: sources.Source, folder: pathli
     """The run's model with the weights of its newest checkpoint; without one, a `FileNotFoundError`."""
     model, step = load_model(config, source, folder)
     if step == 0:
-        raise FileNotFoundError(f"{folder} holds no checkpoint: train first (--mode=train), or name another --model_dir")
+        raise FileNotFoundError(
+            f"{folder} holds no checkpoint: train first (--mode=train), or name another --model_dir"
+        )
     return model
 
 
@@ -66,28 +68,33 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
         images = first_batch[0] if isinstance(first_batch, tuple) else first_batch
         callbacks.write_view_sheet(model, images, folder)
     checkpoints.cut_after(folder / "metrics.jsonl", start_step)
-    manager = checkpoints.make_manager(model, folder, config.train.keep_checkpoints)
     logging.info(
-        "Training on %d images, step %d to %d of %d images each",
+        "Training on %d images: steps %d to %d of %d images each",
         source.num_examples, start_step, total_steps, config.train.global_batch_size,
     )  # fmt: skip
     model.fit(
         dataset,
         steps_per_epoch=total_steps - start_step,
         verbose=0,
-        callbacks=[
-            callbacks.StopOnNaN(),
-            callbacks.SaveCheckpoint(
-                manager, every_steps=config.checkpoint_steps(source.num_examples), total_steps=total_steps
-            ),
-            callbacks.Progress(
-                folder,
-                start_step=start_step,
-                total_steps=total_steps,
-                steps_per_epoch=source.num_examples / config.train.global_batch_size,
-                global_batch_size=config.train.global_batch_size,
-                every_seconds=config.train.log_every_seconds,
-            ),
-        ],
+        callbacks=_make_callbacks(config, model, source.num_examples, folder, start_step),
     )
     return model
+
+
+def _make_callbacks(
+    config: RunConfig, model: SimCLR, num_examples: int, folder: pathlib.Path, start_step: int
+) -> list[keras.callbacks.Callback]:
+    total_steps = config.total_steps(num_examples)
+    manager = checkpoints.make_manager(model, folder, config.train.keep_checkpoints)
+    return [
+        callbacks.StopOnNaN(),
+        callbacks.SaveCheckpoint(manager, every_steps=config.checkpoint_steps(num_examples), total_steps=total_steps),
+        callbacks.Progress(
+            folder,
+            start_step=start_step,
+            total_steps=total_steps,
+            steps_per_epoch=num_examples / config.train.global_batch_size,
+            global_batch_size=config.train.global_batch_size,
+            every_seconds=config.train.log_every_seconds,
+        ),
+    ]

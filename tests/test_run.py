@@ -1,0 +1,199 @@
+"""Whole runs on a folder of small images: what they write, how they resume, what they refuse."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import run
+from tf_simclr import builders, config
+from tf_simclr.config import RunConfig
+from tf_simclr.data import pipeline
+from tf_simclr.training import checkpoints, pretrain
+
+ROOT = pathlib.Path(run.__file__).parent
+SETTINGS = {
+    "mode": "train_then_eval",
+    "data.dataset": "folder",
+    "data.image_size": 16,
+    "model.resnet_depth": 10,
+    "model.width_multiplier": 0.1,
+    "model.stem": "strided",
+    "model.num_groups": 2,
+    "optimizer.warmup_epochs": 0.5,
+    "optimizer.weight_decay": 1e-4,
+    "train.global_batch_size": 8,
+    "train.steps": 12,
+    "train.checkpoint_steps": 5,
+    "train.log_every_seconds": 0,
+    "train.precision": "float32",
+}
+
+
+def write_images(folder, images, names):
+    for index, (image, name) in enumerate(zip(images, names, strict=True)):
+        path = folder / name / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tf.io.encode_png(image).numpy())
+
+
+@pytest.fixture(scope="module")
+def image_folder(photos, tmp_path_factory):
+    """Two classes, train and test: 20 + 10 images."""
+    folder = tmp_path_factory.mktemp("images")
+    images = np.concatenate([photos, 255 - photos])[:30, :16, :16]
+    write_images(folder, images, [f"{'train' if i < 20 else 'test'}/{'odd' if i % 2 else 'even'}" for i in range(30)])
+    return folder
+
+
+def make_config(model_dir, data_dir, **changes):
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    return config.override(
+        RunConfig(), SETTINGS | {"model_dir": str(model_dir), "data.data_dir": str(data_dir)} | changes
+    )
+
+
+def train(settings):
+    """Trains as run.py does; returns the weights by name and the steps in the metrics file."""
+    folder = checkpoints.open_run(settings)
+    source, _ = builders.build_sources(settings)
+    model = pretrain.train(settings, source, folder)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    weights = model.encoder.get_weights() + model.projection_head.get_weights() + model.optimizer.variables
+    return [np.asarray(weight) for weight in weights], [json.loads(line)["step"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished_run(image_folder, tmp_path_factory):
+    settings = make_config(tmp_path_factory.mktemp("run") / "deep" / "er", image_folder, eval__baselines=True)
+    return settings, run.run(settings)
+
+
+def test_a_run_leaves_everything_behind(finished_run):
+    settings, report = finished_run
+    folder = pathlib.Path(settings.model_dir)
+    assert config.from_dict(json.loads((folder / "config.json").read_text())) == settings
+    assert json.loads((folder / "run.json").read_text())["tensorflow"] == tf.__version__
+    result = json.loads((folder / "result.json").read_text())
+    assert result == json.loads((folder / "result_12.json").read_text())
+    assert result["global_step"] == 12
+    for name in ("knn_top_1", "linear_top_1", "label_top_1", "label_top_5"):
+        assert 0 <= result[f"eval/{name}_accuracy"] <= 1
+    assert "eval_untrained/linear_top_1_accuracy" in result
+    assert "eval_raw_pixels/linear_top_1_accuracy" in result
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics] == list(range(1, 13))
+    assert metrics[0]["learning_rate"] == 0 and metrics[-1]["images_per_second"] > 0
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert {path.stem for path in (folder / "checkpoints").glob("*.index")} == {"ckpt-5", "ckpt-10", "ckpt-12"}
+    assert f"{result['eval/linear_top_1_accuracy']:.1%}" in report
+    assert str(folder / "saved_model" / "12") in report
+
+
+def test_tensorboard_gets_scalars_and_a_sheet_of_views(finished_run):
+    tags = set()
+    for path in pathlib.Path(finished_run[0].model_dir).glob("events.out.tfevents.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags |= {value.tag for value in event.summary.value}
+    assert {"views", "train/loss", "train/contrastive_top_1_accuracy", "train/images_per_second"} <= tags
+
+
+def test_a_finished_run_is_not_trained_again(finished_run, caplog):
+    settings, report = finished_run
+    written = (pathlib.Path(settings.model_dir) / "metrics.jsonl").stat().st_mtime_ns
+    assert run.run(settings) == report
+    assert (pathlib.Path(settings.model_dir) / "metrics.jsonl").stat().st_mtime_ns == written
+
+
+def test_a_killed_run_resumes_as_if_nothing_had_happened(image_folder, tmp_path, monkeypatch):
+    uninterrupted, steps = train(make_config(tmp_path / "a", image_folder))
+
+    with monkeypatch.context() as patch:
+        make_dataset = pipeline.train_dataset
+        patch.setattr(
+            pipeline, "train_dataset",
+            lambda *args, **kwargs: make_dataset(*args, **kwargs).take(8),
+        )  # fmt: skip
+        train(make_config(tmp_path / "b", image_folder))
+    assert not (tmp_path / "b" / "checkpoints" / "ckpt-12.index").exists()
+    with (tmp_path / "b" / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": 9, "lo')  # as a kill leaves it
+    resumed, resumed_steps = train(make_config(tmp_path / "b", image_folder))
+    assert resumed_steps == steps
+    for weight, expected in zip(resumed, uninterrupted, strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_resumed_run_may_not_change_what_is_learnt(finished_run):
+    settings, _ = finished_run
+    changed = config.override(settings, {"model.temperature": 0.5, "eval.batch_size": 7})
+    with pytest.raises(ValueError, match=r"other settings: model.temperature was 0.1, is 0.5\. Choose"):
+        run.run(changed)
+
+
+def test_unlabelled_nested_images_are_enough(photos, tmp_path):
+    write_images(tmp_path / "photos", photos[:, :16, :16], [f"a/b{i % 3}" if i else "." for i in range(16)])
+    settings = make_config(tmp_path / "run", tmp_path / "photos", train__steps=2)
+    report = run.run(settings)
+    assert "the images have no labels" in report
+    assert (tmp_path / "run" / "saved_model" / "2" / "saved_model.pb").is_file()
+
+
+def test_divergence_stops_the_run_and_spares_the_checkpoints(image_folder, tmp_path):
+    settings = make_config(
+        tmp_path, image_folder, optimizer__name="momentum", optimizer__base_learning_rate=1e30,
+        optimizer__warmup_epochs=0,
+    )  # fmt: skip
+    with pytest.raises(FloatingPointError, match=r"Training diverged at step \d+: the loss is"):
+        run.run(settings)
+    newest = tf.train.latest_checkpoint(tmp_path / "checkpoints")
+    if newest:
+        weights = [
+            tf.train.load_variable(newest, name) for name, _ in tf.train.list_variables(newest) if "kernel" in name
+        ]
+        assert all(np.isfinite(weight).all() for weight in weights)
+
+
+@pytest.mark.parametrize("mode", ["export", "eval"])
+def test_a_finished_run_can_be_exported_and_evaluated_again(finished_run, mode):
+    settings, report = finished_run
+    again = run.run(config.override(settings, {"mode": mode}))
+    assert set(again.splitlines()) <= set(report.splitlines())
+    assert ("saved_model" in again) == (mode == "export")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"data_dir": "missing/photos"}, FileNotFoundError, "missing/photos"),
+        ({"data_dir": "none"}, ValueError, "needs data_dir"),
+        ({"train__global_batch_size": 64}, ValueError, "fewer images than one batch.*20 images and.*64"),
+        ({"optimizer__warmup_epochs": 100}, ValueError, "warm-up must end before the run does"),
+        ({"model__stem": "imagenet", "data__image_size": 4}, ValueError, "shrinks images by 8.*image_size 4"),
+        ({"strategy": "mirorred"}, ValueError, "strategy must be one of"),
+        ({"mode": "eval"}, FileNotFoundError, "holds no checkpoint"),
+    ],
+)
+def test_bad_settings_are_refused_in_a_sentence(image_folder, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        run.run(make_config(tmp_path, **{"data_dir": image_folder, **changes}))
+
+
+def test_a_model_dir_that_cannot_be_written_is_refused(image_folder, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="model_dir must be a folder that can be written"):
+        run.run(make_config(tmp_path / "file" / "run", image_folder))
+
+
+def test_the_command_line_says_what_is_wrong_without_a_traceback(tmp_path):
+    process = subprocess.run(
+        [sys.executable, ROOT / "run.py", "--data_dir=missing", f"--model_dir={tmp_path}"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert "run.py: The image folder does not exist" in process.stderr
+    assert "Traceback" not in process.stderr
