@@ -24,10 +24,10 @@ run: .venv/run.stamp
 	.venv/bin/python run.py --mode=train_then_eval $(ARGS)
 
 test: .venv/dev.stamp
-	.venv/bin/python -m pytest -q $(ARGS)
+	.venv/bin/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 test-addons: .venv-addons/dev.stamp
-	.venv-addons/bin/python -m pytest -q $(ARGS)
+	.venv-addons/bin/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 lint: .venv/dev.stamp
 	.venv/bin/ruff check .
