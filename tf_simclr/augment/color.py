@@ -50,10 +50,9 @@ def color_jitter(
     apply, *factors, brightness_key, contrast_key, saturation_key, hue_key = tf.unstack(
         draws[:, :, tf.newaxis, tf.newaxis], num=JITTER_DRAWS, axis=1
     )
-    spread = 0.8 * strength
-    brightness_shift = spread * (2.0 * factors[0] - 1.0)
+    brightness_shift = 0.8 * strength * (2.0 * factors[0] - 1.0)
     hue_shift = 0.2 * strength * (2.0 * factors[3] - 1.0)
-    low, high = max(1.0 - spread, 0.0), 1.0 + spread
+    low, high = max(1.0 - 0.8 * strength, 0.0), 1.0 + 0.8 * strength
     brightness_factor, contrast_factor, saturation_factor = [low + (high - low) * draw for draw in factors[:3]]
 
     # Brightness and contrast in one form: scale * x + blend * mean(x) + shift.
