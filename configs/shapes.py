@@ -1,6 +1,6 @@
 """The main job on the embedded data.
 
-python run.py --mode=train_then_eval
+    python run.py --mode=train_then_eval
 """
 
 from tf_simclr.config import (
@@ -18,20 +18,18 @@ def get_config() -> RunConfig:
     return RunConfig(
         name="shapes",
         data=DataConfig(dataset="shapes", image_size=32),
-        augmentation=AugmentationConfig(crop_min_area=0.3, blur_probability=0.0),
+        augmentation=AugmentationConfig(
+            crop_sampler="uniform_area", crop_min_area=0.4, grayscale_probability=0.4, blur_probability=0.0
+        ),
         model=ModelConfig(
             resnet_depth=10,
             stem="strided",
             num_groups=3,
             num_proj_layers=2,
             temperature=0.2,
+            objective_weight=1.0,
         ),
-        optimizer=OptimizerConfig(
-            name="momentum",
-            base_learning_rate=0.3,
-            warmup_epochs=2,
-            weight_decay=1e-4,
-        ),
-        train=TrainConfig(global_batch_size=256, epochs=25, checkpoint_epochs=5),
+        optimizer=OptimizerConfig(base_learning_rate=3.0, warmup_epochs=2),
+        train=TrainConfig(global_batch_size=256, epochs=20, checkpoint_epochs=5),
         eval=EvalConfig(baselines=True),
     )

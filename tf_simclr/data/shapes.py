@@ -26,7 +26,7 @@ NUM_EXAMPLES = {"train": 10_000, "test": 2_000}
 
 _VERSION = 1  # part of the cache's name and of the random stream: raise it when the pixels change
 _BLOCK = 250  # images drawn at a time, so that the work arrays stay in the processor's cache
-_MAX_CLUTTER = 4
+_MAX_CLUTTER = 3
 
 _SQRT_HALF = np.float32(0.70710678)
 # Outward normals of a triangle (first point up) and of a pentagram, as constants because cos() differs by platform.
@@ -143,12 +143,12 @@ def _draw_block(labels, rng):
 
 
 LIGHT = 0.4
-NOISE_LOW, NOISE_HIGH = 0.02, 0.08
+NOISE_LOW, NOISE_HIGH = 0.02, 0.06
 FRONT_CLUTTER = 1
-MIN_CONTRAST = 0.3
-CHROMA = 0.6
-TEX = 0.12
-TEXC = 0.2
+MIN_CONTRAST = 0.35
+CHROMA = 0.5
+TEX = 0.08
+TEXC = 0.12
 CENTER = 4.0
 RMIN, RMAX = 9.0, 12.5
 

@@ -1,5 +1,6 @@
 """The folder of a run: its config, its checkpoints, and what a resumed run may not change."""
 
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -81,7 +82,7 @@ def _describe_run(config: RunConfig) -> dict[str, Any]:
         "seed": config.seed,
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
-        "keras": keras.__version__,
+        "keras": importlib.metadata.version(keras.__name__.partition(".")[0]),  # tf_keras, or keras
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "machine": platform.platform(),
         "cpus": os.cpu_count(),
