@@ -49,7 +49,7 @@ def run(config: RunConfig) -> str:
 def main(_: list[str]) -> None:
     """Runs what the command line asks for; bad input ends in one sentence and exit status 2."""
     logging.set_verbosity(logging.INFO)
-    handler = logging.get_absl_handler()
+    handler = logging.get_absl_handler().python_handler
     handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     # TensorFlow logs every function that it saves, to absl as we do.
     handler.addFilter(lambda record: "tf_simclr" in record.pathname or record.levelno > logging.WARNING)

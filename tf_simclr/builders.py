@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from absl import logging
-
 from tf_simclr import distribute
 from tf_simclr.augment import Augmentation
 from tf_simclr.config import RunConfig
@@ -94,8 +92,7 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
 
 def build_encoder(config: RunConfig, **settings: Any) -> keras.Model:
     """The ResNet of the config; `settings` are further arguments of `resnet`."""
-    policy, reason = distribute.resolve_precision(config.train.precision)
-    logging.info("Precision %s: %s", policy, reason)
+    policy, _ = distribute.resolve_precision(config.train.precision)
     return resnet(
         config.model.resnet_depth,
         config.model.width_multiplier,

@@ -1,13 +1,13 @@
 """The embedded data set `shapes`: ten shapes, 32x32 RGB, drawn here instead of downloaded.
 
 The class is the outline of the one large shape of an image, and nothing else. Everything else is drawn independently
-of the class: position, size, rotation and aspect of the shape; colour and texture (flat, gradient, stripes, checker,
+of the class: position, size, rotation and stretch of the shape; colour and texture (flat, gradient, stripes, checker,
 blotches) of the shape and of the background; which of the two is the lighter one; clutter (dots and strokes, behind
 and in front of the shape); a lighting gradient; pixel noise. So colours tell next to nothing about the class, and a
-linear classifier on pixels little, while a representation that is invariant to colour, place and size tells it well.
+linear classifier on pixels little, while a representation that ignores colour, place, size and texture tells it well.
 
-The pixels follow from the seed on every platform: the arithmetic is elementwise float32 with the operations that
-IEEE 754 rounds exactly (no sine, no logarithm, no matrix product, no order-dependent sum) on PCG64's uniform numbers.
+The pixels follow from the seed, on every platform: they come from PCG64's uniform numbers through elementwise float32
+operations that IEEE 754 rounds exactly (no sine, no logarithm, no matrix product, no sum whose order could differ).
 """
 
 from __future__ import annotations
@@ -16,20 +16,36 @@ import os
 import pathlib
 import tempfile
 import zipfile
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
 
-CLASS_NAMES = ("disk", "ring", "rectangle", "triangle", "cross", "star", "crescent", "bars", "dots", "hourglass")
-IMAGE_SIZE_PX = 32
+CLASS_NAMES = (
+    "disk", "ring", "rectangle", "triangle", "cross", "star", "crescent", "bars", "dots", "hourglass",
+)  # fmt: skip
 NUM_EXAMPLES = {"train": 10_000, "test": 2_000}
+IMAGE_SIZE_PX = 32
 
-_VERSION = 1  # part of the cache's name and of the random stream: raise it when the pixels change
-_BLOCK = 250  # images drawn at a time, so that the work arrays stay in the processor's cache
-_MAX_CLUTTER = 3
+_VERSION = 1  # Part of the cache's name and of the random stream: raise it when the pixels change.
+_STREAMS = {"test": 0, "train": 1}
+_BLOCK = 250  # Images drawn at a time, so that the work arrays stay in the processor's cache.
+
+# How far each nuisance goes. Lightness and colour are in [0, 1].
+_RADIUS_PX = (9.0, 12.5)
+_LARGEST_SHIFT_PX = 4.0
+_STRETCH = (0.85, 1.15)  # Along one axis; the other shrinks as much.
+_LIGHTNESS = (0.15, 0.85)
+_MIN_CONTRAST = 0.35  # Between the lightness of the shape and that of the background, either way round.
+_TINT = 0.5  # Full range of a colour's deviation from gray, per channel.
+_TEXTURE_CONTRAST, _TEXTURE_TINT = 0.08, 0.12
+_TEXTURE_PERIOD_PX = (4.0, 10.0)
+_MOST_BEHIND, _MOST_IN_FRONT = 3, 1  # Pieces of clutter.
+_LIGHTING = 0.4  # Largest change of brightness across the image, along each axis.
+_NOISE = (0.02, 0.06)  # Half the range of the triangular noise, drawn per image.
 
 _SQRT_HALF = np.float32(0.70710678)
-# Outward normals of a triangle (first point up) and of a pentagram, as constants because cos() differs by platform.
+# Outward normals of a triangle and of a pentagram's five lines, as constants because cos() differs by platform.
 _TRIANGLE = ((0.8660254, 0.5), (-0.8660254, 0.5), (0.0, -1.0))
 _PENTAGRAM = (
     (0.0, -1.0),
@@ -40,26 +56,27 @@ _PENTAGRAM = (
 )
 
 
-def _length(x, y):
+def _length(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.sqrt(x * x + y * y)
 
 
-def _box(x, y, half_width, half_height):
+def _box(x: np.ndarray, y: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
     return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
 
 
-def _half_planes(x, y, normals, offset):
-    return np.stack([np.float32(a) * x + np.float32(b) * y - np.float32(offset) for a, b in normals])
+def _lines(x: np.ndarray, y: np.ndarray, normals: Sequence[tuple[float, float]], offset: float) -> np.ndarray:
+    return np.stack([a * x + b * y - offset for a, b in normals])
 
 
-# Signed distances (negative inside) in the shape's own frame, where it fills about the unit disk; y points up.
-_OUTLINES = {
+# Signed distances (negative inside) in the shape's own frame, where it fills about the unit disk.
+_OUTLINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "disk": lambda x, y: _length(x, y) - 0.85,
     "ring": lambda x, y: np.abs(_length(x, y) - 0.72) - 0.22,
     "rectangle": lambda x, y: _box(x, y, 0.95, 0.5),
-    "triangle": lambda x, y: _half_planes(x, y, _TRIANGLE, 0.52).max(0),
+    "triangle": lambda x, y: _lines(x, y, _TRIANGLE, 0.52).max(axis=0),
     "cross": lambda x, y: np.minimum(_box(x, y, 1.05, 0.2), _box(x, y, 0.2, 1.05)),
-    "star": lambda x, y: np.partition(_half_planes(x, y, _PENTAGRAM, 0.36), 3, axis=0)[3],  # all but one hold
+    # A pentagram is where at least four of its five lines are not crossed.
+    "star": lambda x, y: np.partition(_lines(x, y, _PENTAGRAM, 0.36), 3, axis=0)[3],
     "crescent": lambda x, y: np.maximum(_length(x, y) - 0.95, 0.72 - _length(x - 0.5, y)),
     "bars": lambda x, y: _box(x, np.abs(y) - 0.52, 0.9, 0.24),
     "dots": lambda x, y: np.minimum(_length(np.abs(x) - 0.52, y + 0.3), _length(x, y - 0.6)) - 0.4,
@@ -67,14 +84,16 @@ _OUTLINES = {
 }
 
 
-def load(split: str, *, seed: int = 0, cache_dir: str | os.PathLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+def load(
+    split: str, *, seed: int = 0, cache_dir: str | os.PathLike[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws a split of the data set, or reads it from the cache.
 
     Args:
       split: "train" (10,000 images) or "test" (2,000), from different random streams.
-      seed: Other seeds give other images of the same kind, >= 0.
+      seed: Other seeds give other images of the same kind; >= 0.
       cache_dir: Folder for the cache; default `$XDG_CACHE_HOME/tf_simclr`, or `~/.cache/tf_simclr`. One that cannot
-        be written costs a warning, and drawing the images again next time (a few seconds).
+        be written costs a warning, and drawing the images again next time (about two seconds).
 
     Returns:
       Images uint8 [N, 32, 32, 3] and labels int64 [N], positions in `CLASS_NAMES`; every class equally often.
@@ -87,7 +106,7 @@ def load(split: str, *, seed: int = 0, cache_dir: str | os.PathLike | None = Non
     if seed < 0:
         raise ValueError(f"seed of the shapes data must not be negative. Received: {seed}")
     if cache_dir is None:
-        cache_dir = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tf_simclr"
+        cache_dir = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tf_simclr")
     path = pathlib.Path(cache_dir) / f"shapes_v{_VERSION}_seed{seed}_{split}.npz"
     try:
         with np.load(path) as cached:
@@ -95,160 +114,140 @@ def load(split: str, *, seed: int = 0, cache_dir: str | os.PathLike | None = Non
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        logging.warning("Drawing the shapes data again, because its cache %s cannot be read: %s", path, error)
-    images, labels = draw(NUM_EXAMPLES[split], np.random.PCG64([_VERSION, seed, sorted(NUM_EXAMPLES).index(split)]))
-    _write_cache(path, images, labels)
+        logging.warning("The shapes data is drawn again, because its cache %s cannot be read: %s", path, error)
+    images, labels = draw(NUM_EXAMPLES[split], np.random.Generator(np.random.PCG64([_VERSION, seed, _STREAMS[split]])))
+    try:
+        _write(path, images, labels)
+    except OSError as error:
+        logging.warning("The shapes data is not kept, because its cache %s cannot be written: %s", path, error)
     return images, labels
 
 
-def _write_cache(path, images, labels):
+def _write(path: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
     """Writes beside and renames, so that a reader never sees half a file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            try:
-                np.savez(file, images=images, labels=labels)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        logging.warning("Cannot keep the shapes data in %s; it is drawn again next time: %s", path, error)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        try:
+            np.savez(file, images=images, labels=labels)
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
 
 
-def draw(num_examples: int, bits: np.random.BitGenerator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws images uint8 [N, 32, 32, 3] and labels int64 [N], every class equally often (up to one)."""
-    rng = np.random.Generator(bits)
-    labels = rng.permutation(np.arange(num_examples) % len(CLASS_NAMES))
+def draw(num_examples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draws images uint8 [N, 32, 32, 3] and labels int64 [N]; the numbers of two classes differ by at most one."""
+    labels = rng.permutation(np.arange(num_examples, dtype=np.int64) % len(CLASS_NAMES))
     blocks = [_draw_block(labels[start : start + _BLOCK], rng) for start in range(0, num_examples, _BLOCK)]
     return np.concatenate(blocks), labels
 
 
-def _draw_block(labels, rng):
+def _draw_block(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     n = len(labels)
-    grid = np.arange(IMAGE_SIZE_PX, dtype=np.float32) - np.float32((IMAGE_SIZE_PX - 1) / 2)
-    x, y = grid[None, None, :], grid[None, :, None]
-    base, shape_base = _two_colors(rng, n)
-    image = _textured(rng, base, x, y)
-    image = _with_clutter(rng, image, x, y, _MAX_CLUTTER)
-    image = _blend(image, _textured(rng, shape_base, x, y), _shape_coverage(rng, labels, x, y))
-    image = _with_clutter(rng, image, x, y, FRONT_CLUTTER)
-    slope = _uniform(rng, (2, n, 1, 1), -LIGHT, LIGHT) / IMAGE_SIZE_PX
-    image *= (1 + slope[0] * x + slope[1] * y)[..., None]
-    image += _uniform(rng, (n, 1, 1, 1), NOISE_LOW, NOISE_HIGH) * (
-        rng.random(image.shape, np.float32) + rng.random(image.shape, np.float32) - 1
-    )
-    return (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    offsets = np.arange(IMAGE_SIZE_PX, dtype=np.float32) - np.float32((IMAGE_SIZE_PX - 1) / 2)
+    x, y = offsets[None, None, :], offsets[None, :, None]
+    background, foreground = _two_colors(rng, n)
+    image = _textured(rng, background, x, y)
+    image = _with_clutter(rng, image, x, y, _MOST_BEHIND)
+    image = _blend(image, _textured(rng, foreground, x, y), _coverage(rng, labels, x, y))
+    image = _with_clutter(rng, image, x, y, _MOST_IN_FRONT)
+    slope_x, slope_y = _uniform(rng, (2, n, 1, 1), -_LIGHTING, _LIGHTING) / IMAGE_SIZE_PX
+    image *= (1 + slope_x * x + slope_y * y)[..., None]
+    amplitude = _uniform(rng, (n, 1, 1, 1), *_NOISE)
+    image += amplitude * (rng.random(image.shape, np.float32) + rng.random(image.shape, np.float32) - 1)
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-LIGHT = 0.4
-NOISE_LOW, NOISE_HIGH = 0.02, 0.06
-FRONT_CLUTTER = 1
-MIN_CONTRAST = 0.35
-CHROMA = 0.5
-TEX = 0.08
-TEXC = 0.12
-CENTER = 4.0
-RMIN, RMAX = 9.0, 12.5
-
-
-def _uniform(rng, shape, low, high):
+def _uniform(rng: np.random.Generator, shape: int | tuple[int, ...], low: float, high: float) -> np.ndarray:
     return rng.random(shape, np.float32) * np.float32(high - low) + np.float32(low)
 
 
-def _directions(rng, shape):
-    """Unit vectors (2, *shape), of even angle: the first of eight points that lies in the unit disk, normalised."""
-    points = _uniform(rng, (2, 8, *shape), -1, 1)
-    inside = (points[0] ** 2 + points[1] ** 2) <= 1
-    first = np.argmax(inside, axis=0)[None, None]
+def _directions(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Unit vectors [2, n, 1, 1] of even angle: the first of eight points that lies in the unit disk, normalised."""
+    points = _uniform(rng, (2, 8, n, 1, 1), -1, 1)
+    first = np.argmax(points[0] ** 2 + points[1] ** 2 <= 1, axis=0)[None, None]
     point = np.take_along_axis(points, first, axis=1)[:, 0]
     return point / np.maximum(_length(point[0], point[1]), np.float32(1e-3))
 
 
-def _color(rng, lightness, chroma=None):
-    """RGB of about this lightness, with a random tint."""
-    chroma = chroma or CHROMA
-    tint = _uniform(rng, (*lightness.shape, 3), -chroma / 2, chroma / 2)
-    mean = (tint[..., 0] + tint[..., 1] + tint[..., 2]) / np.float32(3)
-    return lightness[..., None] + tint - mean[..., None]
+def _color(rng: np.random.Generator, lightness: np.ndarray, tint_range: float = _TINT) -> np.ndarray:
+    """RGB [n, 3] whose mean is the lightness [n], with a random tint."""
+    tint = _uniform(rng, (len(lightness), 3), -tint_range / 2, tint_range / 2)
+    mean = (tint[:, 0] + tint[:, 1] + tint[:, 2]) / 3
+    return lightness[:, None] + tint - mean[:, None]
 
 
-def _two_colors(rng, n):
-    """Colours of background and shape [n, 3]; their lightness differs by MIN_CONTRAST or more, either way round."""
-    span = 0.7
+def _two_colors(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Colours [n, 3] of background and shape; each alone is distributed alike, whichever is the lighter."""
+    span = np.float32(_LIGHTNESS[1] - _LIGHTNESS[0])
     background = _uniform(rng, n, 0, span)
-    shape = background + _uniform(rng, n, MIN_CONTRAST, span - MIN_CONTRAST)
-    shape = np.where(shape > span, shape - np.float32(span), shape)
-    return _color(rng, background + np.float32(0.15)), _color(rng, shape + np.float32(0.15))
+    foreground = background + _uniform(rng, n, _MIN_CONTRAST, span - _MIN_CONTRAST)
+    foreground = np.where(foreground > span, foreground - span, foreground)
+    return _color(rng, background + _LIGHTNESS[0]), _color(rng, foreground + _LIGHTNESS[0])
 
 
-def _textured(rng, base, x, y):
-    """Float images [n, 32, 32, 3] of a colour with a texture: flat, gradient, stripes, checker or blotches."""
-    n = len(base)
+def _textured(rng: np.random.Generator, color: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Images float32 [n, 32, 32, 3] of a colour that is flat or varies in one of four patterns."""
+    n = len(color)
     kind = rng.integers(0, 5, n)[:, None, None]
-    c, s = _directions(rng, (n, 1, 1))
-    period, phase_u, phase_v = (
-        _uniform(rng, (n, 1, 1), 4, 10),
-        _uniform(rng, (n, 1, 1), 0, 1),
-        _uniform(rng, (n, 1, 1), 0, 1),
-    )
-    u, v = (c * x + s * y) / period + phase_u, (c * y - s * x) / period + phase_v
-    wave_u, wave_v = _triangle_wave(u), _triangle_wave(v)
-    coarse = _uniform(rng, (n, 6, 6), -1.5, 1.5)
-    gradient = (c * x + s * y) / np.float32(16)
-    pattern = np.where(kind == 0, np.float32(0), gradient)
-    pattern = np.where(kind == 2, np.clip(3 * wave_u, -1, 1), pattern)
-    pattern = np.where(kind == 3, np.clip(4 * wave_u * wave_v, -1, 1), pattern)
-    pattern = np.where(kind == 4, _upsampled(coarse), pattern)
-    tint = _color(rng, _uniform(rng, n, -TEX, TEX), TEXC)
-    return base[:, None, None, :] + pattern[..., None] * tint[:, None, None, :]
+    cosine, sine = _directions(rng, n)
+    period = _uniform(rng, (n, 1, 1), *_TEXTURE_PERIOD_PX)
+    phase_u, phase_v = _uniform(rng, (2, n, 1, 1), 0, 1)
+    u, v = cosine * x + sine * y, cosine * y - sine * x
+    wave_u, wave_v = _triangle_wave(u / period + phase_u), _triangle_wave(v / period + phase_v)
+    blotches = _upsampled(_uniform(rng, (n, 6, 6), -1.5, 1.5))
+    stripes, checker = np.clip(3 * wave_u, -1, 1), np.clip(4 * wave_u * wave_v, -1, 1)
+    pattern = np.choose(kind, [np.float32(0), u / 16, stripes, checker, blotches])
+    change = _color(rng, _uniform(rng, n, -_TEXTURE_CONTRAST, _TEXTURE_CONTRAST), _TEXTURE_TINT)
+    return color[:, None, None] + pattern[..., None] * change[:, None, None]
 
 
-def _triangle_wave(phase):
+def _triangle_wave(phase: np.ndarray) -> np.ndarray:
     return 4 * np.abs(phase - np.floor(phase) - np.float32(0.5)) - 1
 
 
-def _upsampled(coarse):
+def _upsampled(coarse: np.ndarray) -> np.ndarray:
     """Bilinear interpolation of [n, 6, 6] to [n, 32, 32]."""
-    at = np.arange(IMAGE_SIZE_PX, dtype=np.float32) * np.float32(5 / IMAGE_SIZE_PX)
-    low = at.astype(int)
-    share = at - low
+    position = np.arange(IMAGE_SIZE_PX, dtype=np.float32) * np.float32(5 / IMAGE_SIZE_PX)
+    low = position.astype(np.int64)
+    share = position - low.astype(np.float32)
     rows = coarse[:, low] * (1 - share)[:, None] + coarse[:, low + 1] * share[:, None]
     return rows[:, :, low] * (1 - share) + rows[:, :, low + 1] * share
 
 
-def _shape_coverage(rng, labels, x, y):
-    """Share of every pixel that the shape covers, [n, 32, 32]."""
+def _coverage(rng: np.random.Generator, labels: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Share of every pixel that the shape covers, [n, 32, 32]: its edges are anti-aliased."""
     n = len(labels)
-    c, s = _directions(rng, (n, 1, 1))
-    center = _uniform(rng, (2, n, 1, 1), -CENTER, CENTER)
-    radius = _uniform(rng, (n, 1, 1), RMIN, RMAX)
-    stretch = _uniform(rng, (n, 1, 1), 0.85, 1.15)
-    u = (c * (x - center[0]) + s * (y - center[1])) / (radius * stretch)
-    v = (c * (y - center[1]) - s * (x - center[0])) * stretch / radius
+    cosine, sine = _directions(rng, n)
+    center_x, center_y = _uniform(rng, (2, n, 1, 1), -_LARGEST_SHIFT_PX, _LARGEST_SHIFT_PX)
+    radius = _uniform(rng, (n, 1, 1), *_RADIUS_PX)
+    stretch = _uniform(rng, (n, 1, 1), *_STRETCH)
+    u = (cosine * (x - center_x) + sine * (y - center_y)) / (radius * stretch)
+    v = (cosine * (y - center_y) - sine * (x - center_x)) * stretch / radius
     distance = np.empty_like(u)
     for label, name in enumerate(CLASS_NAMES):
-        mine = labels == label
-        distance[mine] = _OUTLINES[name](u[mine], v[mine])
+        members = labels == label
+        distance[members] = _OUTLINES[name](u[members], v[members])
     return np.clip(np.float32(0.5) - distance * radius, 0, 1)
 
 
-def _blend(image, color, coverage):
-    return image + (color - image) * coverage[..., None]
+def _blend(image: np.ndarray, over: np.ndarray, coverage: np.ndarray) -> np.ndarray:
+    return image + (over - image) * coverage[..., None]
 
 
-def _with_clutter(rng, image, x, y, most):
-    """Draws up to `most` dots and strokes over the image."""
+def _with_clutter(rng: np.random.Generator, image: np.ndarray, x: np.ndarray, y: np.ndarray, most: int) -> np.ndarray:
+    """Draws from none to `most` dots and strokes over every image."""
     n = len(image)
     number = rng.integers(0, most + 1, n)[:, None, None]
-    for position in range(most):
-        c, s = _directions(rng, (n, 1, 1))
-        center = _uniform(rng, (2, n, 1, 1), -16, 16)
-        half_length = np.maximum(_uniform(rng, (n, 1, 1), -4, 5), 0)
+    for index in range(most):
+        cosine, sine = _directions(rng, n)
+        center_x, center_y = _uniform(rng, (2, n, 1, 1), -IMAGE_SIZE_PX / 2, IMAGE_SIZE_PX / 2)
+        half_length = np.maximum(_uniform(rng, (n, 1, 1), -4, 5), 0)  # Nearly half of them are dots.
         half_width = _uniform(rng, (n, 1, 1), 0.6, 1.6)
-        along, across = c * (x - center[0]) + s * (y - center[1]), c * (y - center[1]) - s * (x - center[0])
-        distance = _length(np.maximum(np.abs(along) - half_length, 0), across) - half_width
-        coverage = np.clip(np.float32(0.5) - distance, 0, 1) * (position < number)
+        along = np.abs(cosine * (x - center_x) + sine * (y - center_y))
+        across = cosine * (y - center_y) - sine * (x - center_x)
+        distance = _length(np.maximum(along - half_length, 0), across) - half_width
+        coverage = np.clip(np.float32(0.5) - distance, 0, 1) * (index < number)
         image = _blend(image, _color(rng, _uniform(rng, n, 0.1, 0.9))[:, None, None], coverage)
     return image

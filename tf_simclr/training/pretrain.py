@@ -4,7 +4,7 @@ import pathlib
 
 from absl import logging
 
-from tf_simclr import builders
+from tf_simclr import builders, distribute
 from tf_simclr.config import RunConfig
 from tf_simclr.data import pipeline, sources
 from tf_simclr.keras import keras
@@ -17,6 +17,7 @@ def load_model(config: RunConfig, source: sources.Source, folder: pathlib.Path) 
 
     Call it in the scope of the run's strategy.
     """
+    logging.info("Precision %s: %s", *distribute.resolve_precision(config.train.precision))
     model = builders.build_model(config, source.num_examples, source.num_classes)
     manager = checkpoints.make_manager(model, folder, config.train.keep_checkpoints)
     return model, checkpoints.restore_latest(manager)
