@@ -7,7 +7,7 @@ python run.py --mode=train_then_eval --data_dir=PHOTOS    # on a folder of image
 import os
 import pathlib
 import sys
-from logging import Formatter, getLogger
+from logging import Formatter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -25,8 +25,8 @@ ROOT = pathlib.Path(__file__).resolve().parent
 
 def run(config: RunConfig) -> str:
     """Does what the config asks for and returns the report for the terminal."""
-    folder = checkpoints.open_run(config)
     strategy = distribute.make_strategy(config.strategy, tpu_address=config.tpu_name)
+    folder = checkpoints.open_run(config)
     train_source, eval_source = builders.build_sources(config)
     report = []
     with strategy.scope():
@@ -34,16 +34,24 @@ def run(config: RunConfig) -> str:
             model = pretrain.train(config, train_source, folder)
         else:
             model = pretrain.load_trained_model(config, train_source, folder)
-        step = int(model.optimizer.iterations)
-        if config.mode in ("eval", "train_then_eval"):
-            result = evaluate.load_result(folder, step) if config.mode == "train_then_eval" else None
-            result = result or evaluate.evaluate(config, model, train_source, eval_source, folder)
-            report.append(evaluate.describe(result))
     if config.mode != "eval":
         report.append(publish.publish(config, model, eval_source, folder))
-    files = {"result": "result.json", "metrics": "metrics.jsonl", "TensorBoard": "", "checkpoints": "checkpoints"}
-    report.append("\n".join(f"{name + ':':14}{folder / path}" for name, path in files.items()))
-    return "\n\n".join(report)
+    if config.mode in ("eval", "train_then_eval"):
+        report.insert(0, evaluate.describe(evaluate.evaluate(config, model, train_source, eval_source, folder)))
+    files = {"result": "result.json", "metrics": "metrics.jsonl", "checkpoints": "checkpoints", "TensorBoard": ""}
+    places = [f"{name + ':':14}{folder / path}" for name, path in files.items() if (folder / path).exists()]
+    return "\n\n".join([*report, "\n".join(places)])
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags; an unknown one, or a word that is no flag, ends in one sentence and exit status 2."""
+    try:
+        words = flags.FLAGS(argv)
+        if words[1:]:
+            raise flags.Error(f"A flag is written --name=value. Received: {words[1]}")
+        return words
+    except flags.Error as error:
+        sys.exit(_complain(error))
 
 
 def main(_: list[str]) -> None:
@@ -52,15 +60,22 @@ def main(_: list[str]) -> None:
     handler = logging.get_absl_handler().python_handler
     handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     # TensorFlow logs every function that it saves, to absl as we do.
-    handler.addFilter(lambda record: "tf_simclr" in record.pathname or record.levelno > logging.WARNING)
-    getLogger("tensorflow").setLevel("ERROR")
+    ours = str(ROOT / "tf_simclr") + os.sep
+    handler.addFilter(lambda record: record.pathname.startswith(ours) or record.levelno > logging.WARNING)
     try:
         print(f"\n{run(command_line.to_config(flags.FLAGS, ROOT))}")
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(_complain(error))
+    except KeyboardInterrupt:
+        print("\nrun.py: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def _complain(error: Exception) -> int:
+    print(f"run.py: {error}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":
     command_line.define()
-    app.run(main)
+    app.run(main, flags_parser=parse)

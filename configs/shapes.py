@@ -1,6 +1,6 @@
 """The main job on the embedded data.
 
-    python run.py --mode=train_then_eval
+python run.py --mode=train_then_eval
 """
 
 from tf_simclr.config import (

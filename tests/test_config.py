@@ -40,7 +40,12 @@ def test_json_round_trip():
         ({"train.global_batch_size": 1}, "train.global_batch_size must be at least 2"),
         ({"mode": "trian"}, "mode must be one of"),
         ({"optimizer.name": "sgd"}, "optimizer.name must be one of"),
-        ({"train.steps": -1}, "train.steps must not be negative"),
+        ({"train.steps": -1}, "train.steps must be at least 0"),
+        ({"seed": -1}, r"seed must be between 0 and 2\*\*32 - 1. Received: -1"),
+        ({"strategy": "mirorred"}, "strategy must be one of auto, default"),
+        ({"optimizer.base_learning_rate": "nan"}, "base_learning_rate must be at least 0. Received: nan"),
+        ({"model.resnet_depth": 19}, "resnet_depth must be one of 10, 18"),
+        ({"export.keep": -1}, "export.keep must be at least 0"),
     ],
 )
 def test_refuses_wrong_fields_and_values(changes, message):

@@ -1,5 +1,6 @@
 """The command line: which config results from which flags."""
 
+import json
 import pathlib
 
 import pytest
@@ -38,7 +39,8 @@ def test_a_folder_alone_is_a_folder_of_images():
 
 def test_every_flag_reaches_its_field():
     samples = {int: "7", float: "0.25", bool: "false", str: "text"}
-    choices = {"mode": "eval", "optimizer": "adam", "precision": "float32"}
+    choices = {"mode": "eval", "optimizer": "adam", "precision": "float32", "strategy": "default", "stem": "cifar"}
+    choices |= {"learning_rate_scaling": "sqrt", "resnet_depth": "18"}
     for name, (field, kind, _) in command_line.FLAGS.items():
         text = choices.get(name, samples[kind])
         changes = config.differences(RunConfig(), parse("--dataset=imagenet2012", f"--{name}={text}"))
@@ -50,6 +52,19 @@ def test_every_flag_reaches_its_field():
 def test_flags_override_the_config_file_and_set_overrides_flags():
     run = parse("--config=configs/cifar10_resnet18.py", "--train_epochs=3", "--temperature=0.7", "--set=train.epochs=5")
     assert (run.train.epochs, run.model.temperature, run.model.resnet_depth) == (5, 0.7, 18)
+
+
+def test_a_model_dir_alone_means_the_run_that_it_holds(tmp_path):
+    saved = config.override(RunConfig(), {"train.epochs": 3, "data.dataset": "cifar10", "model_dir": str(tmp_path)})
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict(saved)))
+    assert parse(f"--model_dir={tmp_path}", "--mode=eval") == config.override(saved, {"mode": "eval"})
+
+
+def test_a_config_file_with_a_wrong_field_is_named(tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text("from tf_simclr.config import ModelConfig\ndef get_config(): return ModelConfig(temprature=1)")
+    with pytest.raises(ValueError, match="wrong.py is wrong: .*unexpected keyword argument 'temprature'"):
+        parse(f"--config={path}")
 
 
 def test_boolean_shorthands():

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import run
 from tf_simclr import builders, config
+from tf_simclr import flags as command_line
 from tf_simclr.config import RunConfig
 from tf_simclr.data import pipeline
 from tf_simclr.training import checkpoints, pretrain
@@ -102,7 +103,7 @@ def test_tensorboard_gets_scalars_and_a_sheet_of_views(finished_run):
     assert {"views", "train/loss", "train/contrastive_top_1_accuracy", "train/images_per_second"} <= tags
 
 
-def test_a_finished_run_is_not_trained_again(finished_run, caplog):
+def test_a_finished_run_is_not_trained_again(finished_run):
     settings, report = finished_run
     written = (pathlib.Path(settings.model_dir) / "metrics.jsonl").stat().st_mtime_ns
     assert run.run(settings) == report
@@ -144,18 +145,19 @@ def test_unlabelled_nested_images_are_enough(photos, tmp_path):
 
 
 def test_divergence_stops_the_run_and_spares_the_checkpoints(image_folder, tmp_path):
-    settings = make_config(
-        tmp_path, image_folder, optimizer__name="momentum", optimizer__base_learning_rate=1e30,
-        optimizer__warmup_epochs=0,
-    )  # fmt: skip
-    with pytest.raises(FloatingPointError, match=r"Training diverged at step \d+: the loss is"):
-        run.run(settings)
-    newest = tf.train.latest_checkpoint(tmp_path / "checkpoints")
-    if newest:
-        weights = [
-            tf.train.load_variable(newest, name) for name, _ in tf.train.list_variables(newest) if "kernel" in name
-        ]
-        assert all(np.isfinite(weight).all() for weight in weights)
+    diverging = {"optimizer__name": "momentum", "optimizer__base_learning_rate": 1e30, "train__checkpoint_steps": 1}
+    with pytest.raises(FloatingPointError, match=r"Training diverged at step \d+: "):
+        run.run(make_config(tmp_path, image_folder, **diverging))
+    newest = tf.train.latest_checkpoint(tmp_path / "checkpoints")  # of step 1, whose learning rate is 0
+    weights = [name for name, _ in tf.train.list_variables(newest) if name.startswith("model/") and "VALUE" in name]
+    assert len(weights) > 10
+    assert all(np.isfinite(tf.train.load_variable(newest, name)).all() for name in weights)
+
+
+def test_settings_that_were_refused_do_not_lock_the_folder(image_folder, tmp_path):
+    with pytest.raises(ValueError, match="warm-up"):
+        run.run(make_config(tmp_path, image_folder, optimizer__warmup_epochs=100))
+    assert run.run(make_config(tmp_path, image_folder, mode="train", train__steps=2))
 
 
 @pytest.mark.parametrize("mode", ["export", "eval"])
@@ -174,7 +176,6 @@ def test_a_finished_run_can_be_exported_and_evaluated_again(finished_run, mode):
         ({"train__global_batch_size": 64}, ValueError, "fewer images than one batch.*20 images and.*64"),
         ({"optimizer__warmup_epochs": 100}, ValueError, "warm-up must end before the run does"),
         ({"model__stem": "imagenet", "data__image_size": 4}, ValueError, "shrinks images by 8.*image_size 4"),
-        ({"strategy": "mirorred"}, ValueError, "strategy must be one of"),
         ({"mode": "eval"}, FileNotFoundError, "holds no checkpoint"),
     ],
 )
@@ -197,3 +198,19 @@ def test_the_command_line_says_what_is_wrong_without_a_traceback(tmp_path):
     assert process.returncode == 2
     assert "run.py: The image folder does not exist" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("--train_epoch=3", "Unknown command line flag 'train_epoch'"), ("epochs=3", "A flag is written --name=value")],
+)
+def test_unknown_arguments_exit_with_status_2(argument, message, capsys):
+    command_line.define(run.flags.FLAGS)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            run.parse(["run.py", argument])
+    finally:
+        for name in [*command_line.FLAGS, *command_line.BOOLEAN_SHORTHANDS, "config", "set"]:
+            delattr(run.flags.FLAGS, name)
+    assert stop.value.code == 2
+    assert f"run.py: {message}" in capsys.readouterr().err

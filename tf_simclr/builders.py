@@ -65,6 +65,11 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
       ValueError: If the settings do not fit together, such as a warm-up longer than the run.
     """
     model = config.model
+    if config.train.global_batch_size % distribute.num_replicas():
+        raise ValueError(
+            f"train.global_batch_size must be a multiple of the {distribute.num_replicas()} replicas. "
+            f"Received: {config.train.global_batch_size}"
+        )
     keras.utils.set_random_seed(config.seed)
     # LARS and AdamW decay weights themselves; LARS leaves the online classifier out, whose penalty joins the loss.
     decay = config.optimizer.weight_decay

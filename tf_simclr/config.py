@@ -6,14 +6,57 @@ single fields of it by name; `to_dict` and `from_dict` take it to JSON and back.
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-MODES = ("train", "eval", "train_then_eval", "export")
-PRECISIONS = ("auto", "float32", "mixed_bfloat16")
-OPTIMIZERS = ("lars", "momentum", "adam", "adamw")
+_CHOICES = {
+    "mode": ("train", "eval", "train_then_eval", "export"),
+    "strategy": ("auto", "default", "mirrored", "multi_worker", "tpu"),
+    "augmentation.crop_sampler": ("tensorflow", "uniform_area"),
+    "augmentation.brightness": ("multiplicative", "additive"),
+    "model.resnet_depth": (10, 18, 34, 50, 101, 152, 200),
+    "model.stem": ("auto", "cifar", "strided", "imagenet"),
+    "optimizer.name": ("lars", "momentum", "adam", "adamw"),
+    "optimizer.learning_rate_scaling": ("linear", "sqrt", "none"),
+    "train.precision": ("auto", "float32", "mixed_bfloat16"),
+}
+_POSITIVE = ("positive", lambda value: 0 < value < math.inf)
+_AT_LEAST_0 = ("at least 0", lambda value: 0 <= value < math.inf)
+_AT_LEAST_1 = ("at least 1", lambda value: value >= 1)
+_SHARE = ("between 0 and 1", lambda value: 0 <= value <= 1)
+_RULES = {
+    "seed": ("between 0 and 2**32 - 1", lambda value: 0 <= value < 2**32),
+    "data.image_size": _AT_LEAST_1,
+    "augmentation.crop_min_area": ("above 0, at most 1", lambda value: 0 < value <= 1),
+    "augmentation.color_jitter_strength": _AT_LEAST_0,
+    "augmentation.color_jitter_probability": _SHARE,
+    "augmentation.grayscale_probability": _SHARE,
+    "augmentation.blur_probability": _SHARE,
+    "model.width_multiplier": _POSITIVE,
+    "model.num_groups": ("from 1 to 4", lambda value: 1 <= value <= 4),
+    "model.batch_norm_momentum": _SHARE,
+    "model.num_proj_layers": _AT_LEAST_0,
+    "model.proj_out_dim": _AT_LEAST_1,
+    "model.temperature": _POSITIVE,
+    "model.objective_weight": _POSITIVE,
+    "optimizer.base_learning_rate": _AT_LEAST_0,
+    "optimizer.warmup_epochs": _AT_LEAST_0,
+    "optimizer.momentum": ("at least 0 and below 1", lambda value: 0 <= value < 1),
+    "optimizer.weight_decay": _AT_LEAST_0,
+    # An image is told apart from the others of its batch.
+    "train.global_batch_size": ("at least 2", lambda value: value >= 2),
+    "train.epochs": _AT_LEAST_0,
+    "train.steps": _AT_LEAST_0,
+    "train.checkpoint_epochs": _POSITIVE,
+    "train.checkpoint_steps": _AT_LEAST_0,
+    "train.keep_checkpoints": _AT_LEAST_1,
+    "train.log_every_seconds": _AT_LEAST_0,
+    "eval.batch_size": _AT_LEAST_1,
+    "export.keep": _AT_LEAST_0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,25 +162,13 @@ class RunConfig:
     export: ExportConfig = ExportConfig()
 
     def __post_init__(self) -> None:
-        _check_choice("mode", self.mode, MODES)
-        _check_choice("optimizer.name", self.optimizer.name, OPTIMIZERS)
-        _check_choice("train.precision", self.train.precision, PRECISIONS)
-        _check("model.temperature", self.model.temperature, "must be positive", self.model.temperature > 0)
-        _check("data.image_size", self.data.image_size, "must be positive", self.data.image_size > 0)
-        _check(
-            "train.global_batch_size",
-            self.train.global_batch_size,
-            "must be at least 2, because an image is told apart from the others of its batch",
-            self.train.global_batch_size >= 2,
-        )
-        for field, value in (("train.epochs", self.train.epochs), ("train.steps", self.train.steps)):
-            _check(field, value, "must not be negative", value >= 0)
-        _check(
-            "optimizer.warmup_epochs",
-            self.optimizer.warmup_epochs,
-            "must not be negative",
-            self.optimizer.warmup_epochs >= 0,
-        )
+        flat = _flatten(self)
+        for name, choices in _CHOICES.items():
+            if flat[name] not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}. Received: {flat[name]}")
+        for name, (rule, is_kept) in _RULES.items():
+            if not is_kept(flat[name]):
+                raise ValueError(f"{name} must be {rule}. Received: {flat[name]}")
 
     @property
     def stem(self) -> str:
@@ -242,12 +273,3 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         return kind(value)
     except (KeyError, ValueError, TypeError):
         raise ValueError(f"{name} needs a value of type {kind.__name__}. Received: {value}") from None
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    _check(name, value, f"must be one of {', '.join(choices)}", value in choices)
-
-
-def _check(name: str, value: Any, rule: str, is_kept: bool) -> None:
-    if not is_kept:
-        raise ValueError(f"{name} {rule}. Received: {value}")

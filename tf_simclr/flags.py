@@ -5,6 +5,7 @@ A flag that is not given leaves the field as the config file has it.
 
 import difflib
 import importlib.util
+import json
 import pathlib
 from typing import Any
 
@@ -82,8 +83,8 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
 def to_config(values: flags.FlagValues, root: pathlib.Path) -> RunConfig:
     """The config of this run: the config file, the flags on top of it, `--set` on top of them.
 
-    Without `--config`, `--dataset` and `--data_dir` the run is the one on the embedded data; with a data set or a
-    folder but no config file, the reference's defaults hold.
+    Without `--config`, `--dataset` and `--data_dir` it is the run that the model_dir holds, or else the one on the
+    embedded data; with a data set or a folder but no config file, the reference's defaults hold.
 
     Args:
       values: The parsed flags.
@@ -94,10 +95,13 @@ def to_config(values: flags.FlagValues, root: pathlib.Path) -> RunConfig:
       ValueError: If a field does not exist or a value is wrong.
     """
     has_data = values.dataset is not None or values.data_dir is not None
+    saved = pathlib.Path(values.model_dir or "") / "config.json"
     if values.config is not None:
         base = load_config(pathlib.Path(values.config))
     elif has_data:
         base = RunConfig()
+    elif values.model_dir is not None and saved.is_file():
+        base = config.from_dict(json.loads(saved.read_text(encoding="utf-8")))
     else:
         base = load_config(root / DEFAULT_CONFIG)
 
@@ -112,7 +116,7 @@ def to_config(values: flags.FlagValues, root: pathlib.Path) -> RunConfig:
     if values.data_dir is not None and values.dataset is None:
         changes["data.dataset"] = "folder"
     if values.config is None and has_data:
-        changes["name"] = values.dataset or pathlib.Path(values.data_dir).name
+        changes["name"] = values.dataset or pathlib.Path(values.data_dir).resolve().name
     for assignment in values.set:
         field, separator, value = assignment.partition("=")
         if not separator:
@@ -140,6 +144,9 @@ def load_config(path: pathlib.Path) -> RunConfig:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ValueError(f"The config file {path} must define get_config() -> RunConfig")
-    loaded = module.get_config()
+    try:
+        loaded = module.get_config()
+    except TypeError as error:  # a field that does not exist
+        raise ValueError(f"The config file {path} is wrong: {error}") from error
     logging.info("Config %s", path)
     return loaded

@@ -1,6 +1,5 @@
 """Evaluation of a run's encoder, from a model to `result.json`."""
 
-import json
 import pathlib
 from typing import Any
 
@@ -85,12 +84,6 @@ def _encode(config: RunConfig, encoder: keras.Model, source: sources.Source) -> 
     if labels is None:
         raise ValueError("Evaluation needs images with labels. Received: images alone")
     return features, labels
-
-
-def load_result(folder: pathlib.Path, step: int) -> dict[str, Any] | None:
-    """The result of an evaluation at this step, if there was one."""
-    path = folder / f"result_{step}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The export of a run: written, verified in a fresh process, and the old ones pruned."""
 
 import pathlib
+import shutil
 
 import numpy as np
 
@@ -8,7 +9,6 @@ from tf_simclr.config import RunConfig
 from tf_simclr.data import pipeline, sources
 from tf_simclr.export.saved_model import export_encoder, verify
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.training import checkpoints
 
 NUM_VERIFIED_IMAGES = 32
 
@@ -34,9 +34,17 @@ def publish(config: RunConfig, model: SimCLR, source: sources.Source, folder: pa
     batch = next(iter(pipeline.eval_dataset(source, image_size=config.data.image_size, batch_size=NUM_VERIFIED_IMAGES)))
     images = batch[0] if isinstance(batch, tuple) else batch
     difference = verify(str(target), model, np.rint(images.numpy() * 255).astype(np.uint8))
-    checkpoints.prune_exports(target.parent, config.export.keep)
+    if config.export.keep:
+        _prune(target.parent, config.export.keep)
     return (
         f"SavedModel:   {target}\n"
         f"              verified in a process without tf_simclr on {len(images)} images: "
         f"embeddings differ by at most {difference:.1e}"
     )
+
+
+def _prune(folder: pathlib.Path, keep: int) -> None:
+    """Deletes all exports of a run but the `keep` of the highest steps."""
+    versions = sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+    for path in versions[:-keep]:
+        shutil.rmtree(path)

@@ -17,6 +17,8 @@ class SimCLR(keras.Model):
     `fit` takes images, or (images, labels) whose labels serve the online classifier alone. Images are uint8, or
     float in [0, 1], [B, H, W, 3]; or [B, 2, S, S, 3], two crops of every image. Calling the model on images, float
     [B, S, S, 3] in [0, 1], returns their representations, float32 [B, F].
+
+    Under a strategy, every replica must get the same number of images: batches of a multiple of the replicas.
     """
 
     def __init__(
@@ -145,7 +147,7 @@ def _classify(
     """Loss and accuracy of the online classifier on both views; the encoder gets no gradient from it."""
     if labels is None:
         raise ValueError("The online classifier needs batches of (images, labels). Received: images alone")
-    labels = tf.concat([labels, labels], axis=0)
+    labels = tf.tile(tf.reshape(tf.cast(labels, tf.int64), [-1]), [2])
     logits = classifier(tf.stop_gradient(representations), training=True)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)

@@ -86,7 +86,7 @@ class Progress(keras.callbacks.Callback):
 
 
 class SaveCheckpoint(keras.callbacks.Callback):
-    """Saves a checkpoint every so many steps, and after the last one."""
+    """Saves a checkpoint every so many steps, and after the last one, unless a weight is not finite."""
 
     def __init__(self, manager: tf.train.CheckpointManager, *, every_steps: int, total_steps: int):
         """Makes the callback."""
@@ -98,6 +98,11 @@ class SaveCheckpoint(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         step = int(self.model.optimizer.iterations)
         if step % self._every_steps == 0 or step == self._total_steps:
+            if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
+                raise FloatingPointError(
+                    f"Training diverged at step {step}: a weight is not finite. Lower the learning rate or warm up for "
+                    "longer, in another model_dir"
+                )
             self._manager.save(checkpoint_number=step)
 
 
@@ -110,7 +115,7 @@ class StopOnNaN(keras.callbacks.Callback):
             raise FloatingPointError(
                 f"Training diverged at step {int(self.model.optimizer.iterations)}: the loss is {logs['loss']}, the "
                 f"gradient norm {logs['gradient_norm']}, the learning rate {logs['learning_rate']:.3g}. Lower the "
-                "learning rate, warm up for longer or raise the temperature; the last checkpoint is from before"
+                "learning rate, warm up for longer or raise the temperature, in another model_dir"
             )
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import platform
-import shutil
 import sys
 from typing import Any
 
@@ -16,14 +15,20 @@ from tf_simclr import config as config_lib
 from tf_simclr.config import RunConfig
 from tf_simclr.keras import keras
 
-# Fields that may differ when a run is resumed: they do not change what is learnt.
-FREE_FIELDS = ("name", "mode", "model_dir", "strategy", "tpu_name", "data.eval_split")
-FREE_SECTIONS = ("eval", "export")
-FREE_TRAIN_FIELDS = (
+# What may differ when a run is resumed, because it does not change what is learnt: fields and whole sections.
+FREE = (
+    "name",
+    "mode",
+    "model_dir",
+    "strategy",
+    "tpu_name",
+    "data.eval_split",
     "train.checkpoint_epochs",
     "train.checkpoint_steps",
     "train.keep_checkpoints",
     "train.log_every_seconds",
+    "eval",
+    "export",
 )
 
 
@@ -48,11 +53,13 @@ def open_run(config: RunConfig) -> pathlib.Path:
     Raises:
       ValueError: If the folder cannot be written, or holds a run with other settings; the error lists them.
     """
+    if "://" in (config.model_dir or ""):
+        raise ValueError(f"model_dir must be a folder of this machine. Received: {config.model_dir}")
     folder = pathlib.Path(config.model_dir or f"runs/{config.name}")
     saved = folder / "config.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if saved.is_file():
+        if saved.is_file() and tf.train.latest_checkpoint(str(folder / "checkpoints")):
             _check_same_run(config_lib.from_dict(json.loads(saved.read_text(encoding="utf-8"))), config, folder)
         write_json(saved, config_lib.to_dict(config))
         write_json(folder / "run.json", _describe_run(config))
@@ -67,7 +74,7 @@ def _check_same_run(old: RunConfig, new: RunConfig, folder: pathlib.Path) -> Non
     changed = [
         f"{name} was {before}, is {after}"
         for name, (before, after) in config_lib.differences(old, new).items()
-        if name not in FREE_FIELDS + FREE_TRAIN_FIELDS and name.split(".")[0] not in FREE_SECTIONS
+        if name not in FREE and name.split(".")[0] not in FREE
     ]
     if changed:
         raise ValueError(
@@ -126,10 +133,3 @@ def cut_after(path: pathlib.Path, step: int) -> None:
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         os.replace(beside, path)
-
-
-def prune_exports(folder: pathlib.Path, keep: int) -> None:
-    """Deletes all exports of a run but the `keep` of the highest steps; 0 keeps all."""
-    versions = sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
-    for path in versions[: -keep or len(versions)] if keep else []:
-        shutil.rmtree(path)

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import tensorflow as tf
 from absl import logging
 
 from tf_simclr import builders, distribute
@@ -12,20 +13,22 @@ from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import callbacks, checkpoints
 
 
-def load_model(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> tuple[SimCLR, int]:
-    """The run's model with the weights of its newest checkpoint, and the step of that (0 without one).
+def load_model(
+    config: RunConfig, source: sources.Source, folder: pathlib.Path
+) -> tuple[SimCLR, tf.train.CheckpointManager, int]:
+    """The run's model with the weights of its newest checkpoint, its checkpoints, and its step (0 without one).
 
     Call it in the scope of the run's strategy.
     """
     logging.info("Precision %s: %s", *distribute.resolve_precision(config.train.precision))
     model = builders.build_model(config, source.num_examples, source.num_classes)
     manager = checkpoints.make_manager(model, folder, config.train.keep_checkpoints)
-    return model, checkpoints.restore_latest(manager)
+    return model, manager, checkpoints.restore_latest(manager)
 
 
 def load_trained_model(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> SimCLR:
     """The run's model with the weights of its newest checkpoint; without one, a `FileNotFoundError`."""
-    model, step = load_model(config, source, folder)
+    model, _, step = load_model(config, source, folder)
     if step == 0:
         raise FileNotFoundError(
             f"{folder} holds no checkpoint: train first (--mode=train), or name another --model_dir"
@@ -50,7 +53,7 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
       FloatingPointError: If the loss stops being finite.
       ValueError: If the settings do not fit together or the source has fewer images than a batch.
     """
-    model, start_step = load_model(config, source, folder)
+    model, manager, start_step = load_model(config, source, folder)
     total_steps = config.total_steps(source.num_examples)
     if start_step >= total_steps:
         logging.info("The run is finished at step %d: nothing to train", start_step)
@@ -77,25 +80,23 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
         dataset,
         steps_per_epoch=total_steps - start_step,
         verbose=0,
-        callbacks=_make_callbacks(config, model, source.num_examples, folder, start_step),
+        callbacks=_make_callbacks(config, manager, source.num_examples, folder, start_step),
     )
     return model
 
 
 def _make_callbacks(
-    config: RunConfig, model: SimCLR, num_examples: int, folder: pathlib.Path, start_step: int
+    config: RunConfig, manager: tf.train.CheckpointManager, num_examples: int, folder: pathlib.Path, start_step: int
 ) -> list[keras.callbacks.Callback]:
     total_steps = config.total_steps(num_examples)
-    manager = checkpoints.make_manager(model, folder, config.train.keep_checkpoints)
-    return [
-        callbacks.StopOnNaN(),
-        callbacks.SaveCheckpoint(manager, every_steps=config.checkpoint_steps(num_examples), total_steps=total_steps),
-        callbacks.Progress(
-            folder,
-            start_step=start_step,
-            total_steps=total_steps,
-            steps_per_epoch=num_examples / config.train.global_batch_size,
-            global_batch_size=config.train.global_batch_size,
-            every_seconds=config.train.log_every_seconds,
-        ),
-    ]
+    progress = callbacks.Progress(
+        folder,
+        start_step=start_step,
+        total_steps=total_steps,
+        steps_per_epoch=num_examples / config.train.global_batch_size,
+        global_batch_size=config.train.global_batch_size,
+        every_seconds=config.train.log_every_seconds,
+    )
+    save = callbacks.SaveCheckpoint(manager, every_steps=config.checkpoint_steps(num_examples), total_steps=total_steps)
+    # In this order: what has diverged is not saved, and what is saved has been reported.
+    return [callbacks.StopOnNaN(), progress, save]

@@ -1,0 +1,75 @@
+"""What the config's optimizers and weight decay turn into."""
+
+import pytest
+import tensorflow as tf
+
+from tf_simclr import builders, config
+from tf_simclr.config import RunConfig
+from tf_simclr.keras import keras
+from tf_simclr.optimizers import LARS
+
+KINDS = {
+    "lars": LARS,
+    "momentum": keras.optimizers.SGD,
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+}
+
+
+def build(optimizer):
+    settings = {
+        "optimizer.name": optimizer,
+        "optimizer.weight_decay": 0.5,
+        "optimizer.warmup_epochs": 0,
+        "data.image_size": 16,
+        "model.resnet_depth": 10,
+        "model.width_multiplier": 0.05,
+        "model.num_groups": 1,
+        "train.precision": "float32",
+    }
+    return builders.build_model(config.override(RunConfig(), settings), num_examples=1000, num_classes=3)
+
+
+@pytest.mark.parametrize("optimizer", KINDS)
+def test_weight_decay_reaches_every_kernel_once_and_nothing_else(optimizer):
+    model = build(optimizer)
+    assert type(model.optimizer) is KINDS[optimizer]
+    kernels = [variable for variable in model.trainable_variables if variable.shape.rank > 1]
+    with tf.GradientTape() as tape:
+        penalty = sum(model.losses) + 0.0 * tf.add_n([tf.reduce_sum(kernel) for kernel in kernels])
+    penalized = tape.gradient(penalty, model.trainable_variables)
+    classifier = model.online_classifier.kernel
+    for variable, gradient in zip(model.trainable_variables, penalized, strict=True):
+        in_loss = gradient is not None and bool(tf.reduce_any(gradient != 0))
+        if optimizer in ("momentum", "adam"):
+            expected_in_loss = variable.shape.rank > 1
+        else:
+            expected_in_loss = optimizer == "lars" and variable is classifier
+        assert in_loss == expected_in_loss, variable.name
+        if in_loss:
+            tf.debugging.assert_near(gradient, 0.5 * variable)
+
+
+@pytest.mark.parametrize("optimizer", ["lars", "adamw"])
+def test_decoupled_and_coupled_decay_spare_vectors(optimizer):
+    model = build(optimizer)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    model.optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in model.trainable_variables])
+    for variable, start in zip(model.trainable_variables, before, strict=True):
+        decayed = bool((variable.numpy() != start).any())
+        excluded = variable.shape.rank <= 1 or (optimizer == "lars" and variable is model.online_classifier.kernel)
+        assert decayed == (not excluded), variable.name
+
+
+def test_momentum_is_nesterov_and_the_schedule_is_that_of_the_reference():
+    model = build("momentum")
+    assert model.optimizer.nesterov and model.optimizer.momentum == 0.9
+    assert float(model.optimizer.get_config()["learning_rate"]["config"]["peak_learning_rate"]) == 0.3 * 512 / 256
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused():
+    with (
+        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope(),
+        pytest.raises(ValueError, match="global_batch_size must be a multiple of the 2 replicas. Received: 9"),
+    ):
+        builders.build_model(config.override(RunConfig(), {"train.global_batch_size": 9}), 1000, None)
