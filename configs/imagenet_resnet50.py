@@ -1,6 +1,6 @@
 """ImageNet with ResNet-50 as the SimCLR paper trains it for 100 epochs.
 
-    python run.py --mode=train_then_eval --config=configs/imagenet_resnet50.py
+    python run.py --mode=train --config=configs/imagenet_resnet50.py
 
 Hardware: 32 to 128 TPU v3 cores (add --use_tpu) or as many large GPUs; the paper reports 1.5 hours on 128 cores.
 Expected: 64.5 % linear top-1, as the paper and the reference report. Not run to the end by this project.

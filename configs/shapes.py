@@ -30,6 +30,6 @@ def get_config() -> RunConfig:
             objective_weight=1.0,
         ),
         optimizer=OptimizerConfig(base_learning_rate=3.0, warmup_epochs=2),
-        train=TrainConfig(global_batch_size=256, epochs=20, checkpoint_epochs=5),
+        train=TrainConfig(global_batch_size=256, epochs=16, checkpoint_epochs=1),
         eval=EvalConfig(baselines=True),
     )
