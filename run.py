@@ -7,7 +7,7 @@ python run.py --mode=train_then_eval --data_dir=PHOTOS    # on a folder of image
 import os
 import pathlib
 import sys
-from logging import Formatter
+from logging import ERROR, Formatter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -61,7 +61,7 @@ def main(_: list[str]) -> None:
     handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     # TensorFlow logs every function that it saves, to absl as we do.
     ours = str(ROOT / "tf_simclr") + os.sep
-    handler.addFilter(lambda record: record.pathname.startswith(ours) or record.levelno > logging.WARNING)
+    handler.addFilter(lambda record: record.pathname.startswith(ours) or record.levelno >= ERROR)
     try:
         print(f"\n{run(command_line.to_config(flags.FLAGS, ROOT))}")
     except (ValueError, OSError, FloatingPointError) as error:
