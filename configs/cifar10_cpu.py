@@ -27,7 +27,7 @@ def get_config() -> RunConfig:
             temperature=0.2,
             objective_weight=1.0,
         ),
-        optimizer=OptimizerConfig(name="momentum", base_learning_rate=0.06, warmup_epochs=1, weight_decay=5e-4),
-        train=TrainConfig(global_batch_size=512, epochs=70, checkpoint_epochs=5),
+        optimizer=OptimizerConfig(base_learning_rate=1.5, warmup_epochs=1, weight_decay=1e-4),
+        train=TrainConfig(global_batch_size=512, epochs=60, checkpoint_epochs=2),
         eval=EvalConfig(baselines=True),
     )
