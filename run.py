@@ -7,7 +7,7 @@ python run.py --mode=train_then_eval --data_dir=PHOTOS    # on a folder of image
 import os
 import pathlib
 import sys
-from logging import ERROR, Formatter
+from logging import ERROR, Formatter, getLogger
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -62,6 +62,7 @@ def main(_: list[str]) -> None:
     # TensorFlow logs every function that it saves, to absl as we do.
     ours = str(ROOT / "tf_simclr") + os.sep
     handler.addFilter(lambda record: record.pathname.startswith(ours) or record.levelno >= ERROR)
+    getLogger("tensorflow").setLevel(ERROR)
     try:
         print(f"\n{run(command_line.to_config(flags.FLAGS, ROOT))}")
     except (ValueError, OSError, FloatingPointError) as error:
