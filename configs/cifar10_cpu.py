@@ -1,6 +1,12 @@
-"""CIFAR-10 in about an hour on two CPU cores.
+"""CIFAR-10 on two CPU cores, meant for an hour.
 
-python run.py --mode=train_then_eval --config=configs/cifar10_cpu.py --data_dir=FOLDER
+    python run.py --mode=train_then_eval --config=configs/cifar10_cpu.py --data_dir=cifar10
+
+cifar10/train/CLASS/ and cifar10/test/CLASS/ hold the images; without --data_dir, TFDS downloads them.
+
+Not run to the end yet. With --train_epochs=8 and seed 0, on two CPU cores with AVX512-BF16 (AMD EPYC, TensorFlow 2.21):
+63.6 % linear and 57.8 % kNN top-1 on the 10,000 test images (untrained encoder: 38.7 and 32.4 %), in 10 min 49 s of
+which the training took 8 min 22 s. The images were JPEG files of quality 75.
 """
 
 from tf_simclr.config import (
