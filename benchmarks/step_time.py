@@ -37,7 +37,8 @@ from tf_simclr.augment import Augmentation  # noqa: E402
 from tf_simclr.data import pipeline, sources  # noqa: E402
 from tf_simclr.data.waiting import WaitClock  # noqa: E402
 from tf_simclr.keras import keras  # noqa: E402
-from tf_simclr.training.callbacks import Progress, StopOnNaN  # noqa: E402
+from tf_simclr.training.callbacks import StopOnNaN  # noqa: E402
+from tf_simclr.training.progress import Progress  # noqa: E402
 
 NUM_WARMUP_ROUNDS = 2
 NUM_BATCHES = 8
@@ -116,11 +117,17 @@ def make_fit_loop(options: argparse.Namespace, folder: pathlib.Path) -> Callable
         total_steps=steps,
         steps_per_epoch=NUM_BATCHES,
         global_batch_size=options.batch,
+        every_steps=10,
         every_seconds=10.0,
         wait_clock=wait_clock,
     )
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(folder), max_to_keep=1)
     turns = Turns()
-    arguments = {"steps_per_epoch": steps, "verbose": 0, "callbacks": [turns, StopOnNaN(), progress]}
+    arguments = {
+        "steps_per_epoch": steps,
+        "verbose": 0,
+        "callbacks": [turns, StopOnNaN(manager, start_step=0, every_steps=10), progress],
+    }
     threading.Thread(target=model.fit, args=(wait_clock.watch(dataset),), kwargs=arguments, daemon=True).start()
     return turns.take
 

@@ -12,8 +12,10 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr.data import sources
+from tf_simclr.data.waiting import WaitClock
 from tf_simclr.keras import keras
 from tf_simclr.training import callbacks, checkpoints, lock, stopping
+from tf_simclr.training.progress import Progress
 
 
 def make_checkpoint():
@@ -147,15 +149,49 @@ def test_the_first_signal_asks_to_stop_and_the_second_stops():
     assert stopped.exit_code == 143 and str(stopped).startswith("stopped by SIGTERM after step 7, which is saved")
 
 
+def test_a_step_is_read_where_it_is_reported_and_otherwise_when_the_next_one_is_under_way(tmp_path):
+    reads = set()
+
+    class OnDevice:
+        """A value that an accelerator may still be computing: who reads it has to wait."""
+
+        def __init__(self, step):
+            self.step = step
+
+        def __float__(self):
+            reads.add((step, self.step))
+            return 1.0
+
+    checkpoint, clock = make_checkpoint(), WaitClock()
+    manager = checkpoints.make_manager(checkpoint, tmp_path, keep=1)
+    every = {"start_step": 0, "every_steps": 5}
+    reporting = {"steps_per_epoch": 9, "global_batch_size": 8, "every_seconds": 1e9, "wait_clock": clock}
+    saving = {"stop_request": stopping.StopRequest(), "agree_every_steps": 5}
+    used = [
+        callbacks.StopOnNaN(manager, **every),
+        Progress(tmp_path, total_steps=99, **every, **reporting),
+        callbacks.SaveCheckpoint(manager, total_steps=99, **every, **saving),
+        callbacks.WarnOfCollapse(8, **every),
+    ]
+    container = keras.callbacks.CallbackList(used, model=checkpoint.model)
+    assert container._supports_tf_logs  # or Keras reads every step for them
+    container.on_train_begin()
+    for step in range(1, 11):
+        clock._arrivals.append(0.0)
+        container.on_train_batch_begin(step - 1)
+        container.on_train_batch_end(step - 1, {"loss": OnDevice(step), "gradient_norm": OnDevice(step)})
+    late = {(step + 1, step) for step in (1, 2, 3, 4, 6, 7, 8, 9)}
+    assert reads == late | {(5, 5), (10, 10)}
+
+
 @pytest.mark.parametrize(("offset", "warnings"), [(0.0, 1), (0.0005, 1), (0.002, 0), (-0.002, 0)])
 def test_a_loss_that_stays_at_its_trivial_value_is_called_a_collapse_once(offset, warnings, caplog):
-    callback = callbacks.WarnOfCollapse(global_batch_size=8, after_steps=5)
+    callback = callbacks.WarnOfCollapse(8, start_step=0, every_steps=2, after_steps=10)
     loss = math.log(15) * (1 + offset)
     with caplog.at_level(logging.WARNING, logger="absl"):
-        for losses in ([loss] * 4, [1.0], [loss] * 20):
-            for value in losses:
-                callback.on_train_batch_end(0, {"loss": value})
-    assert caplog.text.count("log(2N - 1) = 2.708 for 5 steps") == warnings
+        for number, value in enumerate([loss] * 4 + [1.0] + [loss] * 20):
+            callback.on_train_batch_end(2 * number + 1, {"loss": value})
+    assert caplog.text.count("log(2N - 1) = 2.708 for 10 steps") == warnings
 
 
 def test_a_metrics_file_is_cut_where_the_checkpoint_was_taken(tmp_path):

@@ -145,6 +145,17 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(image_folder, tmp_path,
         np.testing.assert_array_equal(weight, expected)
 
 
+def test_steps_that_share_a_call_are_the_same_steps(image_folder, tmp_path):
+    changes = {"train__steps": 10, "train__checkpoint_steps": 8, "train__log_every_steps": 4}
+    one_by_one, steps = train(make_config(tmp_path / "a", image_folder, **changes))
+    by_four, _ = train(make_config(tmp_path / "b", image_folder, train__steps_per_execution=4, **changes))
+    assert steps == [4, 8, 10]
+    assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "b" / "metrics.jsonl").read_text()
+    assert list(checkpoints.list_checkpoints(tmp_path / "b")) == [8, 10]
+    for weight, expected in zip(by_four, one_by_one, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
 def test_a_resumed_run_may_not_change_what_is_learnt(finished_run):
     settings, _ = finished_run
     changed = config.override(settings, {"model.temperature": 0.5, "eval.batch_size": 7})

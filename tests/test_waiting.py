@@ -10,7 +10,7 @@ from conftest import mirrored
 
 from tf_simclr.data.waiting import WaitClock
 from tf_simclr.keras import keras
-from tf_simclr.training.callbacks import Progress
+from tf_simclr.training.progress import Progress
 
 STEPS, BATCH = 12, 2
 

@@ -139,7 +139,11 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
     build = build_simclr if config.train_mode == "pretrain" else build_classifier
     model = build(config, encoder, head, num_classes)
     optimizer = build_optimizer(config, model, num_examples)
-    model.compile(optimizer=optimizer, jit_compile=config.train.jit_compile)
+    model.compile(
+        optimizer=optimizer,
+        jit_compile=distribute.resolve_jit_compile(config.train.jit_compile),
+        steps_per_execution=config.train.steps_per_execution,
+    )
     return model
 
 

@@ -97,7 +97,8 @@ class TrainConfig:
     checkpoint_steps: int = 0  # overrides checkpoint_epochs unless 0
     keep_checkpoints: int = 5
     precision: str = "auto"
-    jit_compile: bool = False
+    jit_compile: str = "auto"  # XLA: "auto" where the device is one GPU, "on" or "off"; a TPU knows nothing else
+    steps_per_execution: int = 1  # steps that one call of the training graph makes; more keep accelerators busy
     log_every_seconds: float = 10.0  # how often the terminal and speed.jsonl tell the speed
     log_every_steps: int = 10  # steps that a line of metrics.jsonl is the mean of
     deterministic: bool = False  # bit-identical runs on accelerators, too, where some kernels are slower then
@@ -162,6 +163,12 @@ class RunConfig:
                 raise ValueError(f"{name} must be {rule}. Received: {flat[name]}")
         if self.train_mode == "finetune" and self.checkpoint is None:
             raise ValueError("train_mode=finetune needs --checkpoint (train_mode=supervised does not). Received: None")
+        for name in ("log_every_steps", "checkpoint_steps"):
+            if getattr(self.train, name) % self.train.steps_per_execution:
+                raise ValueError(
+                    f"train.{name} must be a multiple of train.steps_per_execution, {self.train.steps_per_execution}. "
+                    f"Received: {getattr(self.train, name)}"
+                )
         if self.train_mode != "pretrain" and self.train.microbatch_size:
             raise ValueError(
                 f"train.microbatch_size is for train_mode=pretrain. Received: {self.train.microbatch_size} with "
@@ -188,9 +195,10 @@ class RunConfig:
         return round(self.optimizer.warmup_epochs * num_examples // self.train.global_batch_size)
 
     def checkpoint_steps(self, num_examples: int) -> int:
-        """Steps between two checkpoints, at least 1."""
-        steps_per_epoch = num_examples / self.train.global_batch_size
-        return self.train.checkpoint_steps or max(1, round(self.train.checkpoint_epochs * steps_per_epoch))
+        """Steps between two checkpoints: a multiple of those of an execution, at least one of them."""
+        executions_per_epoch = num_examples / self.train.global_batch_size / self.train.steps_per_execution
+        executions = max(1, round(self.train.checkpoint_epochs * executions_per_epoch))
+        return self.train.checkpoint_steps or executions * self.train.steps_per_execution
 
 
 def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:

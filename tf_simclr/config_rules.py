@@ -19,6 +19,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "export.embedding": ("raw", "normalized"),
     "export.precision": ("run", "float32", "mixed_bfloat16"),
     "train.precision": ("auto", "float32", "mixed_bfloat16"),
+    "train.jit_compile": ("auto", "on", "off"),
 }
 _POSITIVE = ("positive", lambda value: 0 < value < math.inf)
 _AT_LEAST_0 = ("at least 0", lambda value: 0 <= value < math.inf)
@@ -66,6 +67,7 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "train.checkpoint_epochs": _POSITIVE,
     "train.checkpoint_steps": _AT_LEAST_0,
     "train.keep_checkpoints": _AT_LEAST_1,
+    "train.steps_per_execution": _AT_LEAST_1,
     "train.log_every_seconds": _AT_LEAST_0,
     "train.log_every_steps": _AT_LEAST_1,
     "eval.batch_size": _AT_LEAST_1,

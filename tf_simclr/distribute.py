@@ -195,6 +195,20 @@ def resolve_precision(name: str) -> tuple[str, str]:
     return "float32", "the CPU does not compute in bfloat16"
 
 
+def resolve_jit_compile(name: str) -> bool:
+    """Whether Keras should compile the training step with XLA.
+
+    Args:
+      name: "on", "off", or "auto": on one GPU. There XLA fuses what lies between the convolutions. It does nothing for
+        a CPU, whose fast convolutions it does not know, and cannot compile a step that several GPUs take together. A
+        TPU compiles everything with XLA in any case.
+    """
+    if name != "auto":
+        return name == "on"
+    has_one_device = num_replicas() == 1 and not isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+    return has_one_device and bool(tf.config.list_physical_devices("GPU"))
+
+
 def _cpu_features() -> set[str]:
     """Instruction set extensions of this machine's CPU; empty where Linux does not list them."""
     try:

@@ -32,9 +32,10 @@ class WaitClock:
         return dataset.map(note)
 
     def begin_step(self) -> None:
-        """To be called right before a step."""
+        """To be called right before a step, or before the first of several that are one call."""
         self._asked = time.monotonic()
 
-    def end_step(self) -> None:
-        """To be called once the step is done."""
-        self.seconds += max(0.0, self._arrivals.popleft() - self._asked)
+    def end_step(self, num_steps: int = 1) -> None:
+        """To be called once the steps are done; of several, which ask in turn, the first one stands for all."""
+        arrivals = [self._arrivals.popleft() for _ in range(num_steps)]
+        self.seconds += num_steps * max(0.0, arrivals[0] - self._asked)

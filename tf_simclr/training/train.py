@@ -14,6 +14,7 @@ from tf_simclr.data.waiting import WaitClock
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import callbacks, checkpoints, stopping
+from tf_simclr.training.progress import Progress
 
 
 def load_model(config: RunConfig, source: sources.Source) -> tuple[SimCLR | Classifier, tf.train.Checkpoint, int]:
@@ -172,7 +173,7 @@ def _fit(
     for name in ("metrics.jsonl", "speed.jsonl"):
         checkpoints.cut_after(folder / name, start_step)
     wait_clock = WaitClock()
-    progress = callbacks.Progress(
+    progress = Progress(
         folder,
         start_step=start_step,
         total_steps=total_steps,
@@ -182,14 +183,17 @@ def _fit(
         every_seconds=config.train.log_every_seconds,
         wait_clock=wait_clock,
     )
+    every_steps = config.train.log_every_steps
     save = callbacks.SaveCheckpoint(
         manager,
+        start_step=start_step,
         every_steps=config.checkpoint_steps(num_examples),
         total_steps=total_steps,
         stop_request=stop_request,
+        agree_every_steps=every_steps,
     )
     # In this order: what has diverged is not reported or saved, and what is saved has been reported.
-    used = [callbacks.StopOnNaN(manager), progress, save]
+    used = [callbacks.StopOnNaN(manager, start_step=start_step, every_steps=every_steps), progress, save]
     if config.train_mode == "pretrain":
-        used.append(callbacks.WarnOfCollapse(batch_size))
+        used.append(callbacks.WarnOfCollapse(batch_size, start_step=start_step, every_steps=every_steps))
     model.fit(wait_clock.watch(dataset), steps_per_epoch=total_steps - start_step, verbose=0, callbacks=used)
