@@ -30,7 +30,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from benchmarks.augmentation import augment_one_image  # noqa: E402
+from benchmarks.augment import augment_one_image, without_buffers  # noqa: E402
 from tf_simclr.augment import Augmentation  # noqa: E402
 from tf_simclr.data import decode, pipeline, sources  # noqa: E402
 
@@ -86,7 +86,7 @@ def our_input(source: sources.Source, size: int, batch_size: int) -> Input:
     return batches, tf.function(lambda batch: augmentation(batch["images"], batch["keys"]))
 
 
-def plain_input(source: sources.Source, size: int, batch_size: int) -> Input:
+def plain_input(source: sources.Source, size: int, batch_size: int, works_ahead: bool = True) -> Input:
     """Batches as tf.data and tf.image make them, one image at a time, and the blur of a batch."""
 
     def make_views(example: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -95,8 +95,9 @@ def plain_input(source: sources.Source, size: int, batch_size: int) -> Input:
 
     examples = list(source.paths) if isinstance(source, sources.FileSource) else source.images
     dataset = tf.data.Dataset.from_tensor_slices(examples).shuffle(len(examples)).repeat()
-    dataset = dataset.map(make_views, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(make_views, num_parallel_calls=tf.data.AUTOTUNE if works_ahead else NUM_CORES)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    dataset = dataset.prefetch(tf.data.AUTOTUNE) if works_ahead else without_buffers(dataset)
     if size <= 32:
         return dataset, lambda *views: tf.concat(views, axis=0)
     return dataset, tf.function(lambda *views: tf.concat([blur_batch(images, size) for images in views], axis=0))

@@ -9,8 +9,8 @@ Times, taking turns so that a busy machine slows all alike:
   full step      `SimCLR.train_step` as `fit` compiles it, on N uint8 images in memory: augmentation, encoder,
                  projection head, NT-Xent, LARS update, metrics;
   fit loop       `fit` with the callbacks of a run, on batches of `pipeline.train_dataset`, 4 steps at a time;
-  reference      the reference's way: float32, every view made by tf.image in tf.data, one image at a time, then a loop
-                 of 4 steps in one tf.function;
+  reference      the reference's way: float32, every view made by tf.image in tf.data, one image at a time (on all
+                 cores, but not while another candidate is timed), then a loop of 4 steps in one tf.function;
   augmentation   the views of the full step alone, with every operator on (blur as well).
 Prints views per second and, round by round, the ratios.
 """
@@ -136,7 +136,7 @@ def make_reference_loop(options: argparse.Namespace) -> Callable[[], object]:
     """Training as the reference implementation goes about it: float32, views made one by one by the input pipeline."""
     encoder, head = make_encoder(options, "float32"), ProjectionHead()
     source = sources.ArraySource(make_images(options))
-    batches, finish_views = plain_input(source, options.image_size, options.batch)
+    batches, finish_views = plain_input(source, options.image_size, options.batch, works_ahead=False)
     iterator = iter(batches)
     optimizer = LARS(0.1, weight_decay=1e-4)
     loss_mean = keras.metrics.Mean()

@@ -1,6 +1,6 @@
 """Throughput of the augmentation, against the same operators applied to one image at a time in tf.data.
 
-    python benchmarks/augmentation.py --image_size=32 --batch_size=256
+    python benchmarks/augment.py --image_size=32 --batch_size=256
 
 The two take turns, so that a busy machine slows both. Prints the median and the best views per second.
 """
@@ -43,6 +43,14 @@ def augment_one_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
     return tf.clip_by_value(tf.ensure_shape(image, (image_size, image_size, 3)), 0.0, 1.0)
 
 
+def without_buffers(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset, which does not work ahead while something else is timed."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    return dataset.with_options(options)
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -64,11 +72,7 @@ def main() -> None:
         lambda image: (augment_one_image(image, size), augment_one_image(image, size)),
         num_parallel_calls=os.cpu_count(),
     )
-    # Without buffers, so that it does not work ahead while the other is timed.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = False
-    per_image = iter(dataset.batch(batch_size).with_options(options))
+    per_image = iter(without_buffers(dataset.batch(batch_size)))
 
     def run_batched(step: int) -> None:
         batched(images_on_device, example_keys(step, 0, batch_size)).numpy()
