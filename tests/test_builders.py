@@ -3,7 +3,8 @@
 import pytest
 import tensorflow as tf
 
-from tf_simclr import builders, config
+from tf_simclr import SimCLR, builders, config
+from tf_simclr.augment import Augmentation
 from tf_simclr.config import RunConfig
 from tf_simclr.keras import keras
 from tf_simclr.optimizers import LARS
@@ -16,7 +17,7 @@ KINDS = {
 }
 
 
-def build(optimizer):
+def build(optimizer="lars", **changes):
     settings = {
         "optimizer.name": optimizer,
         "optimizer.weight_decay": 0.5,
@@ -27,7 +28,7 @@ def build(optimizer):
         "model.num_groups": 1,
         "model.se_ratio": 0.5,
         "train.precision": "float32",
-    }
+    } | {name.replace("__", "."): value for name, value in changes.items()}
     return builders.build_model(config.override(RunConfig(), settings), num_examples=1000, num_classes=3)
 
 
@@ -77,3 +78,14 @@ def test_a_batch_that_replicas_cannot_share_is_refused():
         pytest.raises(ValueError, match="global_batch_size must be a multiple of the 2 replicas. Received: 9"),
     ):
         builders.build_model(config.override(RunConfig(), {"train.global_batch_size": 9}), 1000, None)
+
+
+def test_views_may_be_smaller_than_the_images_that_the_encoder_is_for():
+    model = build(augmentation__view_size=12)
+    images = tf.random.stateless_uniform([4, 16, 16, 3], seed=[0, 1])
+    assert model.make_views(images).shape == [8, 12, 12, 3]
+    assert set(model.train_on_batch(images, tf.zeros([4], tf.int32), return_dict=True)) > {"loss"}
+    assert model.image_size == 16 and model(images).shape == model.encoder(images[:, :12, :12]).shape
+    fixed = build().encoder
+    with pytest.raises(ValueError, match="16, 16, 3"):
+        SimCLR(fixed, image_size=16, augmentation=Augmentation(12))

@@ -96,7 +96,7 @@ def build_augmentation(config: RunConfig) -> Augmentation:
     """How the run makes views."""
     augmentation = config.augmentation
     return Augmentation(
-        config.data.image_size,
+        config.view_size,
         crop_sampler=augmentation.crop_sampler,
         crop_area=(augmentation.crop_min_area, 1.0),
         jitter_strength=augmentation.color_jitter_strength,
@@ -207,7 +207,7 @@ def build_encoder(config: RunConfig, **settings: Any) -> ResNet:
         num_groups=config.model.num_groups,
         sk_ratio=config.model.sk_ratio,
         se_ratio=config.model.se_ratio,
-        image_size=config.data.image_size,
+        image_size=config.data.image_size if config.view_size == config.data.image_size else None,
         dtype=policy,
         **settings,
     )

@@ -26,7 +26,7 @@ class DataConfig:
     max_broken_fraction: float = 0.05  # a run stops when more than this part of its files are broken
     train_split: str = "train"
     eval_split: str = "validation"
-    image_size: int = 224  # height and width of the views in pixels
+    image_size: int = 224  # height and width in pixels of the images that the encoder is for
     cache: str = "none"  # "memory": encoded images; "disk": decoded ones, in model_dir; small ones are kept anyway
     service: str | None = None  # tf.data services that decode and crop, host:port with commas between them
 
@@ -35,6 +35,7 @@ class DataConfig:
 class AugmentationConfig:
     """How views are made of an image."""
 
+    view_size: int = 0  # height and width of the views in pixels; 0: data.image_size
     crop_sampler: str = "tensorflow"  # "tensorflow": as the reference; "uniform_area": as the paper describes it
     crop_min_area: float = 0.08  # smallest crop, as a share of the image
     color_jitter_strength: float = 1.0
@@ -174,6 +175,11 @@ class RunConfig:
                 f"train.microbatch_size is for train_mode=pretrain. Received: {self.train.microbatch_size} with "
                 f"train_mode={self.train_mode}"
             )
+
+    @property
+    def view_size(self) -> int:
+        """Height and width in pixels of the views that the training makes."""
+        return self.augmentation.view_size or self.data.image_size
 
     @property
     def stem(self) -> str:

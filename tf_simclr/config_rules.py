@@ -39,6 +39,7 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "data.image_size": _AT_LEAST_1,
     "data.max_pixels": _AT_LEAST_1,
     "data.max_broken_fraction": _SHARE,
+    "augmentation.view_size": _AT_LEAST_0,
     "augmentation.crop_min_area": ("above 0, at most 1", lambda value: 0 < value <= 1),
     "augmentation.color_jitter_strength": _AT_LEAST_0,
     "augmentation.color_jitter_probability": _SHARE,

@@ -43,7 +43,8 @@ class SimCLR(EncoderTrainer):
         Args:
           encoder: Any Keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
           projection_head: Layer from representations to projections; by default `ProjectionHead()`.
-          image_size: S, height and width of the views in pixels.
+          image_size: S, height and width in pixels of the images that the encoder is for, at which it is evaluated
+            and exported. Views may be of another size, if the encoder takes both: see `augmentation`.
           temperature: Divides the similarities in the loss, > 0.
           normalize: Whether projections are scaled to unit length before they are compared.
           objective_weight: Factor of the contrastive loss in the gradient. The reference's loss is the sum over the
@@ -59,8 +60,8 @@ class SimCLR(EncoderTrainer):
           **kwargs: Those of `keras.Model`.
 
         Raises:
-          ValueError: If the temperature is not positive, the augmentation makes views of another size, the encoder
-            does not return [B, F], the projection head has no such layer, or a layer cannot be called in micro-batches.
+          ValueError: If the temperature is not positive, the encoder does not take images of both sizes or does not
+            return [B, F], the projection head has no such layer, or a layer cannot be called in micro-batches.
         """
         if temperature <= 0:
             raise ValueError(f"temperature must be positive. Received: {temperature}")

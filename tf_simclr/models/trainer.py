@@ -15,19 +15,11 @@ class EncoderTrainer(keras.Model):
     def __init__(
         self, encoder: keras.Model, augmentation: Augmentation, image_size: int, metrics: list[str], **kwargs: Any
     ):
-        """Makes the model; `metrics` names the scalars that `update` gets, besides its own two.
-
-        Raises:
-          ValueError: If the augmentation makes views of another size or the encoder does not return [B, F].
-        """
+        """Makes the model; `metrics` names the scalars that `update` gets, besides its own two."""
         super().__init__(**kwargs)
         self.encoder = encoder
         self.image_size = image_size
         self.augmentation = augmentation
-        if augmentation.image_size != image_size:
-            raise ValueError(
-                f"The augmentation must make views of image_size {image_size}. Received: {augmentation.image_size}"
-            )
         names = [*metrics, "learning_rate", "gradient_norm"]
         self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
         # The metrics are already means over all replicas. Keras would add up those of the workers of a strategy.
@@ -37,8 +29,12 @@ class EncoderTrainer(keras.Model):
         """What the encoder returns, for building the layers behind it.
 
         That creates all weights, so that a checkpoint can be restored before the first step.
+
+        Raises:
+          ValueError: If the encoder does not take images of this size, or the views, or does not return [B, F].
         """
-        representation = self.encoder(keras.Input([self.image_size, self.image_size, 3]))
+        for size in {self.image_size, self.augmentation.image_size}:
+            representation = self.encoder(keras.Input([size, size, 3]))
         if representation.shape.rank != 2:
             raise ValueError(
                 f"The encoder must map images to representations [B, F]. Received: shape {representation.shape}"
