@@ -25,9 +25,7 @@ def get_config() -> RunConfig:
     return RunConfig(
         name="cifar10_cpu",
         data=DataConfig(dataset="cifar10", eval_split="test", image_size=32),
-        augmentation=AugmentationConfig(
-            view_size=24, crop_min_area=0.2, color_jitter_strength=0.5, blur_probability=0.0
-        ),
+        augmentation=AugmentationConfig(crop_min_area=0.2, color_jitter_strength=0.5, blur_probability=0.0),
         model=ModelConfig(
             resnet_depth=10,
             stem="strided",
@@ -37,6 +35,6 @@ def get_config() -> RunConfig:
             objective_weight=1.0,
         ),
         optimizer=OptimizerConfig(base_learning_rate=3.0, warmup_epochs=1, weight_decay=1e-4),
-        train=TrainConfig(global_batch_size=256, epochs=45, checkpoint_epochs=2),
+        train=TrainConfig(global_batch_size=512, epochs=54, checkpoint_epochs=2),
         eval=EvalConfig(baselines=True),
     )
