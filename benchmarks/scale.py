@@ -75,33 +75,33 @@ class Collective(NamedTuple):
 def machines(step_flops: float) -> list[Machine]:
     """The machines of the tables; `step_flops` turn published images per second into shares of the peak."""
     tpu, a100, v100 = 1.05e6 / 2048 * step_flops, 2375 * step_flops, 1270 * step_flops
-    cpu = 9.8 * step_flops
+    cpu = 12.2 * step_flops
     hops = (4.4e-6, 0.52e-6)
     return [
         Machine("TPU v3 cores", 61.5e12, 61.5e12, tpu / 61.5e12, 450e9, 2048, 332e9, 332e9, 0.0, 1e-6, 0.0, True),
         Machine("A100, 8 per machine", 312e12, 156e12, a100 / 312e12, 1555e9, 8, 235e9, 200e9, *hops, 5e-6),
         Machine("V100, 8 per machine", 125e12, 15.7e12, v100 / 125e12, 900e9, 8, 150e9, 12.5e9, *hops, 76e-6),
-        Machine("2 CPU cores per machine", cpu, cpu, 1.0, 1e10, 1, 1.25e9, 1.25e9, 0.0, 0.0, 76e-6),
+        Machine("2 CPU cores per machine", cpu, 82e9, 1.0, math.inf, 1, 1.25e9, 1.25e9, 0.0, 0.0, 76e-6),
     ]
 
 
+@tf.function
+def compute(encoder: keras.Model, head: ProjectionHead, views: tf.Tensor) -> list[tf.Tensor]:
+    """Forward and backward pass."""
+    with tf.GradientTape() as tape:
+        projections = head(encoder(views, training=True), training=True)
+    return tape.gradient(projections, encoder.trainable_variables + head.trainable_variables)
+
+
 def describe(encoder: keras.Model, head: ProjectionHead, image_size: int) -> Network:
-    """Traces forward and backward pass of one view and counts."""
+    """Traces a step of one view and counts."""
     view = tf.TensorSpec([1, image_size, image_size, 3])
     head(encoder(keras.Input(view.shape[1:])))  # creates the weights of the head
-    weights = encoder.trainable_variables + head.trainable_variables
-
-    @tf.function
-    def step(views: tf.Tensor) -> list[tf.Tensor]:
-        with tf.GradientTape() as tape:
-            projections = head(encoder(views, training=True), training=True)
-        return tape.gradient(projections, weights)
-
     layers = (*encoder.submodules, *head.submodules)
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     return Network(
-        count_flops(step.get_concrete_function(view).graph),
-        sum(variable.shape.num_elements() for variable in weights),
+        count_flops(compute.get_concrete_function(encoder, head, view).graph),
+        sum(variable.shape.num_elements() for variable in encoder.trainable_variables + head.trainable_variables),
         tuple(layer.moving_mean.shape[0] for layer in norms),
         head.output_dim,
         image_size,
@@ -275,9 +275,9 @@ def print_paper(network: Network, tpu: Machine) -> None:
     published, predicted = PAPER_HOURS * 3600 / steps, sum(seconds.values())
     share = tpu.share * seconds["compute"] / (published - predicted + seconds["compute"])
     print(f"\nThe paper: {PAPER_CORES} TPU v3 cores, batch {PAPER_BATCH:,}, {PAPER_EPOCHS} epochs, {steps:,} steps")
-    print(f"predicted {predicted * steps / 3600:.2f} h, {1e3 * predicted:.0f} ms a step, {tpu.share:.1%} of the peak")
-    print(f"published {PAPER_HOURS:.2f} h, {1e3 * published:.0f} ms a step, {share:.1%} of the peak")
-    print(f"published {PAPER_BATCH / PAPER_CORES / published:.0f} images/s of a core")
+    for name, step, reached in (("predicted", predicted, tpu.share), ("published", published, share)):
+        speed = f"{steps * step / 3600:.2f} h, {1e3 * step:.0f} ms a step, {PAPER_BATCH / step:,.0f} images/s"
+        print(f"{name}: {speed}, {reached:.1%} of the peak")
 
 
 def main() -> None:
@@ -285,9 +285,8 @@ def main() -> None:
     encoder, head = resnet(50, image_size=224, dtype="mixed_bfloat16"), ProjectionHead(2)
     network = describe(encoder, head, 224)
     print_counts(network)
-    for gigabytes in (16, 40):
-        print(f"\nimages at once in {gigabytes} GB: {suggest_microbatch(encoder, 224, gigabytes * 1e9)}", end="")
-    print()
+    fitting = {gigabytes: suggest_microbatch(encoder, 224, gigabytes * 1e9) for gigabytes in (16, 40)}
+    print("\nimages at once:", ", ".join(f"{images} in {gigabytes} GB" for gigabytes, images in fitting.items()))
     all_machines = machines(network.step_flops)
     for machine in all_machines:
         print_steps(network, machine, PAPER_BATCH)
