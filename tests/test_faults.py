@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NUM_KILLS = int(os.environ.get("KILLS", "3"))
 NUM_MOMENTS = int(os.environ.get("MOMENTS", "100"))
-STEPS = 80
+STEPS = max(80, 4 * NUM_KILLS)
 SETTINGS = {
     "mode": "train",
     "data.dataset": "folder",
