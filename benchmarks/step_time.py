@@ -232,7 +232,7 @@ def main() -> None:
         "fit / reference": seconds["reference"] / seconds["fit loop"],
         "augmentation / full": seconds["augmentation"] / seconds["full step"],
     }
-    print_table("views/s", speeds, "{:,.0f}")
+    print_table("views/s", speeds, "{:,.1f}")
     print_table("ratio", ratios, "{:.3f}")
 
 
