@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import mirrored
-from test_simclr import fit, tiny_model, weights
+from test_gradient_cache import make_model
+from test_simclr import RecordingLARS, fit, tiny_model, weights
 
 from tf_simclr import distribute
 from tf_simclr.keras import keras
@@ -47,6 +48,21 @@ def test_three_steps_are_the_same_on_one_two_and_four_replicas(photos, optimizer
         assert_same_weights(model, weights(alone), TOLERANCES[dtype])
         for name, value in expected_metrics.items():
             np.testing.assert_allclose(metrics[name], value, rtol=max(1e-5, TOLERANCES[dtype]), err_msg=name)
+
+
+@pytest.mark.slow
+def test_three_steps_of_micro_batches_are_the_same_on_one_two_and_four_replicas(photos):
+    """Replicas cut the batch where micro-batches do, so that even batch norm sees the same images together."""
+    models, metrics = [], []
+    for count in (1, 2, 4):
+        with mirrored(count).scope():
+            models.append(make_model(4, batch_norm=True))
+        metrics.append(fit(models[-1], photos, epochs=3))
+    expected = weights(models[0])
+    for model, found in zip(models[1:], metrics[1:], strict=True):
+        assert_same_weights(model, expected, TOLERANCES["float64"])
+        for name, value in metrics[0].items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow
