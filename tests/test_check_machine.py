@@ -166,8 +166,8 @@ def test_a_batch_that_takes_long_is_not_tried(tmp_path, photos, monkeypatch, sec
 @pytest.mark.parametrize(
     ("free", "speed", "severity", "said"),
     [
-        # Kernel and offset, 192 x 4 + 4, three times with Adam's moments, five metrics of two numbers, two of Adam's: that
-        # is 9.3 kB. There are four checkpoints at a time, and two exports without Adam, 3.1 kB each.
+        # Kernel and offset, 192 x 4 + 4, three times with Adam's moments, five metrics of two numbers, two of Adam's:
+        # 9.3 kB. There are four checkpoints at a time, and two exports without Adam, 3.1 kB each.
         (1e9, 1e6, "pass", "take up to 44 kB more"),
         (1e9, 1e3, "warn", "writing one takes 9.3 s"),
         (40e3, 1e6, "fail", "and 40 kB are free"),

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from conftest import mirrored
 from test_gradient_cache import make_model
-from test_simclr import RecordingLARS, fit, tiny_model, weights
+from test_simclr import fit, tiny_model, weights
 
 from tf_simclr import distribute
 from tf_simclr.keras import keras
