@@ -35,9 +35,9 @@ _SETTINGS = {
     "optimizer.warmup_epochs": 0.0,
     "optimizer.weight_decay": 0.01,
 }
-# The largest difference, as a share of the norm of what is compared. Rounding stays below a tenth of it
+# The largest difference, as a share of the norm of what is compared. Rounding stays below a third of it
 # (tests/test_check_machine.py), also that of GPUs, which multiply float32 in TensorFloat-32; a mistake is far above.
-_TOLERANCES = {"float32": 0.02, "mixed_bfloat16": 0.1}
+_TOLERANCES = {"float32": 0.02, "mixed_bfloat16": 0.04}
 
 
 def compare_replicas(config: RunConfig, strategy: tf.distribute.Strategy) -> Finding:
