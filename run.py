@@ -2,7 +2,7 @@
 
 python run.py --mode=train_then_eval                      # the main job on the embedded data
 python run.py --mode=train_then_eval --data_dir=PHOTOS    # on a folder of images of your own
-python run.py --mode=check --data_dir=PHOTOS              # looks at the images and the settings before that
+python run.py --mode=check --data_dir=PHOTOS              # looks at images, settings and machine before that
 """
 
 import os
@@ -65,8 +65,7 @@ def _finish(config: RunConfig, model: Any, images: builders.Sources, folder: pat
 
 def look(config: RunConfig) -> tuple[str, int]:
     """Checks a run before it starts; returns the report for the terminal and the exit status."""
-    with _make_strategy(config).scope():
-        findings, folder = check(config)
+    findings, folder = check(config, _make_strategy(config))
     places = [f"{'views:':14}{folder / 'check_views.png'}", f"{'all of it:':14}{folder / 'check.json'}"]
     return "\n".join([describe(findings), "", *places]), int(has_failed(findings))
 

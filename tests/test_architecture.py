@@ -23,7 +23,7 @@ LAYERS = (
     ("training*", "evaluation*", "export*", "report*", "check*"),
     ("builders", "reference"),
     ("models", "models.simclr", "models.classifier", "models.trainer", "data*"),
-    ("losses*", "augment*", "models.*", "optimizers", "schedules", "metrics", "distribute", "gradient_cache"),
+    ("losses*", "augment*", "models.*", "optimizers", "schedules", "metrics", "distribute", "gradient_cache", "memory"),
     ("config",),
     ("config_rules", "keras"),
 )

@@ -171,6 +171,9 @@ def test_finds_every_problem_once(checked):
     assert [pathlib.Path(name).stem for name in topics["plain images"][0]["details"]] == ["plain"]
     assert "1 of 21 images are smaller than image_size=16" in topics["image size"][0]["found"]
     assert "5 steps of 4 images are an epoch, 53 steps" in topics["length"][0]["found"]
+    # How fast this machine is right now decides on the others.
+    assert {"replicas", "memory", "speed", "disk", "time"} <= set(topics)
+    assert (topics["replicas"][0]["severity"], topics["memory"][0]["severity"]) == ("info", "pass")
     assert status == 0 and "0 fail, " in report and str(model_dir / "check_views.png") in report
 
 
@@ -189,7 +192,7 @@ def test_a_check_leaves_no_run_behind_but_what_helps_it(checked):
 
 def test_a_failure_decides_on_the_exit_status(monkeypatch, tmp_path):
     findings = [Finding("fail", "batch size", "Too large.")]
-    monkeypatch.setattr(run, "check", lambda settings: (findings, tmp_path))
+    monkeypatch.setattr(run, "check", lambda *arguments: (findings, tmp_path))
     report, status = run.look(make_config(tmp_path, tmp_path))
     assert status == 1 and report.startswith("fail  batch size: Too large.")
 
@@ -236,9 +239,10 @@ def test_what_settings_imply(changes, severity, topic, monkeypatch):
     monkeypatch.setattr(settings.memory, "estimate", lambda *arguments: memory.Memory(1, 1, 1))
     if topic != "settings":
         monkeypatch.setattr(settings.builders, "build_model", lambda *arguments: None)
-    findings = settings.examine(config.override(RunConfig(), SETTINGS | changes), 100, 2)
+    findings, _ = settings.examine(config.override(RunConfig(), SETTINGS | changes), 100, 2)
     found = {one.topic: one for one in findings}
     assert set(found) <= {topic, "length", "memory"}
+    assert "memory" not in found or found["memory"].severity == "pass"
     assert found[topic].severity == severity and found[topic].advice
 
 
@@ -305,7 +309,8 @@ def test_memory_of_a_network_counted_by_hand():
     metrics = sum(int(np.prod(variable.shape)) for metric in model.metrics for variable in metric.variables)
     assert needed.parameters == 4 * (2 * weights + metrics)
     assert abs(needed.optimizer - 4 * 2 * weights) < 50  # the step and the learning rate
-    assert needed.activations == 2 * 10 * 4 * (2 * 8 * 8 * 5)
+    # The view, what the convolution and the ReLU make of it, the representation.
+    assert needed.activations == 2 * 10 * 4 * (8 * 8 * 3 + 2 * 8 * 8 * 5 + 5)
 
 
 def test_the_table_is_sorted_and_wrapped():

@@ -8,8 +8,8 @@ import tensorflow as tf
 from conftest import mirrored
 
 from tf_simclr.augment import Augmentation
-from tf_simclr.gradient_cache import suggest_microbatch
 from tf_simclr.keras import keras
+from tf_simclr.memory import suggest_microbatch
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.simclr import SimCLR
 

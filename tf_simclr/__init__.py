@@ -2,8 +2,8 @@
 
 from tf_simclr.augment import Augmentation
 from tf_simclr.export.saved_model import export_encoder
-from tf_simclr.gradient_cache import suggest_microbatch
 from tf_simclr.losses import nt_xent_loss
+from tf_simclr.memory import suggest_microbatch
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.resnet import resnet

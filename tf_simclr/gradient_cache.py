@@ -3,7 +3,6 @@
 Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (2021), section 3.2.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -99,32 +98,6 @@ def check_layers(networks: Sequence[keras.layers.Layer], num_replicas: int) -> N
                 "With microbatch_size, batch-norm statistics are those of a replica's micro-batch: make the layers "
                 f"with synchronized=False. Received: {layer.name} on {num_replicas} replicas"
             )
-
-
-def suggest_microbatch(encoder: keras.Model, image_size: int, memory_bytes: float, num_views: int = 2) -> int:
-    """The largest power of two of images whose training step fits into a memory, by an estimate; at least 1.
-
-    A view takes what all operations of the encoder's forward pass put out, of which the backward pass needs most; its
-    own arrays come when others have gone. Weights count four times, for gradients, their sum and the optimizer.
-
-    Args:
-      encoder: Any Keras model from images, float [B, S, S, 3], to representations [B, F].
-      image_size: S, height and width of the views in pixels.
-      memory_bytes: What the step may take, less than the device's memory by what the program takes otherwise.
-      num_views: Views of every image.
-    """
-    views = tf.TensorSpec([None, image_size, image_size, 3])
-    graph = tf.function(lambda images: encoder(images, training=True)).get_concrete_function(views).graph
-    operations = [operation for operation in graph.get_operations() if operation.type != "Identity"]
-    outputs = [output for operation in operations for output in operation.outputs if output.shape.rank]
-    per_view = sum(
-        output.shape[1:].num_elements() * output.dtype.size
-        for output in outputs
-        if output.shape[0] is None and output.shape[1:].is_fully_defined()
-    )
-    weights = sum(variable.shape.num_elements() * variable.dtype.size for variable in encoder.trainable_variables)
-    fitting = (memory_bytes - 4 * weights) / (num_views * per_view)
-    return 2 ** int(math.log2(max(1, fitting)))
 
 
 class _Parts:

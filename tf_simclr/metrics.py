@@ -7,7 +7,7 @@ def classification_loss(logits: tf.Tensor, labels: tf.Tensor | None) -> tuple[tf
     """Mean cross entropy and accuracy of class logits.
 
     Args:
-      logits: float32 [V n, C]: of V views of n images, view after view.
+      logits: Float [V n, C], of V views of n images, view after view; those in half precision are compared in float32.
       labels: integers [n], or [n, 1], in [0, C).
 
     Returns:
@@ -19,6 +19,8 @@ def classification_loss(logits: tf.Tensor, labels: tf.Tensor | None) -> tuple[tf
     """
     if labels is None:
         raise ValueError("A classifier needs batches of (images, labels). Received: images alone")
+    if logits.dtype in (tf.float16, tf.bfloat16):
+        logits = tf.cast(logits, tf.float32)
     labels = tf.reshape(tf.cast(labels, tf.int64), [-1])
     labels = tf.tile(labels, [tf.shape(logits)[0] // tf.shape(labels)[0]])
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)

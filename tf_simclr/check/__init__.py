@@ -1,15 +1,16 @@
-"""A look at a run before it starts: its images, what its settings imply, and a picture of its views."""
+"""A look at a run before it starts: its images, what its settings imply, its machine, and a picture of its views."""
 
 import dataclasses
 import json
 import pathlib
 
+import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
 from tf_simclr import builders
 from tf_simclr import config as config_lib
-from tf_simclr.check import images, settings
+from tf_simclr.check import images, machine, settings
 from tf_simclr.check.findings import Finding, by_severity, describe, has_failed
 from tf_simclr.check.sheet import write_sheet
 from tf_simclr.config import RunConfig
@@ -23,8 +24,8 @@ __all__ = ["Finding", "check", "describe", "has_failed"]
 _SHEET_IMAGES = 8
 
 
-def check(config: RunConfig) -> tuple[list[Finding], pathlib.Path]:
-    """Looks at everything that a run of this config would use; call it in the scope of the run's strategy.
+def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Finding], pathlib.Path]:
+    """Looks at everything that a run of this config would use, and tries the strategy's devices and the disk.
 
     The run's folder gets `check.json`, `check_views.png` and `data_report.json`, which spares the run the search for
     broken files, but no config: a run with other settings may start there afterwards.
@@ -50,7 +51,9 @@ def check(config: RunConfig) -> tuple[list[Finding], pathlib.Path]:
     report = json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
     train = parts["train"]
     findings = images.examine(surveys, config.data.image_size, report, config.data.max_broken_fraction)
-    findings += settings.examine(config, train.num_examples, train.num_classes)
+    with strategy.scope():
+        found, model = settings.examine(config, train.num_examples, train.num_classes)
+    findings += [*found, *machine.examine(config, strategy, model, train, folder)]
     findings = by_severity(findings)
     augmentation = builders.build_augmentation(config)
     if config.train_mode != "pretrain":

@@ -7,8 +7,9 @@ from typing import Any
 
 from tf_simclr.data.names import in_print
 
-# From the worst to the mildest: what stops a run or makes it useless, what costs quality, what is good to know.
-SEVERITIES = ("fail", "warn", "info")
+# From the worst to the mildest: what stops a run or makes it useless, what costs quality or time, what was tried and
+# held, what is good to know.
+SEVERITIES = ("fail", "warn", "pass", "info")
 
 _WIDTH = 118
 _INDENT = " " * 6
@@ -66,3 +67,11 @@ def _wrap(text: str, first: str, rest: str) -> list[str]:
 
 def _detail(detail: Any) -> str:
     return " = ".join(detail) if isinstance(detail, list) else str(detail)
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes, or bytes per second, to read."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.{2 if count < 10 * size else 0}f} {unit}"
+    return f"{count / 1e3:.0f} kB"

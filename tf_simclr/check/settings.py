@@ -1,29 +1,32 @@
 """Findings about what the settings of a run imply."""
 
-import os
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from tf_simclr import builders, distribute
 from tf_simclr.check import memory
-from tf_simclr.check.findings import Finding
+from tf_simclr.check.findings import Finding, in_bytes
 from tf_simclr.config import RunConfig
+from tf_simclr.models.trainer import EncoderTrainer
 
 _MIN_STEPS_PER_EPOCH = 10
 _MAX_WARMUP_SHARE = 0.25
+_MAX_MEMORY_SHARE = 0.7
 _SMALL_PX = 32
 
 
-def examine(config: RunConfig, num_examples: int, num_classes: int | None) -> list[Finding]:
-    """Everything about the settings. Call it in the scope of the run's strategy."""
+def examine(
+    config: RunConfig, num_examples: int, num_classes: int | None
+) -> tuple[list[Finding], EncoderTrainer | None]:
+    """Everything about the settings, and the run's model if it can be built. Call it in the scope of the strategy."""
     findings = [*_length(config, num_examples), *_augmentation(config)]
     try:
         model = builders.build_model(config, num_examples, num_classes)
     except ValueError as error:
-        return [*findings, Finding("fail", "settings", f"The run would stop: {error}.", "Change these settings.")]
+        return [*findings, Finding("fail", "settings", f"The run would stop: {error}.", "Change these settings.")], None
     at_once = config.train.microbatch_size or config.train.global_batch_size // distribute.num_replicas()
-    return [*findings, _memory(memory.estimate(model, at_once), at_once)]
+    return [*findings, _memory(memory.estimate(model, at_once), at_once)], model
 
 
 def _length(config: RunConfig, num_examples: int) -> Iterator[Finding]:
@@ -66,20 +69,15 @@ def _augmentation(config: RunConfig) -> Iterator[Finding]:
 
 
 def _memory(needed: memory.Memory, batch: int) -> Finding:
-    total = sum(needed)
-    parts = f"{_gigabytes(needed.parameters)} for parameters and gradients, {_gigabytes(needed.optimizer)} for the "
-    parts += f"optimizer, {_gigabytes(needed.activations)} for the activations of {batch:,} images"
-    found = f"A step takes at least {_gigabytes(total)} on each device: {parts}."
-    # The memory of an accelerator is not known before it is used up.
-    has = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    is_on_cpu = not tf.config.list_physical_devices("GPU") and not tf.config.list_physical_devices("TPU")
-    if is_on_cpu and total > has:
-        return Finding(
-            "fail", "memory", f"{found} This machine has {_gigabytes(has)}.",
-            "Lower --train_batch_size or --image_size, give --microbatch_size, or choose a smaller network.",
-        )  # fmt: skip
-    return Finding("info", "memory", found, "Plan for twice as much (docs/checking.md compares with a measurement).")
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.2f} GB"
+    size, count = sum(needed), distribute.num_replicas()
+    found = f"A step takes about {in_bytes(size)} on each device: {in_bytes(needed.parameters)} for parameters and "
+    found += f"gradients, {in_bytes(needed.optimizer)} for the optimizer, {in_bytes(needed.activations)} for the "
+    found += f"activations of {batch:,} images."
+    if tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"):
+        return Finding("info", "memory", found)  # What an accelerator has is not known before it is used up.
+    has = memory.total()
+    share = count * size / has
+    found += f" This machine has {in_bytes(has)}" + (f" for {count} devices." if count > 1 else ".")
+    severity = "fail" if share > 1 else "warn" if share > _MAX_MEMORY_SHARE else "pass"
+    advice = "Lower --train_batch_size or --image_size, give --microbatch_size, or choose a smaller network."
+    return Finding(severity, "memory", found, advice if severity != "pass" else "")

@@ -1,0 +1,124 @@
+"""Whether replicas that share a batch compute what one would, tried with a tiny network on the run's own devices."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr import builders, distribute
+from tf_simclr import config as config_lib
+from tf_simclr.check.findings import Finding
+from tf_simclr.config import RunConfig
+from tf_simclr.data import pipeline
+from tf_simclr.data.sources import ArraySource
+from tf_simclr.keras import keras
+
+_IMAGES_PER_REPLICA = 4
+_NUM_CLASSES = 3
+# What is tried besides the run's strategy, devices, precision and compiler. A first step of momentum at a learning rate
+# of 1 leaves the gradient in the optimizer, the wrong sign apart; the decay puts penalties into the loss.
+_SETTINGS = {
+    "data.image_size": 16,
+    "augmentation.color_jitter_strength": 0.0,
+    "augmentation.grayscale_probability": 0.0,
+    "augmentation.blur_probability": 0.0,
+    "model.resnet_depth": 10,
+    "model.width_multiplier": 0.125,
+    "model.stem": "strided",
+    "model.num_groups": 1,
+    "model.num_proj_layers": 2,
+    "model.proj_out_dim": 8,
+    "model.temperature": 0.5,
+    "optimizer.name": "momentum",
+    "optimizer.base_learning_rate": 1.0,
+    "optimizer.learning_rate_scaling": "none",
+    "optimizer.warmup_epochs": 0.0,
+    "optimizer.weight_decay": 0.01,
+}
+# The largest difference, as a share of the norm of what is compared. Rounding stays below a third of it
+# (tests/test_check_machine.py), also that of GPUs, which multiply float32 in TensorFloat-32; a mistake is far above.
+_TOLERANCES = {"float32": 0.02, "mixed_bfloat16": 0.04}
+
+
+def compare_replicas(config: RunConfig, strategy: tf.distribute.Strategy) -> Finding:
+    """Takes one step on the strategy's replicas and one on one device, with the same weights and images.
+
+    Loss and the other continuous metrics, the gradient of every parameter, batch-norm statistics and the weights after
+    the step are compared. Call it outside of the scope of the strategy; all its workers must do so.
+    """
+    count = strategy.num_replicas_in_sync
+    with strategy.scope():
+        policy, _ = distribute.resolve_precision(config.train.precision)
+    if count == 1:
+        return Finding("info", "replicas", "The strategy has one replica: there is nothing to compare it with.")
+    changes = _SETTINGS | {"seed": config.seed, "strategy": config.strategy, "train.precision": policy}
+    changes |= {"train.global_batch_size": count * _IMAGES_PER_REPLICA, "train.steps": 1}
+    changes |= {f"train.{name}": getattr(config.train, name) for name in ("jit_compile", "deterministic")}
+    tiny = config_lib.override(RunConfig(), changes)
+    with strategy.scope():
+        found = _take_step(tiny)
+    expected = _take_step(tiny)
+    differences = sorted(_differences(found, expected), reverse=True)
+    limit = _TOLERANCES[policy]
+    wrong = [f"{name}: {difference:.2g}" for difference, name in differences if difference > limit]
+    text = f"{count} replicas and one, in {policy}, on a batch of {tiny.train.global_batch_size} images"
+    if wrong:
+        return Finding(
+            "fail", "replicas", f"A step differs between {text}, by up to {differences[0][0]:.2g} of what is compared, "
+            f"in {len(wrong)} of {len(differences)} numbers and tensors.",
+            "Do not train like this: the gradient is wrong. Try --strategy=default, or another TensorFlow.", wrong,
+        )  # fmt: skip
+    return Finding(
+        "pass", "replicas", f"A step is the same on {text}: loss, gradients, batch-norm statistics and weights differ "
+        f"by at most {differences[0][0]:.1g} (allowed: {limit:g}).",
+    )  # fmt: skip
+
+
+def _take_step(config: RunConfig) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """What a step of the current strategy leaves behind, by kind, each with a name for it."""
+    images, labels = _make_images(config.train.global_batch_size)
+    model = builders.build_model(config, num_examples=len(images), num_classes=_NUM_CLASSES)
+    dataset = pipeline.train_dataset(
+        ArraySource(images, labels),
+        global_batch_size=len(images),
+        image_size=config.data.image_size,
+        seed=config.seed,
+        total_steps=1,
+        augmentation=model.augmentation,
+    )
+    metrics = model.fit(dataset, verbose=0).history
+    # An accuracy moves by a whole image when rounding decides between two of them.
+    continuous = ("loss", "contrastive_entropy", "classifier_loss", "gradient_norm")
+    return {
+        "metric": [(name, np.array(metrics[name][0])) for name in continuous],
+        "gradient": _values(model.optimizer.momentums, model.trainable_variables),
+        "batch-norm statistic": _values(model.moving_averages(), model.moving_averages()),
+        "weight": _values(model.trainable_variables, model.trainable_variables),
+    }
+
+
+def _values(variables: list[tf.Variable], named: list[tf.Variable]) -> list[tuple[str, np.ndarray]]:
+    return [(name.name, keras.backend.get_value(value)) for value, name in zip(variables, named, strict=True)]
+
+
+def _make_images(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images that differ in colour and in structure: uint8 [count, 32, 32, 3], with labels."""
+    rng = np.random.default_rng(0)
+    squares = rng.integers(0, 256, [count, 4, 4, 3], np.uint8)
+    return squares.repeat(8, axis=1).repeat(8, axis=2), np.arange(count) % _NUM_CLASSES
+
+
+def _differences(
+    found: dict[str, list[tuple[str, np.ndarray]]], expected: dict[str, list[tuple[str, np.ndarray]]]
+) -> Iterator[tuple[float, str]]:
+    """The norm of every difference, as a share of the norm of what was expected, and of what it is.
+
+    Some gradients are nearly zero, such as those of what batch norm subtracts again: what is less than a tenth of the
+    largest of its kind is measured by that tenth.
+    """
+    for kind, values in expected.items():
+        least = 0.1 * max(float(np.linalg.norm(value)) for _, value in values)
+        for (name, value), (_, other) in zip(values, found[kind], strict=True):
+            scale = max(float(np.linalg.norm(value)), least)
+            difference = float(np.linalg.norm(other - value)) / scale
+            yield difference if np.isfinite(difference) else np.inf, f"{kind} {name}"

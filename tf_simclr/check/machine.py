@@ -1,0 +1,211 @@
+"""Findings about the machine: whether its replicas agree, whether disk and memory suffice, how long the run takes."""
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import tensorflow as tf
+from absl import logging
+
+from tf_simclr import distribute
+from tf_simclr.check import measure, memory
+from tf_simclr.check.equality import compare_replicas
+from tf_simclr.check.findings import Finding, in_bytes
+from tf_simclr.config import RunConfig
+from tf_simclr.data import pipeline
+from tf_simclr.data.sources import Source
+from tf_simclr.models.trainer import EncoderTrainer
+from tf_simclr.training import checkpoints
+
+_DATA_BATCH = 32
+_SMALLEST_STEP = 8  # images on each replica
+_GROWTH = 8
+_MAX_STEP_SECONDS = 10.0
+_MAX_GATHER_SHARE = 0.1
+_MAX_SAVING_SHARE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """How long the parts of a step of the whole batch take.
+
+    Attributes:
+      data: seconds in which the images of a batch are made, where nothing else is done.
+      step: seconds of the training step itself.
+      images: how many images the step was measured with; its time grows in proportion.
+    """
+
+    data: float
+    step: float
+    images: int
+
+    @property
+    def seconds(self) -> float:
+        """Of a step of the run: accelerators compute while the CPU makes the next batch, a CPU does both by turns."""
+        return self.data + self.step if _is_cpu() else max(self.data, self.step)
+
+
+def examine(
+    config: RunConfig,
+    strategy: tf.distribute.Strategy,
+    model: EncoderTrainer | None,
+    source: Source,
+    folder: pathlib.Path,
+) -> list[Finding]:
+    """Everything about the machine. The model of the run, if it can be built, learns and is of no use afterwards.
+
+    Call it outside of the scope of the run's strategy; all its workers must do so.
+    """
+    logging.info("Comparing the replicas with one")
+    findings = [compare_replicas(config, strategy)]
+    if model is None:
+        return findings
+    with strategy.scope():
+        try:
+            speed = _measure_speed(config, model, source)
+        except tf.errors.ResourceExhaustedError as error:
+            return [*findings, _no_memory(config, error), *_disk(config, model, None, source, folder)]
+        findings += [*_gather(config, strategy, model, speed), *_speed(config, speed)]
+        findings += [*_disk(config, model, speed, source, folder), _length(config, speed, source, folder)]
+    return findings
+
+
+def _is_cpu() -> bool:
+    return not tf.config.list_logical_devices("GPU") and not tf.config.list_logical_devices("TPU")
+
+
+def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> Speed:
+    """Data first, then steps of more and more images, up to the batch, as long as none is expected to be long."""
+    whole, count = config.train.global_batch_size, distribute.num_replicas()
+    size = min(_DATA_BATCH, whole, source.num_examples)
+    logging.info("Measuring how fast batches are made")
+    dataset = pipeline.train_dataset(
+        source,
+        global_batch_size=size,
+        image_size=config.data.image_size,
+        seed=config.seed,
+        total_steps=1 << 20,
+        augmentation=model.augmentation,
+        data_service=config.data.service.split(",") if config.data.service else (),
+    )
+    batch, images_per_second = measure.data_speed(dataset, size)
+    images = min(whole, _SMALLEST_STEP * count)
+    while True:
+        logging.info("Measuring a step of %d of the batch's %d images; building its graph takes longest", images, whole)
+        per_image = measure.step_seconds(model, batch, images) / images
+        # Small batches are slow for each image. So what would be short at this rate is short.
+        sizes = (whole, images * _GROWTH)
+        more = next((n for n in sizes if n * per_image <= _MAX_STEP_SECONDS and _fits(config, model, n // count)), 0)
+        if not images < more <= whole:
+            return Speed(whole / images_per_second, whole * per_image, images)
+        images = more
+
+
+def _fits(config: RunConfig, model: EncoderTrainer, images_on_replica: int) -> bool:
+    """Whether a step may be tried: where memory runs out on a CPU, the system ends the process without a word."""
+    at_once = config.train.microbatch_size or images_on_replica
+    return not _is_cpu() or sum(memory.estimate(model, at_once)) * distribute.num_replicas() < 0.8 * memory.total()
+
+
+def _no_memory(config: RunConfig, error: tf.errors.OpError) -> Finding:
+    return Finding(
+        "fail", "speed", f"A step does not fit into the memory of the device: {error.message.splitlines()[0]}.",
+        f"Lower --train_batch_size (it is {config.train.global_batch_size:,}), or give --microbatch_size.",
+    )  # fmt: skip
+
+
+def _gather(
+    config: RunConfig, strategy: tf.distribute.Strategy, model: EncoderTrainer, speed: Speed
+) -> Iterator[Finding]:
+    count = distribute.num_replicas()
+    if count == 1 or config.train_mode != "pretrain":
+        return
+    logging.info("Measuring the all-gather")
+    width = model.projection_head.output_dim if model.projection_head.num_layers else model.encoder.output_shape[-1]
+    batch = config.train.global_batch_size
+    seconds = measure.gather_seconds(strategy, batch // count, width)
+    size = 4 * batch * 2 * width
+    is_slow = seconds > _MAX_GATHER_SHARE * speed.step
+    yield Finding(
+        "warn" if is_slow else "pass", "gather",
+        f"The {count} replicas exchange the projections of a batch, 2 x {batch:,} x {width} in float32 "
+        f"({in_bytes(size)}), in {seconds * 1e3:.2g} ms: {in_bytes(size / seconds)}/s, {seconds / speed.step:.1%} of a "
+        "step.",
+        "The connection between the devices slows the run down: use fewer replicas, or larger networks." if is_slow
+        else "",
+    )  # fmt: skip
+
+
+def _speed(config: RunConfig, speed: Speed) -> Iterator[Finding]:
+    batch = config.train.global_batch_size
+    waits = speed.data > speed.step
+    found = f"Batches are made at {_rate(batch / speed.data)} images/s, and the step takes {_rate(batch / speed.step)}"
+    found += f" images/s: {'data' if waits else 'compute'} is the bottleneck."
+    if config.data.cache == "disk":
+        found += " The first number is without data.cache=disk."
+    yield Finding(
+        "warn" if waits else "pass", "speed", found,
+        "docs/input_speed.md says what makes data faster." if waits else "",
+    )  # fmt: skip
+    if speed.images < batch:
+        yield Finding(
+            "info", "speed", f"The step was measured with {speed.images:,} of the {batch:,} images of a batch, because "
+            "more would have taken long, or more memory than there is; its time was multiplied.",
+        )  # fmt: skip
+
+
+def _rate(images_per_second: float) -> str:
+    return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.2g}"
+
+
+def _checkpoint_bytes(model: EncoderTrainer) -> int:
+    return memory.in_variables([*model.variables, *model.optimizer.variables])
+
+
+def _disk(
+    config: RunConfig, model: EncoderTrainer, speed: Speed | None, source: Source, folder: pathlib.Path
+) -> Iterator[Finding]:
+    """Space for the checkpoints, of which there is one more while the oldest is still there, and for the exports."""
+    checkpoint = _checkpoint_bytes(model)
+    there = sum(path.stat().st_size for path in (folder / "checkpoints").glob("ckpt-*"))
+    exports = (config.export.keep or 1) + 1
+    needed = (config.train.keep_checkpoints + 1) * checkpoint + exports * memory.in_variables(model.variables) - there
+    free = shutil.disk_usage(folder).free
+    found = f"{config.train.keep_checkpoints} checkpoints of {in_bytes(checkpoint)} and the export take up to "
+    found += f"{in_bytes(max(0, needed))} more, and {in_bytes(free)} are free"
+    if free < needed:
+        advice = "Make space, lower --keep_checkpoint_max, or name a --model_dir elsewhere."
+        yield Finding("fail", "disk", f"{found}.", advice)
+        return
+    try:
+        bytes_per_second = measure.write_speed(folder, min(checkpoint, free // 2))
+    except OSError as error:
+        yield Finding("fail", "disk", f"{folder} cannot be written: {error.strerror}.", "Name another --model_dir.")
+        return
+    seconds = checkpoint / bytes_per_second
+    found += f"; writing one takes {seconds:.2g} s ({in_bytes(bytes_per_second)}/s)"
+    between = config.checkpoint_steps(source.num_examples) * speed.seconds if speed else float("inf")
+    is_slow = seconds > _MAX_SAVING_SHARE * between
+    yield Finding(
+        "warn" if is_slow else "pass", "disk", found + (f", every {between:.2g} s." if is_slow else "."),
+        "Save less often (--checkpoint_epochs), or on a faster disk (--model_dir)." if is_slow else "",
+    )  # fmt: skip
+
+
+def _length(config: RunConfig, speed: Speed, source: Source, folder: pathlib.Path) -> Finding:
+    total = config.total_steps(source.num_examples)
+    done = max(checkpoints.list_checkpoints(folder), default=0)
+    left = max(0, total - done)
+    steps = f"the {total:,} steps" if not done else f"the {left:,} of {total:,} steps that are left"
+    return Finding(
+        "info", "time", f"About {_duration(left * speed.seconds)} for {steps}, {speed.seconds:.2g} s each; evaluation "
+        "and export come on top.",
+    )  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
