@@ -235,7 +235,12 @@ def test_the_whole_check_on_two_replicas(tmp_path, is_cut):
     )
     arguments = ["--mode=check", "--strategy=mirrored", f"--data_dir={tmp_path}/images", f"--model_dir={tmp_path}/run"]
     arguments += ["--image_size=16", "--resnet_depth=10", "--width_multiplier=0.1", "--stem=strided"]
-    arguments += ["--train_batch_size=8", "--warmup_epochs=1", "--precision=float32"]
+    arguments += [
+        "--train_batch_size=8",
+        "--warmup_epochs=1",
+        "--precision=float32",
+        "--set=train.steps_per_execution=10",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -51,8 +51,9 @@ def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Fin
     report = json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
     train = parts["train"]
     findings = images.examine(surveys, config.data.image_size, report, config.data.max_broken_fraction)
+    one_by_one = config_lib.override(config, {"train.steps_per_execution": 1})  # so that single steps can be timed
     with strategy.scope():
-        found, model = settings.examine(config, train.num_examples, train.num_classes)
+        found, model = settings.examine(one_by_one, train.num_examples, train.num_classes)
     findings += [*found, *machine.examine(config, strategy, model, train, folder)]
     findings = by_severity(findings)
     augmentation = builders.build_augmentation(config)

@@ -30,7 +30,7 @@ def estimate(model: EncoderTrainer, images_at_once: int) -> Memory:
     return Memory(
         in_variables(model.variables) + in_variables(model.trainable_variables),
         in_variables(model.optimizer.variables),
-        views * bytes_per_view(model.encoder, model.image_size),
+        views * bytes_per_view(model.encoder, model.augmentation.image_size),
     )
 
 

@@ -57,13 +57,9 @@ def _length(config: RunConfig, num_examples: int) -> Iterator[Finding]:
 
 
 def _augmentation(config: RunConfig) -> Iterator[Finding]:
-    if (
-        config.train_mode == "pretrain"
-        and config.augmentation.blur_probability > 0
-        and config.data.image_size <= _SMALL_PX
-    ):
+    if config.train_mode == "pretrain" and config.augmentation.blur_probability > 0 and config.view_size <= _SMALL_PX:
         yield Finding(
-            "warn", "blur", f"Half of the views would be blurred at {config.data.image_size} px, "
+            "warn", "blur", f"Half of the views would be blurred at {config.view_size} px, "
             "where there is little detail to spare.", "Give --use_blur=False, as the paper does for CIFAR-10.",
         )  # fmt: skip
 
