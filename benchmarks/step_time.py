@@ -126,7 +126,7 @@ def make_fit_loop(options: argparse.Namespace, folder: pathlib.Path) -> Callable
     arguments = {
         "steps_per_epoch": steps,
         "verbose": 0,
-        "callbacks": [turns, StopOnNaN(manager, start_step=0, every_steps=10), progress],
+        "callbacks": [turns, StopOnNaN(manager, start_step=0, every_steps=10, total_steps=steps), progress],
     }
     threading.Thread(target=model.fit, args=(wait_clock.watch(dataset),), kwargs=arguments, daemon=True).start()
     return turns.take

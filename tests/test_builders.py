@@ -1,9 +1,10 @@
 """What the config's optimizers and weight decay turn into."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr import SimCLR, builders, config
+from tf_simclr import SimCLR, builders, config, metrics
 from tf_simclr.augment import Augmentation
 from tf_simclr.config import RunConfig
 from tf_simclr.keras import keras
@@ -80,12 +81,20 @@ def test_a_batch_that_replicas_cannot_share_is_refused():
         builders.build_model(config.override(RunConfig(), {"train.global_batch_size": 9}), 1000, None)
 
 
+def test_a_classifier_in_half_precision_gets_its_loss_in_float32():
+    loss, accuracy = metrics.classification_loss(tf.constant([[2.0, 0.0]], tf.bfloat16), tf.constant([0]))
+    assert loss.dtype == accuracy.dtype == tf.float32
+    np.testing.assert_allclose(loss, np.log1p(np.exp(-2.0)), rtol=1e-6)
+
+
 def test_views_may_be_smaller_than_the_images_that_the_encoder_is_for():
     model = build(augmentation__view_size=12)
     images = tf.random.stateless_uniform([4, 16, 16, 3], seed=[0, 1])
     assert model.make_views(images).shape == [8, 12, 12, 3]
     assert set(model.train_on_batch(images, tf.zeros([4], tf.int32), return_dict=True)) > {"loss"}
-    assert model.image_size == 16 and model(images).shape == model.encoder(images[:, :12, :12]).shape
+    assert model.image_size == 16 and model(images).shape == [4, 3]
+    with pytest.raises(ValueError, match="shrinks images by 4: .* Received: image_size 3"):
+        build(augmentation__view_size=3, model__stem="imagenet")
     fixed = build().encoder
     with pytest.raises(ValueError, match="16, 16, 3"):
         SimCLR(fixed, image_size=16, augmentation=Augmentation(12))

@@ -219,7 +219,7 @@ tf.config.set_logical_device_configuration(
 )
 sys.path[:0] = ["tests", "."]
 if CUT:
-    import test_check_machine
+    import conftest, test_check_machine
     test_check_machine.distribute.gather = test_check_machine.cut
 runpy.run_path("run.py", run_name="__main__")
 """
@@ -230,9 +230,7 @@ runpy.run_path("run.py", run_name="__main__")
 def test_the_whole_check_on_two_replicas(tmp_path, is_cut):
     for seed in range(16):
         write(tmp_path / "images" / "ab"[seed % 2] / f"{seed}.png", encode(photo(seed), "PNG"))
-    program = RUN.replace("CUT", str(is_cut)).replace(
-        "import test_check_machine", "import conftest, test_check_machine"
-    )
+    program = RUN.replace("CUT", str(is_cut))
     arguments = ["--mode=check", "--strategy=mirrored", f"--data_dir={tmp_path}/images", f"--model_dir={tmp_path}/run"]
     arguments += ["--image_size=16", "--resnet_depth=10", "--width_multiplier=0.1", "--stem=strided"]
     arguments += [

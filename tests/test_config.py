@@ -73,3 +73,13 @@ def test_stem_follows_the_image_size_unless_named():
     stems = [config.override(RunConfig(), {"data.image_size": size}).stem for size in (32, 33)]
     assert stems == ["cifar", "imagenet"]
     assert config.override(RunConfig(), {"data.image_size": 96, "model.stem": "cifar"}).stem == "cifar"
+
+
+def test_what_happens_every_so_many_steps_happens_between_executions():
+    for name in ("log_every_steps", "checkpoint_steps"):
+        with pytest.raises(ValueError, match=f"train.{name} must be a multiple of train.steps_per_execution, 4. .*: 6"):
+            config.override(
+                RunConfig(), {"train.log_every_steps": 4, "train.steps_per_execution": 4, f"train.{name}": 6}
+            )
+    settings = {"train.log_every_steps": 4, "train.steps_per_execution": 4, "train.global_batch_size": 10}
+    assert [config.override(RunConfig(), settings).checkpoint_steps(size) for size in (10, 100, 130)] == [4, 8, 12]

@@ -67,6 +67,7 @@ def test_the_launcher_passes_a_signal_on_and_all_workers_stop_at_one_step(images
     status, said = finish(process)
     assert status == 143, said
     assert said.count(f"stopped by SIGTERM after step {newest_step(tmp_path)}, which is saved") == 2
+    assert newest_step(tmp_path) % SETTINGS["train.log_every_steps"] == 0  # where they tell each other
 
 
 def test_a_missing_worker_is_named():

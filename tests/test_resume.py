@@ -168,7 +168,7 @@ def test_a_step_is_read_where_it_is_reported_and_otherwise_when_the_next_one_is_
     reporting = {"steps_per_epoch": 9, "global_batch_size": 8, "every_seconds": 1e9, "wait_clock": clock}
     saving = {"stop_request": stopping.StopRequest(), "agree_every_steps": 5}
     used = [
-        callbacks.StopOnNaN(manager, **every),
+        callbacks.StopOnNaN(manager, total_steps=99, **every),
         Progress(tmp_path, total_steps=99, **every, **reporting),
         callbacks.SaveCheckpoint(manager, total_steps=99, **every, **saving),
         callbacks.WarnOfCollapse(8, **every),

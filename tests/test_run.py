@@ -145,13 +145,18 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(image_folder, tmp_path,
         np.testing.assert_array_equal(weight, expected)
 
 
-def test_steps_that_share_a_call_are_the_same_steps(image_folder, tmp_path):
-    changes = {"train__steps": 10, "train__checkpoint_steps": 8, "train__log_every_steps": 4}
+def test_steps_that_share_a_call_are_the_same_steps(image_folder, tmp_path, monkeypatch):
+    changes = {"train__steps": 10, "train__checkpoint_steps": 4, "train__log_every_steps": 4}
     one_by_one, steps = train(make_config(tmp_path / "a", image_folder, **changes))
-    by_four, _ = train(make_config(tmp_path / "b", image_folder, train__steps_per_execution=4, **changes))
+    settings = make_config(tmp_path / "b", image_folder, train__steps_per_execution=4, **changes)
+    make_dataset = pipeline.train_dataset
+    with monkeypatch.context() as patch:  # Interrupted after a first call.
+        patch.setattr(pipeline, "train_dataset", lambda *args, **kwargs: make_dataset(*args, **kwargs).take(4))
+        train(settings)
+    by_four, _ = train(settings)
     assert steps == [4, 8, 10]
     assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "b" / "metrics.jsonl").read_text()
-    assert list(checkpoints.list_checkpoints(tmp_path / "b")) == [8, 10]
+    assert list(checkpoints.list_checkpoints(tmp_path / "b")) == [4, 8, 10]
     for weight, expected in zip(by_four, one_by_one, strict=True):
         np.testing.assert_array_equal(weight, expected)
 

@@ -13,7 +13,7 @@ from tf_simclr.data.broken import BrokenFiles
 from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier, crop_and_flip
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
-from tf_simclr.models.resnet import NUM_GROUPS, ResNet, resnet
+from tf_simclr.models.resnet import NUM_GROUPS, ResNet, check_image_size, resnet
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optimizers import LARS
 from tf_simclr.schedules import WarmupCosine, peak_learning_rate
@@ -200,6 +200,8 @@ def _linear_classifier(config: RunConfig, num_classes: int, *, zero_init: bool =
 def build_encoder(config: RunConfig, **settings: Any) -> ResNet:
     """The ResNet of the config; `settings` are further arguments of `resnet`."""
     policy, _ = distribute.resolve_precision(config.train.precision)
+    sizes = {config.data.image_size, config.view_size}
+    check_image_size(min(sizes), config.stem, config.model.num_groups)
     return resnet(
         config.model.resnet_depth,
         config.model.width_multiplier,
@@ -207,7 +209,7 @@ def build_encoder(config: RunConfig, **settings: Any) -> ResNet:
         num_groups=config.model.num_groups,
         sk_ratio=config.model.sk_ratio,
         se_ratio=config.model.se_ratio,
-        image_size=config.data.image_size if config.view_size == config.data.image_size else None,
+        image_size=config.data.image_size if len(sizes) == 1 else None,
         dtype=policy,
         **settings,
     )

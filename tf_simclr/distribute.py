@@ -142,6 +142,12 @@ def num_replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def replicas_here() -> int:
+    """Those of the current strategy's replicas that share this machine's memory."""
+    strategy = tf.distribute.get_strategy()
+    return len(strategy.extended.worker_devices) if has_workers(strategy) else strategy.num_replicas_in_sync
+
+
 def replica_id() -> tf.Tensor | int:
     """Position of this replica among all, inside a replica's computation."""
     return tf.distribute.get_replica_context().replica_id_in_sync_group

@@ -50,7 +50,7 @@ def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Fin
             surveys[part] = survey(source, bar.update)
     report = json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
     train = parts["train"]
-    findings = images.examine(surveys, config.data.image_size, report, config.data.max_broken_fraction)
+    findings = images.examine(surveys, config.view_size, report, config.data.max_broken_fraction)
     one_by_one = config_lib.override(config, {"train.steps_per_execution": 1})  # so that single steps can be timed
     with strategy.scope():
         found, model = settings.examine(one_by_one, train.num_examples, train.num_classes)

@@ -33,17 +33,17 @@ def statistics(survey: Survey) -> dict[str, Any]:
 
 
 def examine(
-    surveys: Mapping[str, Survey], image_size: int, report: Mapping[str, Any], max_broken: float
+    surveys: Mapping[str, Survey], view_size: int, report: Mapping[str, Any], max_broken: float
 ) -> list[Finding]:
     """Everything about the images.
 
     Args:
       surveys: by the part of the run, one of PARTS; parts that are the same source stand there once.
-      image_size: side of the views in pixels.
+      view_size: side of the views in pixels.
       report: the content of `data_report.json`.
       max_broken: part of the files that may be broken.
     """
-    findings = [_counts(surveys), *_classes(surveys), *_sizes(surveys["train"], image_size)]
+    findings = [_counts(surveys), *_classes(surveys), *_sizes(surveys["train"], view_size)]
     findings += [*_broken(report, max_broken), *_plain(surveys), *_duplicates(surveys)]
     return findings
 
@@ -98,13 +98,13 @@ def _classes(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _sizes(survey: Survey, image_size: int) -> Iterator[Finding]:
+def _sizes(survey: Survey, view_size: int) -> Iterator[Finding]:
     shorter = np.minimum(survey.heights, survey.widths)
-    small = np.flatnonzero(shorter < image_size)
-    much = shorter < image_size / 2
+    small = np.flatnonzero(shorter < view_size)
+    much = shorter < view_size / 2
     if not small.size:
         return
-    found = f"{small.size:,} of {len(shorter):,} images are smaller than image_size={image_size}"
+    found = f"{small.size:,} of {len(shorter):,} images are smaller than the views, {view_size} px"
     yield Finding(
         "warn" if much.mean() > _MAX_SMALL_SHARE else "info", "image size",
         f"{found}, {int(much.sum()):,} of them smaller than half of it; their views are blurred by enlarging.",

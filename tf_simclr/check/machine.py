@@ -97,6 +97,7 @@ def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> 
         # Small batches are slow for each image. So what would be short at this rate is short.
         sizes = (whole, images * _GROWTH)
         more = next((n for n in sizes if n * per_image <= _MAX_STEP_SECONDS and _fits(config, model, n // count)), 0)
+        more = -distribute.largest_of_workers(-more)  # what fits on all machines
         if not images < more <= whole:
             return Speed(whole / images_per_second, whole * per_image, images)
         images = more
@@ -104,8 +105,8 @@ def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> 
 
 def _fits(config: RunConfig, model: EncoderTrainer, images_on_replica: int) -> bool:
     """Whether a step may be tried: where memory runs out on a CPU, the system ends the process without a word."""
-    at_once = config.train.microbatch_size or images_on_replica
-    return not _is_cpu() or sum(memory.estimate(model, at_once)) * distribute.num_replicas() < 0.8 * memory.total()
+    needed = sum(memory.estimate(model, memory.images_at_once(config, images_on_replica)))
+    return not _is_cpu() or needed * distribute.replicas_here() < 0.8 * memory.total()
 
 
 def _no_memory(config: RunConfig, error: tf.errors.OpError) -> Finding:
@@ -174,7 +175,7 @@ def _disk(
     free = shutil.disk_usage(folder).free
     found = f"{config.train.keep_checkpoints} checkpoints of {in_bytes(checkpoint)} and the export take up to "
     found += f"{in_bytes(max(0, needed))} more, and {in_bytes(free)} are free"
-    if free < needed:
+    if free <= max(0, needed):
         advice = "Make space, lower --keep_checkpoint_max, or name a --model_dir elsewhere."
         yield Finding("fail", "disk", f"{found}.", advice)
         return

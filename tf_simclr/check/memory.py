@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_simclr.config import RunConfig
 from tf_simclr.memory import bytes_per_view
 from tf_simclr.models.trainer import EncoderTrainer
 
@@ -22,6 +23,11 @@ class Memory(NamedTuple):
     parameters: int
     optimizer: int
     activations: int
+
+
+def images_at_once(config: RunConfig, images_on_replica: int) -> int:
+    """How many of a replica's images the encoder takes at a time."""
+    return min(config.train.microbatch_size or images_on_replica, images_on_replica)
 
 
 def estimate(model: EncoderTrainer, images_at_once: int) -> Memory:

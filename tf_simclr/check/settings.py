@@ -13,6 +13,7 @@ from tf_simclr.models.trainer import EncoderTrainer
 _MIN_STEPS_PER_EPOCH = 10
 _MAX_WARMUP_SHARE = 0.25
 _MAX_MEMORY_SHARE = 0.7
+_HOPELESS_MEMORY_SHARE = 1.4  # the estimate has been up to 1.4 times what a step took
 _SMALL_PX = 32
 
 
@@ -25,7 +26,7 @@ def examine(
         model = builders.build_model(config, num_examples, num_classes)
     except ValueError as error:
         return [*findings, Finding("fail", "settings", f"The run would stop: {error}.", "Change these settings.")], None
-    at_once = config.train.microbatch_size or config.train.global_batch_size // distribute.num_replicas()
+    at_once = memory.images_at_once(config, config.train.global_batch_size // distribute.num_replicas())
     return [*findings, _memory(memory.estimate(model, at_once), at_once)], model
 
 
@@ -65,7 +66,7 @@ def _augmentation(config: RunConfig) -> Iterator[Finding]:
 
 
 def _memory(needed: memory.Memory, batch: int) -> Finding:
-    size, count = sum(needed), distribute.num_replicas()
+    size, count = sum(needed), distribute.replicas_here()
     found = f"A step takes about {in_bytes(size)} on each device: {in_bytes(needed.parameters)} for parameters and "
     found += f"gradients, {in_bytes(needed.optimizer)} for the optimizer, {in_bytes(needed.activations)} for the "
     found += f"activations of {batch:,} images."
@@ -74,6 +75,6 @@ def _memory(needed: memory.Memory, batch: int) -> Finding:
     has = memory.total()
     share = count * size / has
     found += f" This machine has {in_bytes(has)}" + (f" for {count} devices." if count > 1 else ".")
-    severity = "fail" if share > 1 else "warn" if share > _MAX_MEMORY_SHARE else "pass"
-    advice = "Lower --train_batch_size or --image_size, give --microbatch_size, or choose a smaller network."
+    severity = "fail" if share > _HOPELESS_MEMORY_SHARE else "warn" if share > _MAX_MEMORY_SHARE else "pass"
+    advice = "Lower --train_batch_size or the size of the views, give --microbatch_size, or take a smaller network."
     return Finding(severity, "memory", found, advice if severity != "pass" else "")

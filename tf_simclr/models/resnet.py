@@ -109,12 +109,8 @@ def resnet(
         raise ValueError(f"num_groups must be from 1 to {NUM_GROUPS}. Received: {num_groups}")
     if width_multiplier <= 0:
         raise ValueError(f"width_multiplier must be positive. Received: {width_multiplier}")
-    total_stride = STEM_STRIDES[stem] * 2 ** (num_groups - 1)
-    if image_size is not None and image_size < total_stride:
-        raise ValueError(
-            f"A ResNet with the {stem} stem shrinks images by {total_stride}: use larger images or another stem. "
-            f"Received: image_size {image_size}"
-        )
+    if image_size is not None:
+        check_image_size(image_size, stem, num_groups)
 
     build = LayerFactory(synchronized, batch_norm_momentum, l2, dtype, sk_ratio, se_ratio)
     filters = [max(1, round(count * width_multiplier)) for count in GROUP_FILTERS]
@@ -125,6 +121,16 @@ def resnet(
         features = _block_group(build, features, filters[group], block_counts[group], is_bottleneck, group + 1)
     representation = keras.layers.GlobalAveragePooling2D(dtype=tf.float32, name="final_avg_pool")(features)
     return ResNet(images, representation, name=name)
+
+
+def check_image_size(image_size: int, stem: str, num_groups: int) -> None:
+    """Raises a `ValueError` if a ResNet would shrink its images to nothing."""
+    total_stride = STEM_STRIDES[stem] * 2 ** (num_groups - 1)
+    if image_size < total_stride:
+        raise ValueError(
+            f"A ResNet with the {stem} stem shrinks images by {total_stride}: use larger images or another stem. "
+            f"Received: image_size {image_size}"
+        )
 
 
 def _stem(build: LayerFactory, images: tf.Tensor, filters: int, stem: str) -> tf.Tensor:

@@ -36,40 +36,36 @@ class StepCallback(keras.callbacks.Callback):
 
 
 class StopOnNaN(StepCallback):
-    """Stops the run with an error when the loss is not finite, before that is reported or, with the weights, saved.
+    """Stops the run with an error when the loss is not finite, before that is reported.
 
-    It looks at a step's values when the next step is under way, and at once where they are reported.
+    It looks at a step's values when the next step is under way, and at once where they are reported: every so many
+    steps, and after the last one.
     """
 
-    def __init__(self, manager: tf.train.CheckpointManager, *, start_step: int, every_steps: int):
-        """Makes the callback; the manager knows the last good checkpoint, `every_steps` is how often one reports."""
+    def __init__(self, manager: tf.train.CheckpointManager, *, start_step: int, every_steps: int, total_steps: int):
+        """Makes the callback; the manager knows the last good checkpoint."""
         super().__init__(start_step)
         self._manager = manager
         self._every_steps = every_steps
+        self._total_steps = total_steps
         self._unseen: tuple[int, dict[str, tf.Tensor]] = (start_step, {})
 
     def on_step_end(self, step: int, logs: dict[str, tf.Tensor]) -> None:
         self._look()
         self._unseen = (step, logs)
-        if step % self._every_steps == 0:
+        if step % self._every_steps == 0 or step == self._total_steps:
             self._look()
-
-    def on_train_end(self, logs: dict[str, tf.Tensor] | None = None) -> None:
-        self._look()
 
     def _look(self) -> None:
         step, logs = self._unseen
         self._unseen = (step, {})
-        values = {name: float(logs[name]) for name in ("loss", "gradient_norm") if name in logs}
-        if not all(map(math.isfinite, values.values())):
-            cause = f"the loss is {values['loss']}, the gradient norm {values['gradient_norm']}"
-            raise _divergence(step, self.model, self._manager, cause)
+        _check_finite(step, logs, self.model, self._manager)
 
 
 class SaveCheckpoint(StepCallback):
     """Saves a checkpoint every so many steps, after the last one, and when a signal asks the run to stop.
 
-    A state with a weight that is not finite is not saved, but stops the run with an error.
+    A state with a metric or a weight that is not finite is not saved, but stops the run with an error.
     """
 
     def __init__(
@@ -93,6 +89,7 @@ class SaveCheckpoint(StepCallback):
     def on_step_end(self, step: int, logs: dict[str, tf.Tensor]) -> None:
         self.model.stop_training = self._must_stop(step)
         if self.model.stop_training or step % self._every_steps == 0 or step == self._total_steps:
+            _check_finite(step, logs, self.model, self._manager)
             if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
                 raise _divergence(step, self.model, self._manager, "a weight is not finite")
             try:
@@ -105,10 +102,19 @@ class SaveCheckpoint(StepCallback):
     def _must_stop(self, step: int) -> bool:
         """Whether to stop after this step. A signal to one worker stops all of them, at the same step."""
         if distribute.has_workers(tf.distribute.get_strategy()):
-            if step % self._agree_every_steps:
+            if step % self._agree_every_steps and step != self._total_steps:
                 return False
             self._stop_request.signal_number = distribute.largest_of_workers(self._stop_request.signal_number)
         return bool(self._stop_request)
+
+
+def _check_finite(
+    step: int, logs: dict[str, tf.Tensor], model: keras.Model, manager: tf.train.CheckpointManager
+) -> None:
+    values = {name: float(logs[name]) for name in ("loss", "gradient_norm") if name in logs}
+    if not all(map(math.isfinite, values.values())):
+        cause = f"the loss is {values['loss']}, the gradient norm {values['gradient_norm']}"
+        raise _divergence(step, model, manager, cause)
 
 
 def _divergence(step: int, model: keras.Model, manager: tf.train.CheckpointManager, cause: str) -> FloatingPointError:

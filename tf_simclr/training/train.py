@@ -193,7 +193,8 @@ def _fit(
         agree_every_steps=every_steps,
     )
     # In this order: what has diverged is not reported or saved, and what is saved has been reported.
-    used = [callbacks.StopOnNaN(manager, start_step=start_step, every_steps=every_steps), progress, save]
+    guard = callbacks.StopOnNaN(manager, start_step=start_step, every_steps=every_steps, total_steps=total_steps)
+    used = [guard, progress, save]
     if config.train_mode == "pretrain":
         used.append(callbacks.WarnOfCollapse(batch_size, start_step=start_step, every_steps=every_steps))
     model.fit(wait_clock.watch(dataset), steps_per_epoch=total_steps - start_step, verbose=0, callbacks=used)
