@@ -92,7 +92,8 @@ def test_what_a_kill_leaves_half_written_or_half_deleted_is_removed(saved_steps,
     whole = {path.name for path in (folder / "checkpoints").iterdir()}
     (folder / "checkpoints" / "ckpt-8_temp").mkdir()
     (folder / "checkpoints" / "ckpt-8_temp" / "part-00000-of-00001.index").touch()
-    (folder / "checkpoints" / "ckpt-1.data-00000-of-00001").touch()
+    for name in ("ckpt-1.data-00000-of-00001", "checkpoint.tmp1f1", ".checkpoint.123"):
+        (folder / "checkpoints" / name).touch()
     checkpoint = make_checkpoint()
     checkpoints.restore_latest(checkpoint, folder)
     manager = checkpoints.make_manager(checkpoint, folder, keep=2)

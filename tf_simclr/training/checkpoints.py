@@ -242,7 +242,8 @@ def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: in
     after it could not be read, and will be replaced.
     """
     directory, found = folder / "checkpoints", list_checkpoints(folder)
-    for path in directory.glob("ckpt-*"):
+    lists = [*directory.glob("checkpoint.tmp*"), *directory.glob(".checkpoint.*")]  # TensorFlow's own, and ours
+    for path in [*directory.glob("ckpt-*"), *lists]:
         number = re.match(r"ckpt-(\d+)\.", path.name)
         if path.is_dir():
             shutil.rmtree(path)
