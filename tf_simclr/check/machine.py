@@ -9,6 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_simclr import distribute
+from tf_simclr.augment.fusion import on_accelerator
 from tf_simclr.check import measure, memory
 from tf_simclr.check.equality import compare_replicas
 from tf_simclr.check.findings import Finding, in_bytes
@@ -43,7 +44,7 @@ class Speed:
     @property
     def seconds(self) -> float:
         """Of a step of the run: accelerators compute while the CPU makes the next batch, a CPU does both by turns."""
-        return self.data + self.step if _is_cpu() else max(self.data, self.step)
+        return max(self.data, self.step) if on_accelerator() else self.data + self.step
 
 
 def examine(
@@ -69,10 +70,6 @@ def examine(
         findings += [*_gather(config, strategy, model, speed), *_speed(config, speed)]
         findings += [*_disk(config, model, speed, source, folder), _length(config, speed, source, folder)]
     return findings
-
-
-def _is_cpu() -> bool:
-    return not tf.config.list_logical_devices("GPU") and not tf.config.list_logical_devices("TPU")
 
 
 def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> Speed:
@@ -106,7 +103,7 @@ def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> 
 def _fits(config: RunConfig, model: EncoderTrainer, images_on_replica: int) -> bool:
     """Whether a step may be tried: where memory runs out on a CPU, the system ends the process without a word."""
     needed = sum(memory.estimate(model, memory.images_at_once(config, images_on_replica)))
-    return not _is_cpu() or needed * distribute.replicas_here() < 0.8 * memory.total()
+    return on_accelerator() or needed * distribute.replicas_here() < 0.8 * memory.total()
 
 
 def _no_memory(config: RunConfig, error: tf.errors.OpError) -> Finding:

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-import tensorflow as tf
-
 from tf_simclr import builders, distribute
+from tf_simclr.augment.fusion import on_accelerator
 from tf_simclr.check import memory
 from tf_simclr.check.findings import Finding, in_bytes
 from tf_simclr.config import RunConfig
@@ -70,7 +69,7 @@ def _memory(needed: memory.Memory, batch: int) -> Finding:
     found = f"A step takes about {in_bytes(size)} on each device: {in_bytes(needed.parameters)} for parameters and "
     found += f"gradients, {in_bytes(needed.optimizer)} for the optimizer, {in_bytes(needed.activations)} for the "
     found += f"activations of {batch:,} images."
-    if tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"):
+    if on_accelerator():
         return Finding("info", "memory", found)  # What an accelerator has is not known before it is used up.
     has = memory.total()
     share = count * size / has
