@@ -39,9 +39,16 @@ def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     with tf.control_dependencies([] if tf.executing_eagerly() else [is_known, fits]):
         image = tf.io.decode_image(still, channels=3, expand_animations=False)
     image = tf.ensure_shape(image, [None, None, 3])
-    image = tf.cond(tf.size(palette) > 0, lambda: tf.gather(palette, tf.cast(image[..., 0], tf.int32)), lambda: image)
-    image = tf.cond(orientation > 1, lambda: _turn(image, orientation), lambda: image)
+    is_done = (tf.size(palette) == 0) & (orientation == 1)
+    image = tf.cond(is_done, lambda: image, lambda: _color_and_turn(image, palette, orientation))
     return tf.ensure_shape(image, [None, None, 3])
+
+
+@headers.seldom
+def _color_and_turn(image: tf.Tensor, palette: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Looks the colours up in the palette, if there is one, and undoes the EXIF orientation."""
+    image = tf.cond(tf.size(palette) > 0, lambda: tf.gather(palette, tf.cast(image[..., 0], tf.int32)), lambda: image)
+    return _turn(image, orientation)
 
 
 def try_decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:

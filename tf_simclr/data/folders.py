@@ -55,10 +55,11 @@ def from_folder(
     broken = broken if broken is not None else BrokenFiles()
     listed = listing.list_images(os.fspath(folder), broken.list_folder)
     files = _to_source(listed, os.fspath(folder), class_names, max_pixels, broken)
-    height, width = _first_image_size(files)
+    decoded = _decoded(files)
+    height, width = _first_image_size(files, decoded)
     small = max(height, width) <= MAX_CACHED_SIDE_PX and files.num_examples * height * width * 3 <= max_cached_bytes
-    source = _load_array(files, height, width) if small else None
-    return source if source is not None else _check_files(files)
+    source = _load_array(files, decoded, height, width) if small else None
+    return source if source is not None else _check_files(files, decoded)
 
 
 def split_folders(folder: str | os.PathLike[str]) -> tuple[str, str | None]:
@@ -120,8 +121,8 @@ def _decoded(files: FileSource) -> tf.data.Dataset:
     )
 
 
-def _first_image_size(files: FileSource) -> tuple[int, int]:
-    for _, image in _decoded(files).take(1):
+def _first_image_size(files: FileSource, decoded: tf.data.Dataset) -> tuple[int, int]:
+    for _, image in decoded.take(1):
         return image.shape[0], image.shape[1]
     raise ValueError(
         f"None of the {files.num_examples} image files in {files.folder!r} can be decoded; the first one: "
@@ -133,7 +134,7 @@ def _reason(files: FileSource, position: int) -> str:
     return broken_reason(functools.partial(tf.io.read_file, os.fsencode(files.paths[position])), files.max_pixels)
 
 
-def _load_array(files: FileSource, height: int, width: int) -> ArraySource | None:
+def _load_array(files: FileSource, decoded: tf.data.Dataset, height: int, width: int) -> ArraySource | None:
     """Decodes all files to memory; None when one has another size than the given one."""
 
     def fixed_size(position: tf.Tensor, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -144,8 +145,8 @@ def _load_array(files: FileSource, height: int, width: int) -> ArraySource | Non
     images = np.empty([files.num_examples, height, width, 3], np.uint8)
     positions = []
     count = 0
-    for position, pixels, fits in _decoded(files).map(fixed_size).batch(256).prefetch(2):
-        if not np.all(fits):
+    for position, pixels, fits in decoded.map(fixed_size).batch(256).prefetch(2).as_numpy_iterator():
+        if not fits.all():
             return None
         images[count : count + len(pixels)] = pixels
         positions.append(position)
@@ -154,7 +155,7 @@ def _load_array(files: FileSource, height: int, width: int) -> ArraySource | Non
     return ArraySource(images[:count], readable.labels, readable.class_names, tuple(readable.keys), readable.skipped)
 
 
-def _check_files(files: FileSource) -> FileSource:
+def _check_files(files: FileSource, decoded: tf.data.Dataset) -> FileSource:
     """Decodes all files of a set of moderate size once, and leaves out those that are broken."""
     paths = files.paths
     size = 0
@@ -166,7 +167,7 @@ def _check_files(files: FileSource) -> FileSource:
     if files.broken.is_checked(paths):
         positions = np.array([i for i, path in enumerate(paths) if path not in files.broken])
     else:
-        readable = _decoded(files).map(lambda position, image: position).batch(256)
+        readable = decoded.map(lambda position, image: position).batch(256)
         positions = np.concatenate(list(readable.as_numpy_iterator()))
     return _without_broken(files, positions)
 

@@ -30,12 +30,17 @@ for _row, (_first, _last) in enumerate(_FIELDS.values()):
     _step = 1 if _last >= _first else -1
     for _place, _byte in enumerate(range(_first, _last + _step, _step)):
         _WEIGHTS[_row, _byte] = 256**_place
+_JPEG = b"\xff\xd8\xff"
 _SIGNATURES = {
-    "jpeg": b"\xff\xd8\xff", "png": b"\x89PNG", "gif": b"GIF8", "bmp": b"BM",
+    "png": b"\x89PNG", "gif": b"GIF8", "bmp": b"BM",
     "vp8": b"RIFF....WEBPVP8 ", "vp8l": b"RIFF....WEBPVP8L", "vp8x": b"RIFF....WEBPVP8X",
 }  # fmt: skip
 _SIGNATURE_BYTES = np.array([list(text.ljust(16, b".")) for text in _SIGNATURES.values()], np.int64)
 _IS_ANY_BYTE = np.equal(_SIGNATURE_BYTES, ord("."))
+
+# A branch of `tf.cond` that is seldom taken costs little if it is one operation, the call of a function. TensorFlow
+# would put all its operations in the place of the call, and pass by each of them for every image.
+seldom = tf.function(experimental_attributes={"_noinline": True})
 
 
 def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -53,6 +58,14 @@ def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf
     Raises:
       tf.errors.InvalidArgumentError: where the header of a JPEG is broken.
     """
+    is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG  # Most files are, so they alone take the short way.
+    no_palette = tf.zeros([0, 3], tf.uint8)
+    return tf.cond(is_jpeg, lambda: (*_read_jpeg(encoded), no_palette, encoded), lambda: _read_other(encoded))
+
+
+@seldom
+def _read_other(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What `read_header` returns for a file that is no JPEG."""
     head = _bytes(encoded, _PALETTE_END)
     start = head[:32]
     matches = tf.reduce_all((start[:16] == _SIGNATURE_BYTES) | _IS_ANY_BYTE, axis=1)
@@ -73,9 +86,7 @@ def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf
             (field["vp8x_height"] + 1) * (field["vp8x_width"] + 1),
         ]
     )
-    pixels = tf.reduce_sum(tf.where(matches[1:], pixels, 0))
-    pixels, orientation = tf.cond(is_kind["jpeg"], lambda: _read_jpeg(encoded), lambda: (pixels, tf.constant(1)))
-
+    pixels = tf.reduce_sum(tf.where(matches, pixels, 0))
     still, pixels = tf.cond(is_kind["gif"], lambda: _first_frame(encoded, pixels), lambda: (encoded, pixels))
 
     def read_palette() -> tf.Tensor:
@@ -83,7 +94,8 @@ def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf
         return tf.cast(colors[:, 2::-1], tf.uint8)
 
     is_indexed = is_kind["bmp"] & (field["bmp_bits"] == 8) & (field["bmp_header"] <= 124)
-    return pixels, orientation, tf.cond(is_indexed, read_palette, lambda: tf.zeros([0, 3], tf.uint8)), still
+    palette = tf.cond(is_indexed, read_palette, lambda: tf.zeros([0, 3], tf.uint8))
+    return pixels, tf.constant(1), palette, still
 
 
 def _first_frame(encoded: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -127,8 +139,14 @@ def _first_frame(encoded: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.T
 def _read_jpeg(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """(number of pixels int64, orientation int32) of a JPEG file."""
     pixels = tf.reduce_prod(tf.image.extract_jpeg_shape(encoded, tf.int64)[:2])
-    head = _bytes(encoded, _EXIF_BYTES)
+    may_have_exif = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _EXIF_BYTES), r"\C*Exif\x00\C*")
+    return pixels, tf.cond(may_have_exif, lambda: _orientation_in_jpeg(encoded), lambda: tf.constant(1))
 
+
+@seldom
+def _orientation_in_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    """Looks the orientation up in the EXIF segment, if that is one of the first; else 1."""
+    head = _bytes(encoded, _EXIF_BYTES)
     at, is_open, place = tf.constant(2, tf.int64), tf.constant(True), tf.constant(0, tf.int64)
     for _ in range(_MAX_SEGMENTS):  # Unrolled: a loop in the graph takes longer than decoding a small image.
         window = head[at : at + 10]
@@ -136,7 +154,7 @@ def _read_jpeg(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         place = tf.where(is_open & is_exif, at + 10, place)
         is_open &= (window[0] == 0xFF) & (window[1] // 16 == 0xE)
         at = tf.minimum(at + 2 + 256 * window[2] + window[3], tf.size(head, tf.int64) - 10)
-    return pixels, tf.cond(place > 0, lambda: _orientation_in_tiff(head[place:]), lambda: tf.constant(1))
+    return tf.cond(place > 0, lambda: _orientation_in_tiff(head[place:]), lambda: tf.constant(1))
 
 
 def _orientation_in_tiff(tiff: tf.Tensor) -> tf.Tensor:
