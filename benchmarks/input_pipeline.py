@@ -78,7 +78,6 @@ def our_input(source: sources.Source, size: int, batch_size: int) -> Input:
     batches = pipeline.train_dataset(
         source,
         global_batch_size=batch_size,
-        image_size=size,
         seed=0,
         total_steps=1_000_000,
         augmentation=augmentation,

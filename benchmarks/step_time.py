@@ -106,7 +106,6 @@ def make_fit_loop(options: argparse.Namespace, folder: pathlib.Path) -> Callable
     dataset = pipeline.train_dataset(
         sources.ArraySource(make_images(options)),
         global_batch_size=options.batch,
-        image_size=options.image_size,
         seed=0,
         total_steps=steps,
         augmentation=model.augmentation,

@@ -286,7 +286,7 @@ def test_the_sheet_shows_the_views_of_the_run(tmp_path, photos, is_array):
         write(tmp_path / f"{index}.png", encode(Image.fromarray(image), "PNG"))
     source = images.open_images(tmp_path, max_cached_bytes=1 << 30 if is_array else 0)
     augmentation = Augmentation(16, seed=3)
-    options = {"global_batch_size": 8, "image_size": 16, "seed": 3, "total_steps": 1, "augmentation": augmentation}
+    options = {"global_batch_size": 8, "seed": 3, "total_steps": 1, "augmentation": augmentation}
     (batch,) = pipeline.train_dataset(source, **options)
     expected = np.stack(np.split(augmentation(batch["images"], batch["keys"]).numpy(), 2), axis=1)
     shown = quality.sample(source, 3)

@@ -65,7 +65,7 @@ def test_files_found_broken_in_training_are_read_once_and_stop_a_run_when_too_ma
     monkeypatch.setattr(pipeline, "broken_reason", lambda *arguments: reads.append(1) or reason(*arguments))
 
     def run(source):
-        options = {"global_batch_size": 4, "image_size": 8, "seed": 0, "augmentation": Augmentation(8)}
+        options = {"global_batch_size": 4, "seed": 0, "augmentation": Augmentation(8)}
         return list(pipeline.train_dataset(source, total_steps=15, **options).as_numpy_iterator())
 
     if max_fraction < 1 / COUNT:
@@ -97,7 +97,7 @@ def test_a_service_in_another_process_replaces_what_is_broken(folder, tmp_path, 
                 writer.write(tf.train.Example(features=tf.train.Features(feature={"image": image})).SerializeToString())
         keys = tuple(f"{tmp_path}/all.tfrecord#record={i}" for i in range(COUNT))
         source = streams.TfrecordSource((f"{tmp_path}/all.tfrecord",), (COUNT,), np.arange(COUNT), "image", keys)
-    options = {"global_batch_size": 4, "image_size": 8, "seed": 0, "augmentation": Augmentation(8), "total_steps": 10}
+    options = {"global_batch_size": 4, "seed": 0, "augmentation": Augmentation(8), "total_steps": 10}
     program = [sys.executable, str(pathlib.Path(__file__).with_name("serve_data.py"))]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         address = server.stdout.readline().strip()

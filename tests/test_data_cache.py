@@ -24,9 +24,7 @@ def files(photos, tmp_path) -> sources.FileSource:
 
 
 def batches(source):
-    dataset = pipeline.train_dataset(
-        source, global_batch_size=4, image_size=8, seed=1, total_steps=5, augmentation=Augmentation(8)
-    )
+    dataset = pipeline.train_dataset(source, global_batch_size=4, seed=1, total_steps=5, augmentation=Augmentation(8))
     return list(dataset.as_numpy_iterator())
 
 

@@ -28,9 +28,7 @@ def write(path: str, content: bytes) -> None:
 
 
 def train(source) -> list:
-    dataset = pipeline.train_dataset(
-        source, global_batch_size=2, image_size=8, seed=0, total_steps=2, augmentation=Augmentation(8)
-    )
+    dataset = pipeline.train_dataset(source, global_batch_size=2, seed=0, total_steps=2, augmentation=Augmentation(8))
     return list(dataset.as_numpy_iterator())
 
 

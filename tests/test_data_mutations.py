@@ -47,7 +47,6 @@ def run(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray, sources.FileSour
     batches = pipeline.train_dataset(
         source,
         global_batch_size=BATCH,
-        image_size=8,
         seed=0,
         total_steps=count // BATCH,
         augmentation=Augmentation(8),

@@ -44,7 +44,6 @@ def read(source: sources.Source, lane: tuple[int, int]) -> np.ndarray:
         dataset = pipeline.train_dataset(
             source,
             global_batch_size=BATCH,
-            image_size=2,
             seed=5,
             total_steps=steps.stop,
             augmentation=Augmentation(2),

@@ -42,7 +42,7 @@ def files(folder) -> sources.FileSource:
 
 
 def train(source, **options):
-    defaults = {"global_batch_size": BATCH, "image_size": SIZE, "seed": 3, "total_steps": 10}
+    defaults = {"global_batch_size": BATCH, "seed": 3, "total_steps": 10}
     return pipeline.train_dataset(source, **{**defaults, "augmentation": Augmentation(SIZE), **options})
 
 

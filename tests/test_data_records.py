@@ -36,7 +36,7 @@ def test_all_records_are_read_once_an_epoch_and_a_run_resumes(tmp_path):
     assert source.class_names == tuple(str(i + 100) for i in range(COUNT))
 
     def run(start: int) -> list:
-        options = {"global_batch_size": 4, "image_size": 8, "seed": 0, "augmentation": Augmentation(8)}
+        options = {"global_batch_size": 4, "seed": 0, "augmentation": Augmentation(8)}
         return list(pipeline.train_dataset(source, start_step=start, total_steps=8, **options).as_numpy_iterator())
 
     whole = run(0)

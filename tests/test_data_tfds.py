@@ -108,7 +108,6 @@ def test_streamed_training_is_shuffled_complete_and_resumable(data_dir, start_se
         dataset = pipeline.train_dataset(
             source,
             global_batch_size=4,
-            image_size=8,
             seed=0,
             start_step=start_step,
             total_steps=15,
@@ -145,7 +144,7 @@ def test_streamed_evaluation_goes_through_all_records(data_dir):
 
 def test_streams_without_labels_give_images_alone(data_dir):
     source = dataclasses.replace(from_tfds("varied_images", "train", data_dir), label_feature=None)
-    options = {"global_batch_size": 4, "image_size": 8, "seed": 0, "total_steps": 1}
+    options = {"global_batch_size": 4, "seed": 0, "total_steps": 1}
     train = pipeline.train_dataset(source, augmentation=Augmentation(8), **options)
     assert train.element_spec["images"] == tf.TensorSpec([4, 2, 8, 8, 3], tf.uint8)
     assert len(list(train)) == 1
@@ -187,7 +186,7 @@ def train_two_epochs(data_dir, max_fraction: float = 1.0) -> tuple[np.ndarray, n
     """(views [56, 2, 8, 8, 3], labels [56], what was found broken)."""
     broken = BrokenFiles(max_fraction=max_fraction)
     source = from_tfds("varied_images", "train", data_dir, broken=broken)
-    options = {"global_batch_size": 4, "image_size": 8, "seed": 0, "total_steps": 14}
+    options = {"global_batch_size": 4, "seed": 0, "total_steps": 14}
     batches = pipeline.train_dataset(source, augmentation=Augmentation(8), **options)
     inputs, labels = zip(*batches.as_numpy_iterator(), strict=True)
     return np.concatenate([batch["images"] for batch in inputs]), np.concatenate(labels), broken

@@ -81,7 +81,6 @@ def _take_step(config: RunConfig) -> dict[str, list[tuple[str, np.ndarray]]]:
     dataset = pipeline.train_dataset(
         ArraySource(images, labels),
         global_batch_size=len(images),
-        image_size=config.data.image_size,
         seed=config.seed,
         total_steps=1,
         augmentation=model.augmentation,

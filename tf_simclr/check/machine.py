@@ -80,7 +80,6 @@ def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> 
     dataset = pipeline.train_dataset(
         source,
         global_batch_size=size,
-        image_size=config.view_size,
         seed=config.seed,
         total_steps=1 << 20,
         augmentation=model.augmentation,

@@ -34,7 +34,6 @@ def train_dataset(
     source: Source,
     *,
     global_batch_size: int,
-    image_size: int,
     seed: int,
     start_step: int = 0,
     total_steps: int,
@@ -51,11 +50,10 @@ def train_dataset(
     Args:
       source: N examples.
       global_batch_size: B, the examples in a batch, for all replicas together.
-      image_size: side S in pixels of the views; unused for an ArraySource.
       seed: any integer.
       start_step: first step wanted, to resume a run.
       total_steps: steps of the whole run.
-      augmentation: how to draw the crops, unused for an ArraySource.
+      augmentation: how to draw the crops, and their side S in pixels; unused for an ArraySource.
       data_service: "host:port" of tf.data services that make the same batches on their machines, see
         `service.read_in_turn`; unused for an ArraySource.
 
@@ -84,13 +82,11 @@ def train_dataset(
             dataset = _array_batches(source, steps)
         elif data_service:
             dataset = read_in_turn(
-                lambda lane: _view_batches(
-                    source, dataclasses.replace(steps, lane=lane), image_size, augmentation, reports=False
-                ),
+                lambda lane: _view_batches(source, dataclasses.replace(steps, lane=lane), augmentation, reports=False),
                 data_service,
             )
         else:
-            dataset = _view_batches(source, steps, image_size, augmentation)
+            dataset = _view_batches(source, steps, augmentation)
         return _finish(dataset.apply(tf.data.experimental.assert_cardinality(total_steps - start_step)))
 
 
@@ -218,7 +214,6 @@ def _report_broken(
 def _view_batches(
     source: FileSource | TfdsSource | TfrecordSource,
     steps: Steps,
-    image_size: int,
     augmentation: Augmentation,
     reports: bool = True,
 ) -> tf.data.Dataset:
@@ -235,7 +230,7 @@ def _view_batches(
     def make_views(key: tf.Tensor, image: tf.Tensor, *label: tf.Tensor) -> Any:
         boxes = augmentation.crop_boxes(key[tf.newaxis], tf.shape(image)[0], tf.shape(image)[1])
         boxes = tf.unstack(boxes, num=augmentation.num_views)
-        views = tf.stack([decode.crop_and_resize(image, box, image_size) for box in boxes])
+        views = tf.stack([decode.crop_and_resize(image, box, augmentation.image_size) for box in boxes])
         return _element({"images": views, "keys": key}, *label)
 
     views = examples.map(make_views, num_parallel_calls=tf.data.AUTOTUNE)

@@ -105,7 +105,6 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
         dataset = pipeline.train_dataset(
             source,
             global_batch_size=config.train.global_batch_size,
-            image_size=config.view_size,
             seed=config.seed,
             start_step=start_step,
             total_steps=total_steps,
