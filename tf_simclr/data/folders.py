@@ -136,21 +136,18 @@ def _reason(files: FileSource, position: int) -> str:
 
 def _load_array(files: FileSource, decoded: tf.data.Dataset, height: int, width: int) -> ArraySource | None:
     """Decodes all files to memory; None when one has another size than the given one."""
-
-    def fixed_size(position: tf.Tensor, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        fits = tf.reduce_all(tf.shape(image) == [height, width, 3])
-        image = tf.cond(fits, lambda: image, lambda: tf.zeros([height, width, 3], tf.uint8))
-        return position, tf.ensure_shape(image, [height, width, 3]), fits
-
     images = np.empty([files.num_examples, height, width, 3], np.uint8)
     positions = []
     count = 0
-    for position, pixels, fits in decoded.map(fixed_size).batch(256).prefetch(2).as_numpy_iterator():
-        if not fits.all():
-            return None
-        images[count : count + len(pixels)] = pixels
-        positions.append(position)
-        count += len(pixels)
+    try:
+        for position, pixels in decoded.batch(256).prefetch(2).as_numpy_iterator():
+            if pixels.shape[1:3] != (height, width):
+                return None
+            images[count : count + len(pixels)] = pixels
+            positions.append(position)
+            count += len(pixels)
+    except tf.errors.InvalidArgumentError:  # The images of a batch are of several sizes.
+        return None
     readable = _without_broken(files, np.concatenate(positions))
     return ArraySource(images[:count], readable.labels, readable.class_names, tuple(readable.keys), readable.skipped)
 

@@ -40,7 +40,7 @@ _IS_ANY_BYTE = np.equal(_SIGNATURE_BYTES, ord("."))
 
 # A branch of `tf.cond` that is seldom taken costs little if it is one operation, the call of a function. TensorFlow
 # would put all its operations in the place of the call, and pass by each of them for every image.
-seldom = tf.function(experimental_attributes={"_noinline": True})
+seldom = tf.function(autograph=False, experimental_attributes={"_noinline": True})
 
 
 def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
