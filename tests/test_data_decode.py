@@ -63,6 +63,31 @@ def test_photos_are_turned_as_their_exif_data_asks(orientation, endian):
     np.testing.assert_allclose(image.astype(int), zoo.decode(content), atol=8)
 
 
+@pytest.mark.parametrize(
+    ("segments", "is_turned"), [([b"profile"], True), ([bytes(60_000)], True), ([b"one", b"two"], False)]
+)
+def test_exif_data_counts_in_the_first_three_segments(segments, is_turned):
+    content = zoo.turned(6, "<")
+    exif = content.index(b"\xff\xe1")  # Behind the JFIF segment.
+    more = b"".join(b"\xff\xe2" + (len(segment) + 2).to_bytes(2, "big") + segment for segment in segments)
+    image = decode.decode_image(content[:exif] + more + content[exif:])
+    expected = zoo.decode(content if is_turned else content[:exif] + content[exif:].replace(b"Exif", b"exif"))
+    np.testing.assert_allclose(image.numpy().astype(int), expected, atol=8)
+
+
+def test_a_comment_about_exif_turns_nothing():
+    content = zoo.encode(zoo.picture(), "JPEG", quality=95, comment=b"Exif\0\0MM\0*\0\0\0\x08")
+    np.testing.assert_allclose(decode.decode_image(content).numpy().astype(int), zoo.decode(content), atol=8)
+
+
+def test_rare_branches_are_traced_once():
+    for level in (0, 255):
+        decode.decode_image(tf.io.encode_png(np.full([4, 4 + level, 3], level, np.uint8)).numpy())
+        decode.decode_image(zoo.turned(3 if level else 6, "<"))
+    branches = (headers._read_other, headers._orientation_in_jpeg, decode._color_and_turn)
+    assert [branch.experimental_get_tracing_count() for branch in branches] == [1, 1, 1]
+
+
 def test_damaged_exif_data_leaves_the_photo_as_it_is():
     content = bytearray(zoo.turned(6, "<"))
     start = content.index(b"Exif\0\0") + 6

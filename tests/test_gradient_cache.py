@@ -1,5 +1,6 @@
 """The gradient of a large batch from micro-batches: every parameter, replicas, XLA, batch norm, precision."""
 
+import contextlib
 import types
 
 import numpy as np
@@ -84,29 +85,39 @@ def test_on_replicas(num_replicas, photos, whole_batch):
     check_equal(train(model, photos), whole_batch, 1e-10)
 
 
-def test_batch_norm_has_the_statistics_of_micro_batches_and_moves_once(photos):
-    model = make_model(4, batch_norm=True)
+# For every micro-batch, replica after replica, its first image and the first that is new in it.
+@pytest.mark.parametrize(
+    ("microbatch_size", "num_replicas", "parts"),
+    [
+        (4, 1, [(0, 0), (4, 4), (8, 8), (12, 12)]),
+        (7, 1, [(0, 0), (7, 7), (9, 14)]),
+        (3, 2, [(0, 0), (3, 3), (5, 6), (8, 8), (11, 11), (13, 14)]),
+    ],
+)
+def test_batch_norm_has_the_statistics_of_micro_batches_and_moves_once(photos, microbatch_size, num_replicas, parts):
+    model = make_model(0, batch_norm=True)
     norm = model.encoder.layers[1]
     moved = []
     with tf.GradientTape() as tape:
         views = []
-        for first in range(0, 16, 4):
+        for first, first_new in parts:
             norm.moving_mean.assign(tf.zeros_like(norm.moving_mean))
             norm.moving_variance.assign(tf.ones_like(norm.moving_variance))
-            keys = tf.constant([[0, index] for index in range(first, first + 4)], tf.int64)
-            outputs = model.encode_views({"images": photos[first : first + 4], "keys": keys})
-            views.append([tf.split(output, 2) for output in outputs])
+            keys = tf.constant([[0, index] for index in range(first, first + microbatch_size)], tf.int64)
+            outputs = model.encode_views({"images": photos[first : first + microbatch_size], "keys": keys})
+            views.append([[view[first_new - first :] for view in tf.split(output, 2)] for output in outputs])
             moved.append([norm.moving_mean.numpy(), norm.moving_variance.numpy()])
         outputs = [tf.concat([part[which][view] for view in range(2) for part in views], axis=0) for which in range(2)]
         objective, _ = model.compare_views(outputs, tf.constant(LABELS))
     expected = tape.gradient(objective, model.trainable_variables)
-    norm.moving_mean.assign(tf.zeros_like(norm.moving_mean))
-    norm.moving_variance.assign(tf.ones_like(norm.moving_variance))
+    with mirrored(num_replicas).scope() if num_replicas > 1 else contextlib.nullcontext():
+        model = make_model(microbatch_size, batch_norm=True)
     _, found = train(model, photos)
     # Behind batch norm, the gradient of the convolution's bias is zero: all are measured by the largest.
     scale = max(np.abs(gradient).max() for gradient in expected)
     for gradient, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(gradient, other, rtol=0, atol=1e-10 * scale)
+    norm = model.encoder.layers[1]
     np.testing.assert_allclose([norm.moving_mean, norm.moving_variance], np.mean(moved, axis=0), rtol=1e-10)
 
 

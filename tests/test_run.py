@@ -145,8 +145,9 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(image_folder, tmp_path,
         np.testing.assert_array_equal(weight, expected)
 
 
-def test_steps_that_share_a_call_are_the_same_steps(image_folder, tmp_path, monkeypatch):
-    changes = {"train__steps": 10, "train__checkpoint_steps": 4, "train__log_every_steps": 4}
+@pytest.mark.parametrize("more", [{}, {"train__microbatch_size": 3, "model__classifier_layer": 1}])
+def test_steps_that_share_a_call_are_the_same_steps(image_folder, tmp_path, monkeypatch, more):
+    changes = {"train__steps": 10, "train__checkpoint_steps": 4, "train__log_every_steps": 4, **more}
     one_by_one, steps = train(make_config(tmp_path / "a", image_folder, **changes))
     settings = make_config(tmp_path / "b", image_folder, train__steps_per_execution=4, **changes)
     make_dataset = pipeline.train_dataset
@@ -174,6 +175,28 @@ def test_unlabelled_nested_images_are_enough(photos, tmp_path):
     report = run.run(settings)
     assert "the images have no labels" in report
     assert (tmp_path / "run" / "saved_model" / "2" / "saved_model.pb").is_file()
+
+
+def test_images_of_several_sizes_with_small_views_in_micro_batches(photos, tmp_path, monkeypatch):
+    names = [f"{'train' if i < 12 else 'test'}/{'ab'[i % 2]}" for i in range(16)]
+    write_images(tmp_path / "photos", [photo[: 16 + i] for i, photo in enumerate(photos)], names)
+    changes = {"augmentation__view_size": 12, "train__microbatch_size": 3}
+    settings = make_config(tmp_path / "run", tmp_path / "photos", train__steps=2, **changes)
+    specs = []
+    make_dataset = pipeline.train_dataset
+    with monkeypatch.context() as patch:
+
+        def watched(*args, **kwargs):
+            dataset = make_dataset(*args, **kwargs)
+            specs.append(dataset.element_spec[0]["images"].shape)
+            return dataset
+
+        patch.setattr(pipeline, "train_dataset", watched)
+        run.run(settings)
+    assert specs == [[8, 2, 12, 12, 3]]
+    assert "eval/knn_top_1_accuracy" in json.loads((tmp_path / "run" / "result.json").read_text())
+    encode = tf.saved_model.load(tmp_path / "run" / "saved_model" / "2").signatures["encode"]
+    assert [spec.shape for spec in encode.structured_input_signature[1].values()] == [[None, 16, 16, 3]]
 
 
 def test_divergence_stops_the_run_and_spares_the_checkpoints(image_folder, tmp_path):

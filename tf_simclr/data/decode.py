@@ -44,7 +44,9 @@ def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
-@headers.seldom
+@headers.rare_branch(
+    tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.uint8), tf.TensorSpec([], tf.int32)
+)
 def _color_and_turn(image: tf.Tensor, palette: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Looks the colours up in the palette, if there is one, and undoes the EXIF orientation."""
     image = tf.cond(tf.size(palette) > 0, lambda: tf.gather(palette, tf.cast(image[..., 0], tf.int32)), lambda: image)

@@ -136,17 +136,16 @@ def _reason(files: FileSource, position: int) -> str:
 
 def _load_array(files: FileSource, decoded: tf.data.Dataset, height: int, width: int) -> ArraySource | None:
     """Decodes all files to memory; None when one has another size than the given one."""
+    fitting = decoded.map(lambda position, image: (position, tf.ensure_shape(image, [height, width, 3])))
     images = np.empty([files.num_examples, height, width, 3], np.uint8)
     positions = []
     count = 0
     try:
-        for position, pixels in decoded.batch(256).prefetch(2).as_numpy_iterator():
-            if pixels.shape[1:3] != (height, width):
-                return None
+        for position, pixels in fitting.batch(256).prefetch(2).as_numpy_iterator():
             images[count : count + len(pixels)] = pixels
             positions.append(position)
             count += len(pixels)
-    except tf.errors.InvalidArgumentError:  # The images of a batch are of several sizes.
+    except tf.errors.InvalidArgumentError:  # An image has another size.
         return None
     readable = _without_broken(files, np.concatenate(positions))
     return ArraySource(images[:count], readable.labels, readable.class_names, tuple(readable.keys), readable.skipped)

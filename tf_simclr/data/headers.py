@@ -4,6 +4,9 @@ Core TensorFlow operations on the encoded bytes, without decoding, so that an ex
 few of them, because they run for every image.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -38,9 +41,16 @@ _SIGNATURES = {
 _SIGNATURE_BYTES = np.array([list(text.ljust(16, b".")) for text in _SIGNATURES.values()], np.int64)
 _IS_ANY_BYTE = np.equal(_SIGNATURE_BYTES, ord("."))
 
-# A branch of `tf.cond` that is seldom taken costs little if it is one operation, the call of a function. TensorFlow
-# would put all its operations in the place of the call, and pass by each of them for every image.
-seldom = tf.function(autograph=False, experimental_attributes={"_noinline": True})
+
+def rare_branch(*arguments: tf.TensorSpec) -> Callable[..., Any]:
+    """Decorates what a `tf.cond` seldom calls: it stays one operation, which costs little where it is passed by.
+
+    Otherwise TensorFlow puts all its operations in the place of the call, and passes by each of them for every image.
+
+    Args:
+      *arguments: What the function takes. It is traced once, whatever it gets.
+    """
+    return tf.function(input_signature=arguments, autograph=False, experimental_attributes={"_noinline": True})
 
 
 def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -63,7 +73,7 @@ def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf
     return tf.cond(is_jpeg, lambda: (*_read_jpeg(encoded), no_palette, encoded), lambda: _read_other(encoded))
 
 
-@seldom
+@rare_branch(tf.TensorSpec([], tf.string))
 def _read_other(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """What `read_header` returns for a file that is no JPEG."""
     head = _bytes(encoded, _PALETTE_END)
@@ -143,7 +153,7 @@ def _read_jpeg(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return pixels, tf.cond(may_have_exif, lambda: _orientation_in_jpeg(encoded), lambda: tf.constant(1))
 
 
-@seldom
+@rare_branch(tf.TensorSpec([], tf.string))
 def _orientation_in_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     """Looks the orientation up in the EXIF segment, if that is one of the first; else 1."""
     head = _bytes(encoded, _EXIF_BYTES)
