@@ -27,7 +27,7 @@ from tf_simclr.losses import nt_xent  # noqa: E402
 
 WIDTH = 128
 TEMPERATURE = 0.1
-LARGEST_WHOLE_MATRIX = 8192  # images; twice as many take more than 24 GB
+LARGEST_WHOLE_MATRIX = 8192  # images; memory grows fourfold with twice as many
 
 
 def whole_matrix(projections: tf.Tensor) -> tuple[tf.Tensor, ...]:

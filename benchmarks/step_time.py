@@ -11,7 +11,7 @@ Times, taking turns so that a busy machine slows all alike:
   fit loop       `fit` with the callbacks of a run, on batches of `pipeline.train_dataset`, 4 steps at a time;
   reference      the reference's way: float32, every view made by tf.image in tf.data, one image at a time (on all
                  cores, but not while another candidate is timed), then a loop of 4 steps in one tf.function;
-  augmentation   the views of the full step alone, with every operator on (blur as well).
+  augmentation   the views of the full step alone.
 Prints views per second and, round by round, the ratios.
 """
 
