@@ -61,11 +61,7 @@ FLAGS: dict[str, tuple[str, type, str]] = {
     "resnet_depth": ("model.resnet_depth", int, "18, 34, 50, 101, 152 or 200."),
     "sk_ratio": ("model.sk_ratio", float, "Selective kernels and ResNet-D if above 0 (SimCLR v2: 0.0625)."),
     "se_ratio": ("model.se_ratio", float, "Squeeze and excitation if above 0."),
-    "image_size": (
-        "data.image_size",
-        int,
-        "Height and width in pixels of views, and of images for the encoder.",
-    ),
+    "image_size": ("data.image_size", int, "Height and width in pixels of views, and of images for the encoder."),
     "color_jitter_strength": ("augmentation.color_jitter_strength", float, "Strength of the colour jitter."),
     # ours
     "eval_data_dir": ("data.eval_data_dir", str, "Labelled images to evaluate on, where data_dir does not hold them."),
