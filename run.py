@@ -17,12 +17,13 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from tf_simclr import builders, distribute
-from tf_simclr import flags as command_line
 from tf_simclr.check import check, describe, has_failed
-from tf_simclr.config import RunConfig
 from tf_simclr.evaluation import evaluate
 from tf_simclr.export import convert, publish
-from tf_simclr.training import checkpoints, stopping, train
+from tf_simclr.runs.folder import open_run
+from tf_simclr.settings import RunConfig
+from tf_simclr.settings import command_line as command_line
+from tf_simclr.training import stopping, train
 
 ROOT = pathlib.Path(__file__).resolve().parent
 
@@ -32,7 +33,7 @@ def run(config: RunConfig) -> str:
     convert.check_formats(config.export.formats.split(","))
     strategy = _make_strategy(config)
     is_chief = distribute.is_chief(strategy)
-    with checkpoints.open_run(config, is_chief=is_chief) as folder:
+    with open_run(config, is_chief=is_chief) as folder:
         images = builders.build_sources(config, folder)
         model = None
         if config.trains:

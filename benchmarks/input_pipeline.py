@@ -32,7 +32,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.augment import augment_one_image, without_buffers  # noqa: E402
 from tf_simclr.augment import Augmentation  # noqa: E402
-from tf_simclr.data import decode, pipeline, sources  # noqa: E402
+from tf_simclr.data import sources  # noqa: E402
+from tf_simclr.data.batches import train_dataset  # noqa: E402
+from tf_simclr.data.formats import decode  # noqa: E402
 
 NUM_FILES, FILE_SHAPE, JPEG_QUALITY = 256, (375, 500), 90
 NUM_ARRAY_IMAGES = 4096
@@ -75,7 +77,7 @@ def make_array(size: int) -> sources.ArraySource:
 def our_input(source: sources.Source, size: int, batch_size: int) -> Input:
     """This package's batches, and what it does with them on the device."""
     augmentation = Augmentation(size, blur_probability=0.5 if size > 32 else 0.0)
-    batches = pipeline.train_dataset(
+    batches = train_dataset(
         source,
         global_batch_size=batch_size,
         seed=0,

@@ -28,12 +28,12 @@ import numpy as np
 import tensorflow as tf
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from serving_session import Version, disable_xla  # noqa: E402
 
 from benchmarks.input_pipeline import make_photo  # noqa: E402
-from tf_simclr.data.decode import preprocess_for_eval  # noqa: E402
+from tf_simclr.data.formats.decode import preprocess_for_eval  # noqa: E402
 from tf_simclr.export import export_encoder  # noqa: E402
 from tf_simclr.export.signatures import MicroBatching, Serving  # noqa: E402
 from tf_simclr.keras import keras  # noqa: E402

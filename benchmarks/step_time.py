@@ -8,7 +8,7 @@ Times, taking turns so that a busy machine slows all alike:
   bare step      forward and backward pass of the encoder on 2N random views: mean of squares, all gradients;
   full step      `SimCLR.train_step` as `fit` compiles it, on N uint8 images in memory: augmentation, encoder,
                  projection head, NT-Xent, LARS update, metrics;
-  fit loop       `fit` with the callbacks of a run, on batches of `pipeline.train_dataset`, 4 steps at a time;
+  fit loop       `fit` with the callbacks of a run, on batches of `train_dataset`, 4 steps at a time;
   reference      the reference's way: float32, every view made by tf.image in tf.data, one image at a time (on all
                  cores, but not while another candidate is timed), then a loop of 4 steps in one tf.function;
   augmentation   the views of the full step alone.
@@ -34,8 +34,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from benchmarks.input_pipeline import plain_input  # noqa: E402
 from tf_simclr import LARS, ProjectionHead, SimCLR, nt_xent_loss, resnet  # noqa: E402
 from tf_simclr.augment import Augmentation  # noqa: E402
-from tf_simclr.data import pipeline, sources  # noqa: E402
-from tf_simclr.data.waiting import WaitClock  # noqa: E402
+from tf_simclr.data import sources  # noqa: E402
+from tf_simclr.data.batches import train_dataset  # noqa: E402
+from tf_simclr.data.batches.waiting import WaitClock  # noqa: E402
 from tf_simclr.keras import keras  # noqa: E402
 from tf_simclr.training.callbacks import StopOnNaN  # noqa: E402
 from tf_simclr.training.progress import Progress  # noqa: E402
@@ -103,7 +104,7 @@ def make_fit_loop(options: argparse.Namespace, folder: pathlib.Path) -> Callable
     model = make_model(options)
     wait_clock = WaitClock()
     steps = (NUM_WARMUP_ROUNDS + options.rounds) * STEPS_PER_LOOP
-    dataset = pipeline.train_dataset(
+    dataset = train_dataset(
         sources.ArraySource(make_images(options)),
         global_batch_size=options.batch,
         seed=0,

@@ -12,7 +12,7 @@ trains at 690 to 740 images/s, or 60 epochs in about 70 min. The images were JPE
 Views of 24 px for images of 32 px take two thirds of the time; docs/performance.md compares.
 """
 
-from tf_simclr.config import (
+from tf_simclr.settings import (
     AugmentationConfig,
     DataConfig,
     EvalConfig,

@@ -7,14 +7,7 @@ Expected: the reference's README reports around 91 % linear top-1, an independen
 seeds). Not run to the end by this project.
 """
 
-from tf_simclr.config import (
-    AugmentationConfig,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    RunConfig,
-    TrainConfig,
-)
+from tf_simclr.settings import AugmentationConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig
 
 
 def get_config() -> RunConfig:

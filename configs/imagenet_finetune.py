@@ -11,7 +11,7 @@ Hardware: large GPUs or TPU cores for the batch of 4,096. Expected: 65.6 % top-1
 as the paper reports. Not run to the end by this project.
 """
 
-from tf_simclr.config import DataConfig, FinetuneConfig, OptimizerConfig, RunConfig, TrainConfig
+from tf_simclr.settings import DataConfig, FinetuneConfig, OptimizerConfig, RunConfig, TrainConfig
 
 
 def get_config() -> RunConfig:

@@ -6,7 +6,7 @@ Hardware: 32 to 128 TPU v3 cores (add --use_tpu) or as many large GPUs; the pape
 Expected: 64.5 % linear top-1, as the paper and the reference report. Not run to the end by this project.
 """
 
-from tf_simclr.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig
+from tf_simclr.settings import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig
 
 
 def get_config() -> RunConfig:

@@ -9,7 +9,7 @@ top-1 on 448 held-out ones (untrained encoder: 52.5 and 45.5 %, raw pixels: 46.0
 time, on two CPU cores with AVX512-BF16 (AMD EPYC, TensorFlow 2.21, mixed_bfloat16) that did other work, too.
 """
 
-from tf_simclr.config import (
+from tf_simclr.settings import (
     AugmentationConfig,
     DataConfig,
     EvalConfig,

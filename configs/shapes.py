@@ -8,7 +8,7 @@ Two CPU cores with AVX512-BF16 (AMD EPYC), TensorFlow 2.21; seeds 0, 1 and 2 rea
 were drawn by step and position; today they are other views of the same distribution.
 """
 
-from tf_simclr.config import (
+from tf_simclr.settings import (
     AugmentationConfig,
     DataConfig,
     EvalConfig,

@@ -8,28 +8,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 import tensorflow as tf
+from paths import ROOT
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
 )
 
 
-def mirrored(num_replicas: int, *, collective: bool = False) -> tf.distribute.MirroredStrategy:
-    """Strategy over two or four logical CPUs.
-
-    TensorFlow's collective operations allow one group size in a process, and one network: that of test_simclr.py, with
-    `collective`. The others reduce on one device instead, which goes through the other implementation of every
-    cross-replica operation.
-    """
-    devices = [f"CPU:{index}" for index in range(num_replicas)]
-    operations = None if collective else tf.distribute.ReductionToOneDevice()
-    return tf.distribute.MirroredStrategy(devices, cross_device_ops=operations)
-
-
 @pytest.fixture(scope="session")
 def golden_dir() -> pathlib.Path:
     """Folder with numbers returned by the reference implementation; skips where it is not at hand."""
-    folder = pathlib.Path(__file__).resolve().parent.parent.parent / "shared" / "golden"
+    folder = ROOT.parent / "shared" / "golden"
     if not folder.is_dir():
         pytest.skip("golden numbers of the reference are not at hand")
     return folder

@@ -10,27 +10,37 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from paths import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = "tf_simclr"
 
 # Modules from the top to the bottom. Imports point down this list or stay among siblings of one subpackage.
 # Only the programs, in the third line, may use what stands beside them.
 # Names are relative to the package ("" is its `__init__`), but for the programs outside of it.
 LAYERS = (
-    ("run", "configs.*", "benchmarks.*", "flags"),
+    ("run", "configs.*", "benchmarks.*"),
     ("",),
-    ("training*", "evaluation*", "export*", "report*", "check*"),
-    ("builders", "reference"),
+    ("check*",),
+    ("export*",),
+    ("evaluation*",),
+    ("training*",),
+    ("runs*",),
+    ("builders*",),
+    ("settings*",),
     ("models", "models.simclr", "models.classifier", "models.trainer", "data*"),
-    ("losses*", "augment*", "models.*", "optimizers", "schedules", "metrics", "distribute", "gradient_cache", "memory"),
-    ("config",),
-    ("config_rules", "keras"),
-)
-PROGRAMS = LAYERS[2]
-LEAVES = LAYERS[5]
-READERS_OF_CONFIG = (*LAYERS[0], *PROGRAMS, "builders")
-BLIND_TO_NAMES = ("losses*", "models*", "optimizers", "schedules", "metrics", "gradient_cache")
+    (
+        "losses*", "augment*", "metrics*", "models.*", "distribute*", "optimizers", "schedules", "gradient_cache",
+        "activation_memory",
+    ),
+    ("files", "devices", "keras"),
+)  # fmt: skip
+# The same for the rooms of the data.
+DATA_ROOMS = ("data.quality.survey", "data.batches*", "data.sources*", "data.quality*", "data.formats*", "data.files*")
+PROGRAMS = ("training*", "evaluation*", "export*", "check*")
+LEAVES = LAYERS[-2]
+FOUNDATIONS = LAYERS[-1]
+READERS_OF_SETTINGS = (*LAYERS[0], *PROGRAMS, "runs*", "builders*", "settings*")
+BLIND_TO_NAMES = ("losses*", "models*", "optimizers", "schedules", "metrics*", "gradient_cache")
 
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 40
@@ -133,7 +143,7 @@ def upward_imports(module: Module) -> Iterator[str]:
     subpackage = module.name.split(".")[0]
     for line, name in package_imports(module):
         target = layer_of(name)
-        may_stay = not module.in_package or LAYERS[source] == PROGRAMS or name.split(".")[0] == subpackage
+        may_stay = not module.in_package or name.split(".")[0] == subpackage
         if target is None:
             yield f"{line}: {name} is in no layer: give it one in LAYERS"
         elif target < source:
@@ -142,25 +152,45 @@ def upward_imports(module: Module) -> Iterator[str]:
             yield f"{line}: {module.name or PACKAGE} imports {name or PACKAGE}, which is beside it"
 
 
+def upward_imports_of_data(module: Module) -> Iterator[str]:
+    """Arrows between the rooms of the data that do not point down."""
+
+    def room_of(name: str) -> int | None:
+        return next((number for number, room in enumerate(DATA_ROOMS) if fnmatch.fnmatchcase(name, room)), None)
+
+    source = room_of(module.name)
+    for line, name in package_imports(module) if source is not None else ():
+        target = room_of(name)
+        if target is not None and target < source:
+            yield f"{line}: {module.name} imports {name}, which is above it"
+
+
 def imports_of_leaves(module: Module) -> Iterator[str]:
-    """What a leaf module imports of the package besides Keras and its siblings."""
+    """What a leaf module imports of the package besides the foundations and its siblings."""
     if layer_of(module.name) != LAYERS.index(LEAVES):
         return
     for line, name in package_imports(module):
-        if name != "keras" and name.split(".")[0] != module.name.split(".")[0]:
+        if name not in FOUNDATIONS and name.split(".")[0] != module.name.split(".")[0]:
             yield f"{line}: {module.name} is a leaf, but imports {name or PACKAGE}"
 
 
-def readers_of_config(module: Module) -> Iterator[str]:
-    """Imports of the config by a module that should take plain arguments."""
+def imports_of_settings(module: Module) -> Iterator[str]:
+    """What the settings import of the package: nothing."""
+    for line, name in package_imports(module) if module.name.split(".")[0] == "settings" else ():
+        if name.split(".")[0] != "settings":
+            yield f"{line}: {module.name} is about settings, but imports {name or PACKAGE}"
+
+
+def readers_of_settings(module: Module) -> Iterator[str]:
+    """Imports of the settings by a module that should take plain arguments."""
     for line, name in package_imports(module):
-        if name == "config" and not matches(module.name, READERS_OF_CONFIG):
-            yield f"{line}: {module.name or PACKAGE} imports the config"
+        if name.split(".")[0] == "settings" and not matches(module.name, READERS_OF_SETTINGS):
+            yield f"{line}: {module.name or PACKAGE} imports the settings"
 
 
 def flags_elsewhere(module: Module) -> Iterator[str]:
     """Uses of absl.flags outside of the command line's two modules."""
-    if module.name not in ("run", "flags"):
+    if module.name not in ("run", "settings.command_line"):
         yield from (f"{line}: {name}" for line, name in uses(module) if f"{name}.".startswith("absl.flags."))
 
 
@@ -205,7 +235,7 @@ def runs_what_it_loads(module: Module) -> Iterator[str]:
             keyword.arg == "allow_pickle" and not (isinstance(keyword.value, ast.Constant) and not keyword.value.value)
             for keyword in node.keywords
         )
-        is_import = called.endswith("exec_module") and module.name != "flags"
+        is_import = called.endswith("exec_module") and module.name != "settings.command_line"
         loads_layers = called.endswith((".models.load_model", ".saving.load_model", ".load_from_config"))
         if called in ("eval", "exec", "compile", "__import__") or may_pickle or is_import or loads_layers:
             yield f"{node.lineno}: {ast.unparse(node)}"
@@ -262,30 +292,33 @@ _LONG_FUNCTION = "def f():\n    '''Says.'''\n" + "    x = 1\n" * MAX_FUNCTION_LI
 
 # A rule, the file and the text that break it, and how often.
 VIOLATIONS = [
-    (upward_imports, "tf_simclr/builders.py", "from tf_simclr.training import train"),
+    (upward_imports, "tf_simclr/builders/model.py", "from tf_simclr.training import train"),
     (upward_imports, "tf_simclr/models/resnet.py", "from tf_simclr.models import simclr"),
     (upward_imports, "tf_simclr/models/heads.py", "from .simclr import SimCLR"),
-    (upward_imports, "tf_simclr/data/pipeline.py", "def f():\n    import tf_simclr.builders as b"),
+    (upward_imports, "tf_simclr/data/batches/train.py", "def f():\n    import tf_simclr.builders as b"),
     (upward_imports, "tf_simclr/training/callbacks.py", "from tf_simclr import SimCLR"),
-    (upward_imports, "tf_simclr/training/callbacks.py", "from .. import flags"),
-    (upward_imports, "tf_simclr/models/simclr.py", "from tf_simclr.data import pipeline"),
-    (upward_imports, "tf_simclr/__init__.py", "from tf_simclr import flags"),
-    (upward_imports, "tf_simclr/config.py", "from tf_simclr import optimizers"),
+    (upward_imports, "tf_simclr/training/callbacks.py", "from .. import check"),
+    (upward_imports, "tf_simclr/models/simclr.py", "from tf_simclr.data import batches"),
+    (upward_imports_of_data, "tf_simclr/data/sources/base.py", "from tf_simclr.data import batches"),
+    (upward_imports_of_data, "tf_simclr/data/quality/broken.py", "from tf_simclr.data.sources import ArraySource"),
+    (upward_imports, "tf_simclr/training/train.py", "from tf_simclr.evaluation import evaluate"),
+    (upward_imports, "tf_simclr/runs/folder.py", "from tf_simclr.training import train"),
+    (imports_of_settings, "tf_simclr/settings/command_line.py", "from tf_simclr.runs import weights"),
     (upward_imports, "tf_simclr/elsewhere.py", "import os"),
     (imports_of_leaves, "tf_simclr/losses/nt_xent.py", "from tf_simclr import distribute"),
-    (imports_of_leaves, "tf_simclr/augment/views.py", "from ..config import RunConfig"),
-    (readers_of_config, "tf_simclr/data/sources.py", "from tf_simclr.config import DataConfig"),
-    (readers_of_config, "tf_simclr/models/simclr.py", "from tf_simclr import config"),
-    (flags_elsewhere, "tf_simclr/builders.py", "from absl import flags"),
-    (flags_elsewhere, "tf_simclr/builders.py", "import absl.flags"),
+    (imports_of_leaves, "tf_simclr/augment/views.py", "from ..settings import RunConfig"),
+    (readers_of_settings, "tf_simclr/data/sources/base.py", "from tf_simclr.settings import DataConfig"),
+    (readers_of_settings, "tf_simclr/models/simclr.py", "from tf_simclr import settings"),
+    (flags_elsewhere, "tf_simclr/builders/model.py", "from absl import flags"),
+    (flags_elsewhere, "tf_simclr/builders/model.py", "import absl.flags"),
     (flags_elsewhere, "configs/cifar10.py", "from absl.flags import FLAGS"),
-    (asserts_and_prints, "tf_simclr/metrics.py", "def f(x):\n    assert x"),
-    (asserts_and_prints, "tf_simclr/metrics.py", "print(1)"),
+    (asserts_and_prints, "tf_simclr/metrics/classification.py", "def f(x):\n    assert x"),
+    (asserts_and_prints, "tf_simclr/metrics/classification.py", "print(1)"),
     (version_1_of_tensorflow, "tf_simclr/export/saved_model.py", "tf.compat.v1.Session"),
     (version_1_of_tensorflow, "run.py", "import tensorflow.compat.v1"),
     (version_1_of_tensorflow, "run.py", "from tensorflow.compat import v1"),
-    (keras_elsewhere, "tf_simclr/metrics.py", "x = tf.keras"),
-    (keras_elsewhere, "tf_simclr/metrics.py", "import tf_keras"),
+    (keras_elsewhere, "tf_simclr/metrics/classification.py", "x = tf.keras"),
+    (keras_elsewhere, "tf_simclr/metrics/classification.py", "import tf_keras"),
     (keras_elsewhere, "tf_simclr/models/heads.py", "from keras import layers"),
     (keras_elsewhere, "run.py", "from tensorflow import keras"),
     (keras_elsewhere, "tf_simclr/export/saved_model.py", "from tensorflow.keras.layers import Dense"),
@@ -294,49 +327,54 @@ VIOLATIONS = [
     (keyed_on_names, "tf_simclr/optimizers.py", "use = variable.name.lower().startswith('head')"),
     (keyed_on_names, "tf_simclr/models/simclr.py", "name = layer.name\nuse = name == 'bias'"),
     (keyed_on_names, "tf_simclr/models/simclr.py", "use = [v for v in w if 'bn' not in v.name]"),
-    (runs_what_it_loads, "tf_simclr/data/shapes.py", "import pickle"),
-    (runs_what_it_loads, "tf_simclr/data/shapes.py", "def f():\n    from joblib import load"),
-    (runs_what_it_loads, "tf_simclr/data/images.py", "arrays = np.load(path, allow_pickle=True)"),
-    (runs_what_it_loads, "tf_simclr/data/images.py", "arrays = np.load(path, allow_pickle=trusted)"),
-    (runs_what_it_loads, "tf_simclr/reference.py", "model = keras.models.load_model(path)"),
-    (runs_what_it_loads, "tf_simclr/builders.py", "spec.loader.exec_module(module)"),
-    (runs_what_it_loads, "tf_simclr/config.py", "value = eval(text)"),
-    (too_long, "tf_simclr/metrics.py", _LONG_FUNCTION),
-    (too_long, "tf_simclr/metrics.py", "x = 1\n" * (MAX_MODULE_LINES + 1)),
+    (runs_what_it_loads, "tf_simclr/data/sources/shapes.py", "import pickle"),
+    (runs_what_it_loads, "tf_simclr/data/sources/shapes.py", "def f():\n    from joblib import load"),
+    (runs_what_it_loads, "tf_simclr/data/sources/open.py", "arrays = np.load(path, allow_pickle=True)"),
+    (runs_what_it_loads, "tf_simclr/data/sources/open.py", "arrays = np.load(path, allow_pickle=trusted)"),
+    (runs_what_it_loads, "tf_simclr/runs/weights.py", "model = keras.models.load_model(path)"),
+    (runs_what_it_loads, "tf_simclr/builders/model.py", "spec.loader.exec_module(module)"),
+    (runs_what_it_loads, "tf_simclr/settings/fields.py", "value = eval(text)"),
+    (too_long, "tf_simclr/metrics/classification.py", _LONG_FUNCTION),
+    (too_long, "tf_simclr/metrics/classification.py", "x = 1\n" * (MAX_MODULE_LINES + 1)),
 ]
 
 COMPLIANT = [
     (
         upward_imports,
         "run.py",
-        "from tf_simclr import config, flags\nfrom tf_simclr.training import train",
+        "from tf_simclr.settings import command_line\nfrom tf_simclr.training import train",
     ),
-    (upward_imports, "configs/cifar10.py", "from tf_simclr.config import RunConfig"),
+    (upward_imports, "configs/cifar10.py", "from tf_simclr.settings import RunConfig"),
     (upward_imports, "tf_simclr/__init__.py", "from tf_simclr.models import SimCLR\nfrom . import export"),
     (
         upward_imports,
         "tf_simclr/models/__init__.py",
         "from .resnet import resnet\nfrom .simclr import SimCLR",
     ),
-    (upward_imports, "tf_simclr/export/saved_model.py", "from tf_simclr.data import decode"),
-    (upward_imports, "tf_simclr/export/publish.py", "from tf_simclr.training import checkpoints"),
-    (upward_imports, "tf_simclr/data/pipeline.py", "from tf_simclr.augment.crop import stateless_crop_boxes"),
+    (upward_imports, "tf_simclr/export/saved_model.py", "from tf_simclr.data.formats import decode"),
+    (upward_imports, "tf_simclr/export/publish.py", "from tf_simclr.evaluation.features import extract"),
+    (upward_imports_of_data, "tf_simclr/data/batches/train.py", "from tf_simclr.data import sources"),
+    (upward_imports, "tf_simclr/data/batches/train.py", "from tf_simclr.augment.crop import stateless_crop_boxes"),
     (imports_of_leaves, "tf_simclr/models/heads.py", "from ..keras import keras\nfrom .resnet import resnet"),
-    (readers_of_config, "tf_simclr/training/train.py", "from tf_simclr.config import RunConfig"),
-    (flags_elsewhere, "tf_simclr/flags.py", "from absl import flags"),
+    (readers_of_settings, "tf_simclr/training/train.py", "from tf_simclr.settings import RunConfig"),
+    (flags_elsewhere, "tf_simclr/settings/command_line.py", "from absl import flags"),
     (asserts_and_prints, "run.py", "print(1)"),
     (keras_elsewhere, "tf_simclr/keras.py", "import tf_keras as keras"),
-    (keras_elsewhere, "tf_simclr/metrics.py", "from tf_simclr.keras import keras\nx = keras.layers.Dense"),
+    (
+        keras_elsewhere,
+        "tf_simclr/metrics/classification.py",
+        "from tf_simclr.keras import keras\nx = keras.layers.Dense",
+    ),
     (
         keyed_on_names,
         "tf_simclr/optimizers.py",
         "results = {metric.name: metric.result() for metric in metrics}",
     ),
     (keyed_on_names, "tf_simclr/optimizers.py", "raise ValueError(f'{variable.name}: {variable.shape}')"),
-    (runs_what_it_loads, "tf_simclr/flags.py", "spec.loader.exec_module(module)"),
-    (runs_what_it_loads, "tf_simclr/data/images.py", "arrays = np.load(path, allow_pickle=False)"),
+    (runs_what_it_loads, "tf_simclr/settings/command_line.py", "spec.loader.exec_module(module)"),
+    (runs_what_it_loads, "tf_simclr/data/sources/open.py", "arrays = np.load(path, allow_pickle=False)"),
     (runs_what_it_loads, "tf_simclr/training/train.py", "model = load_model(config, source)"),
-    (too_long, "tf_simclr/metrics.py", _LONG_FUNCTION.removesuffix("    x = 1\n")),
+    (too_long, "tf_simclr/metrics/classification.py", _LONG_FUNCTION.removesuffix("    x = 1\n")),
 ]
 
 RULES = list(dict.fromkeys(rule for rule, _, _ in VIOLATIONS))

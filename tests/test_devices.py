@@ -2,17 +2,17 @@
 
 import pytest
 import tensorflow as tf
-from conftest import mirrored
+from replicas import mirrored
 
-from tf_simclr import distribute
+from tf_simclr import devices
 
 
 @pytest.fixture
-def devices(monkeypatch):
+def machine(monkeypatch):
     """Makes this machine one with such a CPU and GPUs of such a compute capability."""
 
     def make(cpu=(), gpus=()):
-        monkeypatch.setattr(distribute, "_cpu_features", lambda: set(cpu))
+        monkeypatch.setattr(devices, "_cpu_features", lambda: set(cpu))
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus if kind == "GPU" else [])
         monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu})
 
@@ -20,7 +20,7 @@ def devices(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("machine", "policy", "reason"),
+    ("parts", "policy", "reason"),
     [
         ({"cpu": ["sse4_1", "avx512f"]}, "float32", "the CPU does not compute in bfloat16"),
         ({"cpu": ["avx512_bf16", "amx_bf16"]}, "mixed_bfloat16", "the CPU has amx_bf16 and avx512_bf16"),
@@ -28,16 +28,16 @@ def devices(monkeypatch):
         ({"gpus": [(9, 0), (9, 0)]}, "mixed_bfloat16", "the GPU has compute capability 9.0"),
     ],
 )
-def test_auto_takes_bfloat16_where_the_device_computes_in_it(devices, machine, policy, reason):
-    devices(**machine)
-    assert distribute.resolve_precision("auto") == (policy, reason)
-    assert distribute.resolve_precision("float32") == ("float32", "as asked")
+def test_auto_takes_bfloat16_where_the_device_computes_in_it(machine, parts, policy, reason):
+    machine(**parts)
+    assert devices.resolve_precision("auto") == (policy, reason)
+    assert devices.resolve_precision("float32") == ("float32", "as asked")
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [([], False), ([(8, 0)], True)])
-def test_auto_compiles_with_xla_on_a_gpu_of_its_own(devices, gpus, expected):
-    devices(gpus=gpus)
-    assert distribute.resolve_jit_compile("auto") == expected
-    assert distribute.resolve_jit_compile("on") and not distribute.resolve_jit_compile("off")
+def test_auto_compiles_with_xla_on_a_gpu_of_its_own(machine, gpus, expected):
+    machine(gpus=gpus)
+    assert devices.resolve_jit_compile("auto") == expected
+    assert devices.resolve_jit_compile("on") and not devices.resolve_jit_compile("off")
     with mirrored(2).scope():
-        assert not distribute.resolve_jit_compile("auto")
+        assert not devices.resolve_jit_compile("auto")

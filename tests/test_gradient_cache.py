@@ -6,43 +6,13 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import mirrored
+from replicas import mirrored
+from tiny import LABELS, microbatch_model
 
-from tf_simclr.augment import Augmentation
+from tf_simclr.activation_memory import suggest_microbatch
 from tf_simclr.keras import keras
-from tf_simclr.memory import suggest_microbatch
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.simclr import SimCLR
-
-LABELS = np.arange(16) % 3
-
-
-def make_model(microbatch_size, *, batch_norm=False, jit_compile=False, dtype="float64"):
-    """Convolutions with penalties, a head and an online classifier; the step is the gradient itself."""
-    keras.utils.set_random_seed(3)
-    norm = keras.layers.BatchNormalization if batch_norm else keras.layers.LayerNormalization
-    encoder = keras.Sequential(
-        [
-            keras.layers.Conv2D(6, 5, strides=4, kernel_regularizer="l2", dtype=dtype),
-            norm(dtype=dtype),
-            keras.layers.ReLU(dtype=dtype),
-            keras.layers.GlobalAveragePooling2D(dtype=dtype),
-        ]
-    )
-    head_dtype = "float32" if dtype == "mixed_bfloat16" else dtype
-    model = SimCLR(
-        encoder,
-        keras.layers.Dense(5, dtype=head_dtype),
-        image_size=16,
-        temperature=0.3,
-        objective_weight=2.0,
-        augmentation=Augmentation(16, seed=1),
-        online_classifier=keras.layers.Dense(3, kernel_regularizer="l2", dtype=head_dtype),
-        classifier_layer=0,
-        microbatch_size=microbatch_size,
-    )
-    model.compile(keras.optimizers.SGD(1.0, jit_compile=False), jit_compile=jit_compile)
-    return model
 
 
 def train(model, images):
@@ -65,23 +35,23 @@ def check_equal(found, expected, tolerance):
 @pytest.fixture(scope="module")
 def whole_batch(photos):
     """A step without micro-batches."""
-    return train(make_model(0), photos)
+    return train(microbatch_model(0), photos)
 
 
 @pytest.mark.parametrize("microbatch_size", [1, 7, 20])
 def test_gradient_is_that_of_the_whole_batch(microbatch_size, photos, whole_batch):
-    check_equal(train(make_model(microbatch_size), photos), whole_batch, 1e-10)
+    check_equal(train(microbatch_model(microbatch_size), photos), whole_batch, 1e-10)
 
 
 def test_gradient_is_the_same_with_xla(photos, whole_batch):
     # XLA rounds the pixels, which are float32, in its own way.
-    check_equal(train(make_model(7, jit_compile=True), photos), whole_batch, 1e-5)
+    check_equal(train(microbatch_model(7, jit_compile=True), photos), whole_batch, 1e-5)
 
 
 @pytest.mark.parametrize("num_replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_on_replicas(num_replicas, photos, whole_batch):
     with mirrored(num_replicas).scope():
-        model = make_model(3)
+        model = microbatch_model(3)
     check_equal(train(model, photos), whole_batch, 1e-10)
 
 
@@ -97,7 +67,7 @@ def test_on_replicas(num_replicas, photos, whole_batch):
 def test_batch_norm_has_the_statistics_of_micro_batches_and_moves_once(
     photos, microbatch_size, num_replicas, jit_compile, parts
 ):
-    model = make_model(0, batch_norm=True)
+    model = microbatch_model(0, batch_norm=True)
     norm = model.encoder.layers[1]
     moved = []
     with tf.GradientTape() as tape:
@@ -113,7 +83,7 @@ def test_batch_norm_has_the_statistics_of_micro_batches_and_moves_once(
         objective, _ = model.compare_views(outputs, tf.constant(LABELS))
     expected = tape.gradient(objective, model.trainable_variables)
     with mirrored(num_replicas).scope() if num_replicas > 1 else contextlib.nullcontext():
-        model = make_model(microbatch_size, batch_norm=True, jit_compile=jit_compile)
+        model = microbatch_model(microbatch_size, batch_norm=True, jit_compile=jit_compile)
     _, found = train(model, photos)
     tolerance = 1e-5 if jit_compile else 1e-10  # XLA rounds the pixels, which are float32, in its own way.
     # Behind batch norm, the gradient of the convolution's bias is zero: all are measured by the largest.
@@ -125,7 +95,7 @@ def test_batch_norm_has_the_statistics_of_micro_batches_and_moves_once(
 
 
 def test_half_precision(photos):
-    found, expected = (train(make_model(size, dtype="mixed_bfloat16"), photos) for size in (3, 0))
+    found, expected = (train(microbatch_model(size, dtype="mixed_bfloat16"), photos) for size in (3, 0))
     np.testing.assert_allclose(found[0]["loss"], expected[0]["loss"], rtol=1e-3)
     norm = tf.linalg.global_norm(expected[1])
     difference = [one - other for one, other in zip(found[1], expected[1], strict=True)]
@@ -144,13 +114,13 @@ def test_refuses_what_would_give_another_gradient():
             microbatch_size=4,
         )
     with pytest.raises(ValueError, match="microbatch_size must be positive, or 0 for none. Received: -1"):
-        make_model(-1)
+        microbatch_model(-1)
 
 
 def test_refuses_the_accumulation_of_keras():
     optimizer = types.SimpleNamespace(gradient_accumulation_steps=4)  # as `keras.optimizers` of Keras 3 has it
     with pytest.raises(ValueError, match="use microbatch_size .* Received: gradient_accumulation_steps=4"):
-        make_model(0).compile(optimizer)
+        microbatch_model(0).compile(optimizer)
 
 
 def test_suggests_what_fits():

@@ -1,16 +1,15 @@
 """The README's commands and snippets, executed."""
 
-import pathlib
 import re
 import shlex
 
 import pytest
 import tensorflow as tf
 from absl import flags
+from paths import ROOT
 
-from tf_simclr import flags as command_line
+from tf_simclr.settings import command_line as command_line
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

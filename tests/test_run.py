@@ -8,17 +8,17 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from paths import ROOT
 
 import run
-from tf_simclr import builders, config
-from tf_simclr import flags as command_line
-from tf_simclr.config import RunConfig
-from tf_simclr.data import pipeline
+from tf_simclr import builders
+from tf_simclr.data import batches
 from tf_simclr.export import publish
-from tf_simclr.training import checkpoints
+from tf_simclr.runs.folder import list_checkpoints, open_run
+from tf_simclr.settings import RunConfig, from_dict, override
+from tf_simclr.settings import command_line as command_line
 from tf_simclr.training import train as program
 
-ROOT = pathlib.Path(run.__file__).parent
 SETTINGS = {
     "mode": "train_then_eval",
     "data.dataset": "folder",
@@ -64,14 +64,12 @@ def exports_that_are_not_verified():
 
 def make_config(model_dir, data_dir, **changes):
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    return config.override(
-        RunConfig(), SETTINGS | {"model_dir": str(model_dir), "data.data_dir": str(data_dir)} | changes
-    )
+    return override(RunConfig(), SETTINGS | {"model_dir": str(model_dir), "data.data_dir": str(data_dir)} | changes)
 
 
 def train(settings):
     """Trains as run.py does; returns the weights by name and the steps in the metrics file."""
-    with checkpoints.open_run(settings) as folder:
+    with open_run(settings) as folder:
         source = builders.build_sources(settings, folder).train
         model = program.train(settings, source, folder)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
@@ -88,7 +86,7 @@ def finished_run(image_folder, tmp_path_factory):
 def test_a_run_leaves_everything_behind(finished_run):
     settings, report = finished_run
     folder = pathlib.Path(settings.model_dir)
-    assert config.from_dict(json.loads((folder / "config.json").read_text())) == settings
+    assert from_dict(json.loads((folder / "config.json").read_text())) == settings
     assert json.loads((folder / "run.json").read_text())["tensorflow"] == tf.__version__
     result = json.loads((folder / "result.json").read_text())
     assert result == json.loads((folder / "result_12.json").read_text())
@@ -129,9 +127,9 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(image_folder, tmp_path,
     uninterrupted, steps = train(make_config(tmp_path / "a", image_folder, **changes))
 
     with monkeypatch.context() as patch:
-        make_dataset = pipeline.train_dataset
+        make_dataset = batches.train_dataset
         patch.setattr(
-            pipeline, "train_dataset",
+            batches, "train_dataset",
             lambda *args, **kwargs: make_dataset(*args, **kwargs).take(8),
         )  # fmt: skip
         train(make_config(tmp_path / "b", image_folder, **changes))
@@ -150,21 +148,21 @@ def test_steps_that_share_a_call_are_the_same_steps(image_folder, tmp_path, monk
     changes = {"train__steps": 10, "train__checkpoint_steps": 4, "train__log_every_steps": 4, **more}
     one_by_one, steps = train(make_config(tmp_path / "a", image_folder, **changes))
     settings = make_config(tmp_path / "b", image_folder, train__steps_per_execution=4, **changes)
-    make_dataset = pipeline.train_dataset
+    make_dataset = batches.train_dataset
     with monkeypatch.context() as patch:  # Interrupted after a first call.
-        patch.setattr(pipeline, "train_dataset", lambda *args, **kwargs: make_dataset(*args, **kwargs).take(4))
+        patch.setattr(batches, "train_dataset", lambda *args, **kwargs: make_dataset(*args, **kwargs).take(4))
         train(settings)
     by_four, _ = train(settings)
     assert steps == [4, 8, 10]
     assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "b" / "metrics.jsonl").read_text()
-    assert list(checkpoints.list_checkpoints(tmp_path / "b")) == [4, 8, 10]
+    assert list(list_checkpoints(tmp_path / "b")) == [4, 8, 10]
     for weight, expected in zip(by_four, one_by_one, strict=True):
         np.testing.assert_array_equal(weight, expected)
 
 
 def test_a_resumed_run_may_not_change_what_is_learnt(finished_run):
     settings, _ = finished_run
-    changed = config.override(settings, {"model.temperature": 0.5, "eval.batch_size": 7})
+    changed = override(settings, {"model.temperature": 0.5, "eval.batch_size": 7})
     with pytest.raises(ValueError, match=r"other settings: model.temperature was 0.1, is 0.5\. Choose"):
         run.run(changed)
 
@@ -183,7 +181,7 @@ def test_images_of_several_sizes_with_small_views_in_micro_batches(photos, tmp_p
     changes = {"augmentation__view_size": 12, "train__microbatch_size": 3}
     settings = make_config(tmp_path / "run", tmp_path / "photos", train__steps=2, **changes)
     specs = []
-    make_dataset = pipeline.train_dataset
+    make_dataset = batches.train_dataset
     with monkeypatch.context() as patch:
 
         def watched(*args, **kwargs):
@@ -191,7 +189,7 @@ def test_images_of_several_sizes_with_small_views_in_micro_batches(photos, tmp_p
             specs.append(dataset.element_spec[0]["images"].shape)
             return dataset
 
-        patch.setattr(pipeline, "train_dataset", watched)
+        patch.setattr(batches, "train_dataset", watched)
         run.run(settings)
     assert specs == [[8, 2, 12, 12, 3]]
     assert "eval/knn_top_1_accuracy" in json.loads((tmp_path / "run" / "result.json").read_text())
@@ -219,7 +217,7 @@ def test_settings_that_were_refused_do_not_lock_the_folder(image_folder, tmp_pat
 @pytest.mark.parametrize("mode", ["export", "eval"])
 def test_a_finished_run_can_be_exported_and_evaluated_again(finished_run, mode):
     settings, report = finished_run
-    again = run.run(config.override(settings, {"mode": mode}))
+    again = run.run(override(settings, {"mode": mode}))
     assert set(again.splitlines()) <= set(report.splitlines())
     assert ("saved_model" in again) == (mode == "export")
 
@@ -243,7 +241,7 @@ def test_fine_tuning_a_run_and_evaluating_its_classifier(finished_run, image_fol
 
     checkpoint.unlink()  # The run has weights of its own by now.
     with pytest.raises(ValueError, match="not replaced.*export.pca_dim was 0, is 3.*saved_model/3"):
-        run.run(config.override(settings, {"mode": "export", "export.pca_dim": 3}))
+        run.run(override(settings, {"mode": "export", "export.pca_dim": 3}))
     (tmp_path / "tuned" / "saved_model" / "3").rename(tmp_path / "3")
     changes = {
         "embedding": "normalized",
@@ -252,9 +250,7 @@ def test_fine_tuning_a_run_and_evaluating_its_classifier(finished_run, image_fol
         "precision": "mixed_bfloat16",
         "license": "MIT",
     }
-    run.run(
-        config.override(settings, {"mode": "export"} | {f"export.{name}": value for name, value in changes.items()})
-    )
+    run.run(override(settings, {"mode": "export"} | {f"export.{name}": value for name, value in changes.items()}))
     exported = tmp_path / "tuned" / "saved_model" / "3"
     card = json.loads((exported / "model_card.json").read_text())
     assert card["accuracy"] == result and card["license"] == "MIT"
@@ -267,7 +263,7 @@ def test_fine_tuning_a_run_and_evaluating_its_classifier(finished_run, image_fol
     assert answer["classes"].numpy().tolist() == [[b"even", b"odd"]]
     with pytest.raises(ValueError, match="number of training images. Received: 30 of .* features of 20 images"):
         (exported).rename(tmp_path / "again")
-        run.run(config.override(settings, {"mode": "export", "export.pca_dim": 30}))
+        run.run(override(settings, {"mode": "export", "export.pca_dim": 30}))
 
 
 def test_a_checkpoint_can_be_exported_without_its_data(finished_run, tmp_path):

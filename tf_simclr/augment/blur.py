@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tf_simclr.augment.fusion import fused_on_cpu, on_accelerator
+from tf_simclr.augment.fusion import fused_on_cpu
+from tf_simclr.devices import on_accelerator
 
 BLUR_DRAWS = 2
 SIGMA_RANGE = (0.1, 2.0)

@@ -5,10 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-
-def on_accelerator() -> bool:
-    """Whether TensorFlow has a GPU or a TPU."""
-    return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
+from tf_simclr.devices import on_accelerator
 
 
 def fused_on_cpu(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:

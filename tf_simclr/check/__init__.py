@@ -8,16 +8,15 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from tf_simclr import builders
-from tf_simclr import config as config_lib
+from tf_simclr import builders, files
 from tf_simclr.check import images, machine, settings
 from tf_simclr.check.findings import Finding, by_severity, describe, has_failed
 from tf_simclr.check.sheet import write_sheet
-from tf_simclr.config import RunConfig
-from tf_simclr.data.quality import Survey, sample, survey
+from tf_simclr.data.quality.survey import Survey, sample, survey
 from tf_simclr.data.sources import ArraySource
 from tf_simclr.models.classifier import crop_and_flip
-from tf_simclr.training import checkpoints
+from tf_simclr.runs.folder import make_folder
+from tf_simclr.settings import RunConfig, override
 
 __all__ = ["Finding", "check", "describe", "has_failed"]
 
@@ -37,9 +36,9 @@ def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Fin
       FileNotFoundError: If there are no such images.
       ValueError: If there is no image that can be decoded, or the folder cannot be written.
     """
-    folder = checkpoints.make_folder(config)
+    folder = make_folder(config)
     # What would stop the run is to be found, not to stop the check; and nothing is kept for later.
-    lenient = config_lib.override(config, {"data.max_broken_fraction": 1.0, "data.cache": "none"})
+    lenient = override(config, {"data.max_broken_fraction": 1.0, "data.cache": "none"})
     sources = builders.build_sources(lenient, folder)._asdict()
     unique = {id(source): part for part, source in reversed(sources.items())}
     parts = {part: source for part, source in sources.items() if unique[id(source)] == part}
@@ -51,7 +50,7 @@ def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Fin
     report = json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
     train = parts["train"]
     findings = images.examine(surveys, config.view_size, report, config.data.max_broken_fraction)
-    one_by_one = config_lib.override(config, {"train.steps_per_execution": 1})  # so that single steps can be timed
+    one_by_one = override(config, {"train.steps_per_execution": 1})  # so that single steps can be timed
     with strategy.scope():
         found, model = settings.examine(one_by_one, train.num_examples, train.num_classes)
     findings += [*found, *machine.examine(config, strategy, model, train, folder)]
@@ -63,5 +62,5 @@ def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Fin
     write_sheet(sample(train, _SHEET_IMAGES), augmentation, is_array, folder / "check_views.png")
     statistics = {part: images.statistics(found) for part, found in surveys.items()}
     entries = [dataclasses.asdict(finding) for finding in findings]
-    checkpoints.write_json(folder / "check.json", {"findings": entries, "images": statistics})
+    files.write_json(folder / "check.json", {"findings": entries, "images": statistics})
     return findings, folder

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr import builders, distribute
-from tf_simclr import config as config_lib
+from tf_simclr import builders, devices
 from tf_simclr.check.findings import Finding
-from tf_simclr.config import RunConfig
-from tf_simclr.data import pipeline
+from tf_simclr.data import batches
 from tf_simclr.data.sources import ArraySource
 from tf_simclr.keras import keras
+from tf_simclr.settings import RunConfig, override
 
 _IMAGES_PER_REPLICA = 4
 _NUM_CLASSES = 3
@@ -48,13 +47,13 @@ def compare_replicas(config: RunConfig, strategy: tf.distribute.Strategy) -> Fin
     """
     count = strategy.num_replicas_in_sync
     with strategy.scope():
-        policy, _ = distribute.resolve_precision(config.train.precision)
+        policy, _ = devices.resolve_precision(config.train.precision)
     if count == 1:
         return Finding("info", "replicas", "The strategy has one replica: there is nothing to compare it with.")
     changes = _SETTINGS | {"seed": config.seed, "strategy": config.strategy, "train.precision": policy}
     changes |= {"train.global_batch_size": count * _IMAGES_PER_REPLICA, "train.steps": 1}
     changes |= {f"train.{name}": getattr(config.train, name) for name in ("jit_compile", "deterministic")}
-    tiny = config_lib.override(RunConfig(), changes)
+    tiny = override(RunConfig(), changes)
     with strategy.scope():
         found = _take_step(tiny)
     expected = _take_step(tiny)
@@ -78,7 +77,7 @@ def _take_step(config: RunConfig) -> dict[str, list[tuple[str, np.ndarray]]]:
     """What a step of the current strategy leaves behind, by kind, each with a name for it."""
     images, labels = _make_images(config.train.global_batch_size)
     model = builders.build_model(config, num_examples=len(images), num_classes=_NUM_CLASSES)
-    dataset = pipeline.train_dataset(
+    dataset = batches.train_dataset(
         ArraySource(images, labels),
         global_batch_size=len(images),
         seed=config.seed,

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from tf_simclr.data.names import in_print
+from tf_simclr.data.files.names import in_print
 
 # From the worst to the mildest: what stops a run or makes it useless, what costs quality or time, what was tried and
 # held, what is good to know.

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tf_simclr.check.findings import Finding
-from tf_simclr.data.duplicates import MIN_CONTRAST
-from tf_simclr.data.quality import Survey, find_duplicates
+from tf_simclr.data.quality.duplicates import MIN_CONTRAST
+from tf_simclr.data.quality.survey import Survey, find_duplicates
 
 # How the parts of `builders.Sources` are called.
 PARTS = {"train": "to train on", "probe": "for the classifiers of the evaluation", "test": "to test on"}

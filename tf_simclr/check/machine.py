@@ -8,16 +8,16 @@ from collections.abc import Iterator
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import distribute
-from tf_simclr.augment.fusion import on_accelerator
+from tf_simclr import devices, distribute
 from tf_simclr.check import measure, memory
 from tf_simclr.check.equality import compare_replicas
 from tf_simclr.check.findings import Finding, in_bytes
-from tf_simclr.config import RunConfig
-from tf_simclr.data import pipeline
+from tf_simclr.data import batches
 from tf_simclr.data.sources import Source
+from tf_simclr.devices import on_accelerator
 from tf_simclr.models.trainer import EncoderTrainer
-from tf_simclr.training import checkpoints
+from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.settings import RunConfig
 
 _DATA_BATCH = 32
 _SMALLEST_STEP = 8  # images on each replica
@@ -77,7 +77,7 @@ def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> 
     whole, count = config.train.global_batch_size, distribute.num_replicas()
     size = min(_DATA_BATCH, whole, source.num_examples)
     logging.info("Measuring how fast batches are made")
-    dataset = pipeline.train_dataset(
+    dataset = batches.train_dataset(
         source,
         global_batch_size=size,
         seed=config.seed,
@@ -102,7 +102,7 @@ def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> 
 def _fits(config: RunConfig, model: EncoderTrainer, images_on_replica: int) -> bool:
     """Whether a step may be tried: where memory runs out on a CPU, the system ends the process without a word."""
     needed = sum(memory.estimate(model, memory.images_at_once(config, images_on_replica)))
-    return on_accelerator() or needed * distribute.replicas_here() < 0.8 * memory.total()
+    return on_accelerator() or needed * distribute.replicas_here() < 0.8 * devices.total_memory()
 
 
 def _no_memory(config: RunConfig, error: tf.errors.OpError) -> Finding:
@@ -192,7 +192,7 @@ def _disk(
 
 def _length(config: RunConfig, speed: Speed, source: Source, folder: pathlib.Path) -> Finding:
     total = config.total_steps(source.num_examples)
-    done = max(checkpoints.list_checkpoints(folder), default=0)
+    done = max(list_checkpoints(folder), default=0)
     left = max(0, total - done)
     steps = f"the {total:,} steps" if not done else f"the {left:,} of {total:,} steps that are left"
     return Finding(

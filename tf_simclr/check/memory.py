@@ -1,14 +1,13 @@
 """How much memory a step of training takes."""
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.config import RunConfig
-from tf_simclr.memory import bytes_per_view
+from tf_simclr.activation_memory import bytes_per_view
 from tf_simclr.models.trainer import EncoderTrainer
+from tf_simclr.settings import RunConfig
 
 
 class Memory(NamedTuple):
@@ -43,8 +42,3 @@ def estimate(model: EncoderTrainer, images_at_once: int) -> Memory:
 def in_variables(variables: list[tf.Variable]) -> int:
     """Bytes of the values of variables."""
     return sum(int(np.prod(variable.shape)) * variable.dtype.size for variable in variables)
-
-
-def total() -> int:
-    """Bytes that this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

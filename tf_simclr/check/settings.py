@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from tf_simclr import builders, distribute
-from tf_simclr.augment.fusion import on_accelerator
+from tf_simclr import builders, devices, distribute
 from tf_simclr.check import memory
 from tf_simclr.check.findings import Finding, in_bytes
-from tf_simclr.config import RunConfig
+from tf_simclr.devices import on_accelerator
 from tf_simclr.models.trainer import EncoderTrainer
+from tf_simclr.settings import RunConfig
 
 _MIN_STEPS_PER_EPOCH = 10
 _MAX_WARMUP_SHARE = 0.25
@@ -71,7 +71,7 @@ def _memory(needed: memory.Memory, batch: int) -> Finding:
     found += f"activations of {batch:,} images."
     if on_accelerator():
         return Finding("info", "memory", found)  # What an accelerator has is not known before it is used up.
-    has = memory.total()
+    has = devices.total_memory()
     share = count * size / has
     found += f" This machine has {in_bytes(has)}" + (f" for {count} devices." if count > 1 else ".")
     severity = "fail" if share > _HOPELESS_MEMORY_SHARE else "warn" if share > _MAX_MEMORY_SHARE else "pass"

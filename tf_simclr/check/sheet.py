@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr.augment import Augmentation
-from tf_simclr.data import decode
-from tf_simclr.data.names import in_print
-from tf_simclr.data.quality import Sample
+from tf_simclr.data.files.names import in_print
+from tf_simclr.data.formats import decode
+from tf_simclr.data.quality.survey import Sample
 
 _COLUMNS = 2
 _NAME_CHARACTERS = 44

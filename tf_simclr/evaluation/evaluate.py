@@ -8,15 +8,15 @@ import tensorflow as tf
 from absl import logging
 
 from tf_simclr import builders
-from tf_simclr.config import RunConfig
-from tf_simclr.data import pipeline, sources
+from tf_simclr.data import batches, sources
 from tf_simclr.evaluation import evaluate_features
 from tf_simclr.evaluation.features import extract
 from tf_simclr.evaluation.knn import top_k_accuracy
+from tf_simclr.files import write_json
 from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.training.checkpoints import write_json
+from tf_simclr.settings import RunConfig
 
 _CLASSIFIER_BATCH = 4096
 
@@ -97,7 +97,7 @@ def _encode(
     config: RunConfig, encoder: keras.Model, source: sources.Source, num_batches: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Representations and labels of a source, or of its first batches."""
-    dataset = pipeline.eval_dataset(source, image_size=config.data.image_size, batch_size=config.eval.batch_size)
+    dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=config.eval.batch_size)
     features, labels = extract(encoder, dataset.take(num_batches or -1))
     if labels is None:
         raise ValueError("Evaluation needs images with labels. Received: images alone")

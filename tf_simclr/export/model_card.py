@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data import decode
+from tf_simclr.data.formats import decode
 from tf_simclr.export.directory import CARD
 from tf_simclr.export.signatures import Serving
 from tf_simclr.keras import keras

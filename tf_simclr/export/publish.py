@@ -11,10 +11,8 @@ import numpy as np
 import tensorflow as tf
 from sklearn.decomposition import PCA
 
-from tf_simclr import builders, reference
-from tf_simclr import config as config_lib
-from tf_simclr.config import RunConfig
-from tf_simclr.data import pipeline, sources
+from tf_simclr import builders
+from tf_simclr.data import batches, sources
 from tf_simclr.evaluation.features import extract
 from tf_simclr.export import convert
 from tf_simclr.export.directory import CARD, prune
@@ -23,6 +21,8 @@ from tf_simclr.export.signatures import MicroBatching, Serving
 from tf_simclr.export.verify import verify
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
+from tf_simclr.runs import weights
+from tf_simclr.settings import RunConfig, flatten, override
 
 NUM_VERIFIED_IMAGES = 32
 # More training images than these do not change principal components by much.
@@ -67,7 +67,7 @@ def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sour
     served = _at_precision(config, model)
     serving = _make_serving(config, served, images, has_own_classes=step > 0)
     batch = next(
-        iter(pipeline.eval_dataset(images.test, image_size=config.data.image_size, batch_size=NUM_VERIFIED_IMAGES))
+        iter(batches.eval_dataset(images.test, image_size=config.data.image_size, batch_size=NUM_VERIFIED_IMAGES))
     )
     sample = np.rint((batch[0] if isinstance(batch, tuple) else batch).numpy() * 255).astype(np.uint8)
     differences = []
@@ -96,7 +96,7 @@ def _convert(config: RunConfig, source: sources.Source, target: pathlib.Path, di
     if not config.export.formats:
         return []
     needed = convert.MAX_CALIBRATION_IMAGES + convert.MAX_COMPARED_IMAGES
-    dataset = pipeline.eval_dataset(source, image_size=config.data.image_size, batch_size=needed)
+    dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=needed)
     batch = next(iter(dataset))
     images = (batch[0] if isinstance(batch, tuple) else batch).numpy()
     lines = convert.convert(target, directory, config.export.formats.split(","), images)
@@ -105,7 +105,7 @@ def _convert(config: RunConfig, source: sources.Source, target: pathlib.Path, di
 
 def _step_of(checkpoint: str | None) -> int:
     """The step that a weights file was saved at, or 1 where it does not tell: servers may take 0 for "any"."""
-    reader = tf.train.load_checkpoint(reference.find_checkpoint(checkpoint or ""))
+    reader = tf.train.load_checkpoint(weights.find_checkpoint(checkpoint or ""))
     steps = [int(reader.get_tensor(name)) for name in _STEPS if reader.has_tensor(name)]
     return max([1, *steps])
 
@@ -130,7 +130,7 @@ def _at_precision(config: RunConfig, model: SimCLR | Classifier) -> Any:
     """The model, or one with the same weights whose encoder computes in another precision."""
     if config.export.precision == "run":
         return model
-    other = config_lib.override(config, {"train.precision": config.export.precision})
+    other = override(config, {"train.precision": config.export.precision})
     encoder = builders.build_encoder(other, batch_norm_momentum=config.model.batch_norm_momentum)
     encoder.set_weights(model.encoder.get_weights())
     for layer, original in zip(encoder.layers, model.encoder.layers, strict=True):
@@ -165,8 +165,8 @@ def _fit_pca(config: RunConfig, model: Any, source: sources.Source) -> tuple[np.
     Of more than MAX_PCA_IMAGES images it takes every n-th batch.
     """
     batch_size, wanted = config.eval.batch_size, config.export.pca_dim
-    batches = pipeline.eval_dataset(source, image_size=config.data.image_size, batch_size=batch_size)
-    features, _ = extract(model.encoder, batches.shard(math.ceil(source.num_examples / MAX_PCA_IMAGES), 0))
+    dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=batch_size)
+    features, _ = extract(model.encoder, dataset.shard(math.ceil(source.num_examples / MAX_PCA_IMAGES), 0))
     if wanted > min(features.shape):
         raise ValueError(
             "export.pca_dim must be at most the number of features and the number of training images. "
@@ -183,7 +183,7 @@ def _make_details(config: RunConfig, images: builders.Sources, folder: pathlib.P
         return details
     training = {
         name: ",".join(pathlib.PurePath(path).name for path in value.split(",")) if name in _PATHS and value else value
-        for name, value in config_lib.flatten(config).items()
+        for name, value in flatten(config).items()
         if name not in _OF_THE_MACHINE and not name.startswith("export.")
     }
     result = folder / f"result_{step}.json"

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data.decode import decode_image, preprocess_for_eval
-from tf_simclr.data.headers import MAX_PIXELS
+from tf_simclr.data.formats.decode import decode_image, preprocess_for_eval
+from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.keras import keras
 from tf_simclr.models.heads import head_outputs
 

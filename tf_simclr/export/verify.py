@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data.decode import preprocess_for_eval
+from tf_simclr.data.formats.decode import preprocess_for_eval
 from tf_simclr.export.saved_model import encoder_and_size
 from tf_simclr.export.signatures import Answers, Serving
 from tf_simclr.export.warmup import WARMUP_FILE

@@ -5,9 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr import distribute, metrics
+from tf_simclr import distribute
 from tf_simclr.augment import Augmentation
 from tf_simclr.keras import keras
+from tf_simclr.metrics import classification
 from tf_simclr.models.heads import ProjectionHead, check_layer, head_outputs
 from tf_simclr.models.trainer import EncoderTrainer
 
@@ -78,7 +79,7 @@ class Classifier(EncoderTrainer):
         batch, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         views = self.make_views(batch)
         with tf.GradientTape() as tape:
-            loss, accuracy = metrics.classification_loss(self(views, training=True), labels)
+            loss, accuracy = classification.classification_loss(self(views, training=True), labels)
             # Gradients are summed over the replicas; the objective is the mean over them.
             objective = (loss + sum(self.losses)) / distribute.num_replicas()
         gradients = tape.gradient(objective, self.trainable_variables)

@@ -4,10 +4,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr import distribute, gradient_cache, metrics
+from tf_simclr import distribute, gradient_cache
 from tf_simclr.augment import Augmentation
 from tf_simclr.keras import keras
 from tf_simclr.losses import nt_xent
+from tf_simclr.metrics import classification
 from tf_simclr.models.heads import ProjectionHead, check_layer, head_outputs
 from tf_simclr.models.trainer import EncoderTrainer
 
@@ -169,7 +170,7 @@ class SimCLR(EncoderTrainer):
         }
         if self.online_classifier is not None:
             classes = self.online_classifier(outputs[1], training=True)
-            classifier_loss, accuracy = metrics.classification_loss(classes, labels)
+            classifier_loss, accuracy = classification.classification_loss(classes, labels)
             objective += classifier_loss
             observed |= {"classifier_loss": classifier_loss, "classifier_top_1_accuracy": accuracy}
         return objective / distribute.num_replicas(), observed

@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from tf_simclr.data.waiting import WaitClock
+from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.training.callbacks import StepCallback
 
 _SHOWN_ACCURACIES = {"contrastive_top_1_accuracy": "contrastive top-1", "top_1_accuracy": "top-1"}

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import builders, distribute, reference
-from tf_simclr.config import RunConfig
-from tf_simclr.data import pipeline, sources
-from tf_simclr.data.waiting import WaitClock
+from tf_simclr import builders, devices, distribute
+from tf_simclr.data import batches, sources
+from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.training import callbacks, checkpoints, stopping
+from tf_simclr.runs import checkpoints, identity, weights
+from tf_simclr.runs.folder import list_checkpoints, run_folder
+from tf_simclr.settings import RunConfig
+from tf_simclr.training import callbacks, stopping
 from tf_simclr.training.progress import Progress
 
 
@@ -23,15 +25,15 @@ def load_model(config: RunConfig, source: sources.Source) -> tuple[SimCLR | Clas
     A run without a checkpoint of its own starts from the config's, if that names one. Call it in the scope of the
     run's strategy.
     """
-    logging.info("Precision %s: %s", *distribute.resolve_precision(config.train.precision))
+    logging.info("Precision %s: %s", *devices.resolve_precision(config.train.precision))
     num_classes = source.num_classes
-    has_own = bool(checkpoints.list_checkpoints(checkpoints.run_folder(config)))
+    has_own = bool(list_checkpoints(run_folder(config)))
     if config.mode == "export" and config.checkpoint is not None and not has_own:
         # What is exported is the checkpoint: its classifier stays, whatever the images are.
-        num_classes = reference.read_architecture(config.checkpoint)["num_classes"]
+        num_classes = weights.read_architecture(config.checkpoint)["num_classes"]
     model = builders.build_model(config, source.num_examples, num_classes)
     checkpoint = checkpoints.make_checkpoint(model)
-    step = checkpoints.restore_latest(checkpoint, checkpoints.run_folder(config))
+    step = checkpoints.restore_latest(checkpoint, run_folder(config))
     if step == 0 and config.checkpoint is not None:
         start_from(config.checkpoint, model, has_new_classifier=config.finetune.zero_init)
     return model, checkpoint, step
@@ -51,7 +53,7 @@ def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifie
       FileNotFoundError: If there is no such checkpoint.
       ValueError: If it does not fit the model; the error lists what does not.
     """
-    found = reference.read_architecture(checkpoint)
+    found = weights.read_architecture(checkpoint)
     head = model.projection_head
     is_read = isinstance(model, SimCLR) or model.classifier_layer != 0
     if not is_read and found["num_proj_layers"] != head.num_layers:
@@ -60,7 +62,7 @@ def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifie
     if classifier is not None and (has_new_classifier or found["num_classes"] != classifier.units):
         logging.info("The classifier is new: the checkpoint's has %s classes", found["num_classes"])
         classifier = None
-    reference.load_weights(checkpoint, model.encoder, head, classifier)
+    weights.load_weights(checkpoint, model.encoder, head, classifier)
 
 
 def load_trained_model(config: RunConfig, source: sources.Source) -> SimCLR | Classifier:
@@ -68,8 +70,7 @@ def load_trained_model(config: RunConfig, source: sources.Source) -> SimCLR | Cl
     model, _, step = load_model(config, source)
     if step == 0 and config.checkpoint is None:
         raise FileNotFoundError(
-            f"{checkpoints.run_folder(config)} holds no checkpoint: train first (--mode=train), "
-            "or name another --model_dir"
+            f"{run_folder(config)} holds no checkpoint: train first (--mode=train), or name another --model_dir"
         )
     return model
 
@@ -82,7 +83,7 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
     Args:
       config: The run.
       source: The images to train on.
-      folder: The run's folder, as `checkpoints.open_run` returns it.
+      folder: The run's folder, as `open_run` returns it.
 
     Returns:
       The trained model.
@@ -101,8 +102,8 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
         logging.info("The run is finished at step %d: nothing to train", start_step)
         return model
     with _explaining(source, folder), stopping.catch_signals() as stop_request:
-        checkpoints.check_same_images(source, folder, start_step)
-        dataset = pipeline.train_dataset(
+        identity.check_same_images(source, folder, start_step)
+        dataset = batches.train_dataset(
             source,
             global_batch_size=config.train.global_batch_size,
             seed=config.seed,

@@ -1,0 +1,101 @@
+"""What the config's optimizers and weight decay turn into."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr import SimCLR, builders
+from tf_simclr.augment import Augmentation
+from tf_simclr.keras import keras
+from tf_simclr.metrics import classification
+from tf_simclr.optimizers import LARS
+from tf_simclr.settings import RunConfig, override
+
+KINDS = {
+    "lars": LARS,
+    "momentum": keras.optimizers.SGD,
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+}
+
+
+def build(optimizer="lars", **changes):
+    settings = {
+        "optimizer.name": optimizer,
+        "optimizer.weight_decay": 0.5,
+        "optimizer.warmup_epochs": 0,
+        "data.image_size": 16,
+        "model.resnet_depth": 10,
+        "model.width_multiplier": 0.05,
+        "model.num_groups": 1,
+        "model.se_ratio": 0.5,
+        "train.precision": "float32",
+    } | {name.replace("__", "."): value for name, value in changes.items()}
+    return builders.build_model(override(RunConfig(), settings), num_examples=1000, num_classes=3)
+
+
+@pytest.mark.parametrize("optimizer", KINDS)
+def test_the_penalty_in_the_loss_is_that_of_the_reference(optimizer):
+    """LARS: the classifier's kernel. Momentum and Adam: everything but batch norm. AdamW decays weights itself."""
+    model = build(optimizer)
+    assert type(model.optimizer) is KINDS[optimizer]
+    variables = model.trainable_variables
+    with tf.GradientTape() as tape:
+        for variable in variables:
+            variable.assign_add(tf.ones_like(variable))  # so that no bias is zero
+        penalty = sum(model.losses) + 0.0 * tf.add_n([tf.reduce_sum(variable) for variable in variables])
+    batch_norms = [
+        layer for part in (model.encoder, model.projection_head) for layer in part.submodules if hasattr(layer, "gamma")
+    ]
+    of_batch_norm = {id(variable) for layer in batch_norms for variable in layer.trainable_variables}
+    assert len(of_batch_norm) > 6
+    for variable, gradient in zip(variables, tape.gradient(penalty, variables), strict=True):
+        if optimizer in ("momentum", "adam"):
+            factor = 0.0 if id(variable) in of_batch_norm else 0.5
+        else:
+            factor = 0.5 if optimizer == "lars" and variable is model.online_classifier.kernel else 0.0
+        tf.debugging.assert_near(gradient, factor * variable, message=variable.name)
+
+
+@pytest.mark.parametrize("optimizer", ["lars", "adamw"])
+def test_decoupled_and_coupled_decay_spare_vectors(optimizer):
+    model = build(optimizer)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    model.optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in model.trainable_variables])
+    for variable, start in zip(model.trainable_variables, before, strict=True):
+        decayed = bool((variable.numpy() != start).any())
+        excluded = variable.shape.rank <= 1 or (optimizer == "lars" and variable is model.online_classifier.kernel)
+        assert decayed == (not excluded), variable.name
+
+
+def test_momentum_is_nesterov_and_the_schedule_is_that_of_the_reference():
+    model = build("momentum")
+    assert model.optimizer.nesterov and model.optimizer.momentum == 0.9
+    assert float(model.optimizer.get_config()["learning_rate"]["config"]["peak_learning_rate"]) == 0.3 * 512 / 256
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused():
+    with (
+        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope(),
+        pytest.raises(ValueError, match="global_batch_size must be a multiple of the 2 replicas. Received: 9"),
+    ):
+        builders.build_model(override(RunConfig(), {"train.global_batch_size": 9}), 1000, None)
+
+
+def test_a_classifier_in_half_precision_gets_its_loss_in_float32():
+    loss, accuracy = classification.classification_loss(tf.constant([[2.0, 0.0]], tf.bfloat16), tf.constant([0]))
+    assert loss.dtype == accuracy.dtype == tf.float32
+    np.testing.assert_allclose(loss, np.log1p(np.exp(-2.0)), rtol=1e-6)
+
+
+def test_views_may_be_smaller_than_the_images_that_the_encoder_is_for():
+    model = build(augmentation__view_size=12)
+    images = tf.random.stateless_uniform([4, 16, 16, 3], seed=[0, 1])
+    assert model.make_views(images).shape == [8, 12, 12, 3]
+    assert set(model.train_on_batch(images, tf.zeros([4], tf.int32), return_dict=True)) > {"loss"}
+    assert model.image_size == 16 and model(images).shape == [4, 3]
+    with pytest.raises(ValueError, match="shrinks images by 4: .* Received: image_size 3"):
+        build(augmentation__view_size=3, model__stem="imagenet")
+    fixed = build().encoder
+    with pytest.raises(ValueError, match="16, 16, 3"):
+        SimCLR(fixed, image_size=16, augmentation=Augmentation(12))

@@ -1,0 +1,305 @@
+"""The look at a run before it starts: what it finds in images and settings, and what it leaves behind."""
+
+import io
+import itertools
+import json
+import os
+import pathlib
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from checks import SETTINGS, make_config, photo, write
+from PIL import Image, ImageEnhance
+from zoo import encode
+
+import run
+from tf_simclr.augment import Augmentation
+from tf_simclr.check import images as check_images
+from tf_simclr.check import memory, settings, sheet
+from tf_simclr.check.findings import Finding, by_severity, describe
+from tf_simclr.data import sources
+from tf_simclr.data.batches import train_dataset
+from tf_simclr.data.quality import duplicates, survey
+from tf_simclr.keras import keras
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.runs import identity
+from tf_simclr.settings import RunConfig, override
+
+
+def groups_by_brute_force(looks: duplicates.Looks) -> set[frozenset[int]]:
+    """Compares all pairs, and follows the pairs from image to image."""
+    patterns = looks.patterns.astype(np.float64)
+    near = {i: {i} for i in range(len(patterns))}
+    for i, j in itertools.combinations(range(len(patterns)), 2):
+        bits = bin(int(looks.hashes[i]) ^ int(looks.hashes[j])).count("1")
+        if bits <= 6 and patterns[i] @ patterns[j] >= 0.97:
+            union = near[i] | near[j]
+            near |= {member: union for member in union}
+    return {frozenset(group) for group in near.values()}
+
+
+def test_near_groups_are_those_of_all_pairs():
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=[60, 63])
+    patterns = np.concatenate([centers[rng.integers(0, 60, 500)] + rng.normal(size=[500, 63]) * 0.12, centers])
+    patterns /= np.linalg.norm(patterns, axis=1, keepdims=True)
+    bits = patterns > np.median(patterns, axis=1, keepdims=True)
+    hashes = np.packbits(np.pad(bits, [(0, 0), (0, 1)]), axis=1).view(np.uint64)[:, 0]
+    hashes[::7] ^= np.uint64(0b111 << 20)
+    looks = duplicates.Looks(hashes, patterns.astype(np.float16), np.full(560, 50, np.float32))
+    groups = duplicates.near_groups(looks)
+    found = {frozenset(np.flatnonzero(groups == group).tolist()) for group in groups}
+    expected = groups_by_brute_force(looks)
+    assert found == expected
+    assert 60 < len(expected) < 500  # neither all alone nor all in one
+
+
+def test_every_pair_of_close_hashes_is_looked_up():
+    rng = np.random.default_rng(1)
+    first = rng.integers(0, 2**64, 300, np.uint64)
+    flips = np.array([sum(1 << int(bit) for bit in rng.choice(64, 6, replace=False)) for _ in first], np.uint64)
+    patterns = np.repeat(np.eye(300, 63 * 5).reshape(300, 5, 63).sum(1)[None], 2, 0).reshape(600, 63)
+    looks = duplicates.Looks(np.concatenate([first, first ^ flips]), patterns.astype(np.float16), np.full(600, 9.0))
+    groups = duplicates.near_groups(looks)
+    assert (groups[:300] == groups[300:]).all()
+    assert len(set(groups)) == 300
+
+
+def groups_of(pictures: list[Image.Image]) -> np.ndarray:
+    found = [survey.survey(sources.ArraySource(np.asarray(picture)[None])) for picture in pictures]
+    looks = duplicates.Looks(*(np.concatenate(column) for column in zip(*(one.looks for one in found), strict=True)))
+    return duplicates.near_groups(looks)
+
+
+def test_a_picture_is_recognised_when_it_was_changed_a_little():
+    original = photo(0, (300, 200))
+    changed = [
+        Image.open(io.BytesIO(encode(original, "JPEG", quality=30))).convert("RGB"),
+        original.resize((150, 100)),
+        original.resize((160, 160)),
+        ImageEnhance.Brightness(original).enhance(1.15),
+        original.crop((2, 2, 298, 198)),
+        original.convert("L").convert("RGB"),
+    ]
+    others = [photo(seed, (300, 200)) for seed in range(1, 20)]
+    plain = [Image.new("RGB", (300, 200), (level, level, level)) for level in (0, 0, 200)]
+    groups = groups_of([original, *changed, *others, *plain])
+    assert len(set(groups[:7])) == 1
+    assert len(set(groups)) == 1 + 19 + 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images of several sizes, with one problem of every kind."""
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(24):
+        name = "train" if seed < 16 else "test"
+        write(folder / name / ("even", "odd")[seed % 2] / f"{seed}.png", encode(photo(seed, (60 + seed, 48)), "PNG"))
+    for name, seed in [("train/even/copy", 0), ("test/odd/leaked", 1), ("train/odd/relabelled", 2)]:
+        write(folder / f"{name}.png", encode(photo(seed, (60 + seed, 48)), "PNG"))
+    write(folder / "train/odd/near.jpg", encode(photo(3).resize((96, 80)), "JPEG", quality=60))
+    write(folder / "train/even/plain.png", encode(Image.new("RGB", (50, 50), (9, 9, 9)), "PNG"))
+    write(folder / "train/even/small.png", encode(photo(40, (7, 9)), "PNG"))
+    write(folder / "train/even/broken.jpg", encode(photo(41), "JPEG")[:300])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checked(folder, tmp_path_factory):
+    """(report, exit status, folder of the run) of a whole check."""
+    model_dir = tmp_path_factory.mktemp("run")
+    return *run.look(make_config(model_dir, folder)), model_dir
+
+
+def by_topic(model_dir):
+    found = json.loads((model_dir / "check.json").read_text())["findings"]
+    return {topic: [one for one in found if one["topic"] == topic] for topic in {one["topic"] for one in found}}
+
+
+def test_finds_every_problem_once(checked):
+    report, status, model_dir = checked
+    topics = by_topic(model_dir)
+    names = {
+        topic: [[pathlib.Path(name.split(" ")[0]).stem for name in group] for group in found[0]["details"]]
+        for topic, found in topics.items()
+        if topic in ("duplicates", "near duplicates", "leak", "label conflict")
+    }
+    assert all(len(topics[topic]) == 1 for topic in names)
+    groups = {topic: {frozenset(group) for group in found} for topic, found in names.items()}
+    assert groups == {
+        "duplicates": {frozenset(["0", "copy"]), frozenset(["2", "relabelled"])},
+        "near duplicates": {frozenset(["3", "near"])},
+        "leak": {frozenset(["1", "leaked"])},
+        "label conflict": {frozenset(["2", "relabelled"])},
+    }
+    (broken,) = topics["broken files"]
+    assert broken["severity"] == "warn" and "1 of 31 files" in broken["found"] and "broken.jpg" in broken["details"][0]
+    assert [pathlib.Path(name).stem for name in topics["plain images"][0]["details"]] == ["plain"]
+    assert "1 of 21 images are smaller than the views, 16 px" in topics["image size"][0]["found"]
+    assert "5 steps of 4 images are an epoch, 53 steps" in topics["length"][0]["found"]
+    # How fast this machine is right now decides on the others.
+    assert {"replicas", "memory", "speed", "disk", "time"} <= set(topics)
+    assert (topics["replicas"][0]["severity"], topics["memory"][0]["severity"]) == ("info", "pass")
+    assert status == 0 and "0 fail, " in report and str(model_dir / "check_views.png") in report
+
+
+def test_a_check_leaves_no_run_behind_but_what_helps_it(checked):
+    *_, model_dir = checked
+    written = {path.name for path in model_dir.iterdir()}
+    # A list is kept of folders that have not changed in the last seconds.
+    assert written - {"data_lists"} == {"check.json", "check_views.png", "data_report.json"}
+    with Image.open(model_dir / "check_views.png") as picture:
+        assert min(picture.size) > 500
+    statistics = json.loads((model_dir / "check.json").read_text())["images"]
+    assert statistics["train"]["classes"] == {"even": 11, "odd": 10}
+    assert statistics["train"]["formats"] == {"PNG": 20, "JPEG": 1}
+    assert statistics["test"]["images"] == 9
+
+
+def test_a_failure_decides_on_the_exit_status(monkeypatch, tmp_path):
+    findings = [Finding("fail", "batch size", "Too large.")]
+    monkeypatch.setattr(run, "check", lambda *arguments: (findings, tmp_path))
+    report, status = run.look(make_config(tmp_path, tmp_path))
+    assert status == 1 and report.startswith("fail  batch size: Too large.")
+
+
+def test_names_of_any_bytes_are_checked_shown_and_noted(tmp_path, photos):
+    """Names that are no UTF-8: what a check prints and draws, and what a run notes of its images."""
+    for index, image in enumerate(photos[:4]):
+        path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9%d.png" % (index % 3))
+        os.makedirs(f"{path}s", exist_ok=True)
+        pathlib.Path(f"{path}s/{index}.png").write_bytes(tf.io.encode_png(image[: 20 + index % 3]).numpy())
+    source = sources.from_folder(tmp_path, max_cached_bytes=0)
+    found = survey.survey(source)
+    assert sorted(found.names) == sorted(source.paths)
+    samples = survey.sample(source, 2)
+    assert [one.name for one in samples] == [source.paths[0], source.paths[-1]]
+    findings = [Finding("warn", "duplicates", "Some.", "", [list(found.names)])]
+    assert "caf\\udce90.pngs/0.png" in describe(findings).encode().decode()
+    sheet.write_sheet(samples, Augmentation(16), False, tmp_path / "sheet.png")
+    identity.check_same_images(source, tmp_path, 0)
+    identity.check_same_images(source, tmp_path, 1)
+
+
+@pytest.mark.parametrize(("max_broken", "severity"), [(0.05, "warn"), (0.01, "fail")])
+def test_broken_files_fail_when_they_would_stop_the_run(photos, max_broken, severity):
+    found = survey.survey(sources.ArraySource(photos))
+    report = {"files": 31, "skipped": [{"path": "a.jpg", "reason": "cut off"}]}
+    topics = {one.topic: one for one in check_images.examine({"train": found, "test": found}, 32, report, max_broken)}
+    assert topics["broken files"].severity == severity
+    assert topics["broken files"].details == ["a.jpg: cut off"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "topic"),
+    [
+        ({"optimizer.warmup_epochs": 20}, "fail", "settings"),
+        ({"data.image_size": 1}, "fail", "settings"),
+        ({"train.global_batch_size": 101}, "fail", "batch size"),
+        ({"train.global_batch_size": 20}, "warn", "batch size"),
+        ({"augmentation.blur_probability": 0.5}, "warn", "blur"),
+        ({"train.epochs": 3}, "warn", "warm-up"),
+    ],
+)
+def test_what_settings_imply(changes, severity, topic, monkeypatch):
+    monkeypatch.setattr(settings.memory, "estimate", lambda *arguments: memory.Memory(1, 1, 1))
+    if topic != "settings":
+        monkeypatch.setattr(settings.builders, "build_model", lambda *arguments: None)
+    findings, _ = settings.examine(override(RunConfig(), SETTINGS | changes), 100, 2)
+    found = {one.topic: one for one in findings}
+    assert set(found) <= {topic, "length", "memory"}
+    assert "memory" not in found or found["memory"].severity == "pass"
+    assert found[topic].severity == severity and found[topic].advice
+
+
+def test_an_array_of_images_without_labels(photos):
+    train, test = (survey.survey(sources.ArraySource(images)) for images in (photos[[0, 1, 2, 0]], photos[[3, 2]]))
+    findings = check_images.examine({"train": train, "test": test}, 32, {"files": 0, "skipped": []}, 0.05)
+    topics = {one.topic: one for one in findings}
+    assert set(topics) == {"images", "labels", "duplicates", "leak"}
+    assert "--data_dir" not in topics["labels"].advice
+    assert topics["duplicates"].details == [["0", "3"]]
+    assert topics["leak"].details == [["2", "1"]]
+    assert topics["images"].found.endswith("6 in memory.")
+
+
+def test_classes_in_a_folder_of_their_own_are_pointed_out(photos):
+    names = tuple(f"flowers/{'rose' if i % 2 else 'tulip'}/{i}.png" for i in range(16))
+    found = survey.survey(sources.ArraySource(photos, names=names))
+    topics = {one.topic: one for one in check_images.examine({"train": found}, 32, {"files": 16, "skipped": []}, 0.05)}
+    assert "If the folders in flowers are the classes" in topics["labels"].advice
+    assert found.formats == {".png": 16}
+
+
+def test_records_are_read_once(tmp_path, monkeypatch):
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        for seed in [0, 1, 2, 0]:
+            feature = {"image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encode(photo(seed), "PNG")]))}
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    source = sources.open_images(str(tmp_path / "a.tfrecord"))
+    reads = []
+    monkeypatch.setattr(sources.TfrecordSource, "records", lambda self, read=source.records: reads.append(1) or read())
+    found = survey.survey(source)
+    exact, near = survey.find_duplicates([found])
+    assert [group.tolist() for group in exact] == [[0, 3]] and near == []
+    assert found.names[3].endswith("a.tfrecord#record=3") and found.formats == {"PNG": 4}
+    assert len(reads) == 1
+
+
+@pytest.mark.parametrize("is_array", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_sheet_shows_the_views_of_the_run(tmp_path, photos, is_array):
+    for index, image in enumerate(photos[:8]):
+        write(tmp_path / f"{index}.png", encode(Image.fromarray(image), "PNG"))
+    source = sources.open_images(tmp_path, max_cached_bytes=1 << 30 if is_array else 0)
+    augmentation = Augmentation(16, seed=3)
+    options = {"global_batch_size": 8, "seed": 3, "total_steps": 1, "augmentation": augmentation}
+    (batch,) = train_dataset(source, **options)
+    expected = np.stack(np.split(augmentation(batch["images"], batch["keys"]).numpy(), 2), axis=1)
+    shown = survey.sample(source, 3)
+    assert [one.number for one in shown] == [0, 3, 7] and [pathlib.Path(one.name).stem for one in shown] == list("037")
+    for one in shown:
+        np.testing.assert_array_equal(one.image, photos[one.number])
+        (row,) = np.flatnonzero(batch["keys"].numpy()[:, 1] == one.number)
+        np.testing.assert_allclose(sheet.make_views(one, augmentation, is_array), expected[row], atol=1e-6)
+
+
+def test_memory_of_a_network_counted_by_hand():
+    relu = keras.layers.ReLU()
+    layers = [keras.layers.Conv2D(5, 3, padding="same", use_bias=False), relu, keras.layers.GlobalAveragePooling2D()]
+    head = keras.layers.Dense(7, use_bias=False)
+    model = SimCLR(keras.Sequential([keras.Input([8, 8, 3]), *layers]), head, image_size=8)
+    model.compile(optimizer=keras.optimizers.Adam())
+    model.optimizer.build(model.trainable_variables)
+    needed = memory.estimate(model, images_at_once=10)
+    weights = 3 * 3 * 3 * 5 + 5 * 7
+    metrics = sum(int(np.prod(variable.shape)) for metric in model.metrics for variable in metric.variables)
+    assert needed.parameters == 4 * (2 * weights + metrics)
+    assert abs(needed.optimizer - 4 * 2 * weights) < 50  # the step and the learning rate
+    # The view, what the convolution and the ReLU make of it, the representation.
+    assert needed.activations == 2 * 10 * 4 * (8 * 8 * 3 + 2 * 8 * 8 * 5 + 5)
+
+
+def test_the_table_is_sorted_and_wrapped():
+    findings = [
+        Finding("info", "a", "A."),
+        Finding("fail", "b", "B " * 100, "Do.", list("wxyz")),
+        Finding("warn", "c", "C."),
+    ]
+    text = describe(by_severity(findings))
+    assert [line[:4] for line in text.splitlines() if line[:4].strip()] == ["fail", "warn", "info", "1 fa"]
+    assert "and 1 more" in text and "z" not in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.slow
+def test_the_flowers(golden_dir, tmp_path):
+    with tarfile.open(golden_dir.parent / "data" / "flowers5_128.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.rglob("tulip")
+    run.look(make_config(tmp_path / "run", folder.parent))
+    topics = by_topic(tmp_path / "run")
+    groups = topics["duplicates"][0]["details"] + topics["leak"][0]["details"]
+    assert len({tuple(sorted(group)) for group in groups}) == 6 and all(len(group) == 2 for group in groups)
+    assert len(topics["label conflict"][0]["details"]) == 4

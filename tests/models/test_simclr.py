@@ -1,0 +1,129 @@
+"""The train step: replicas, XLA, the online classifier, half precision, and learning at all."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from oracles import nt_xent_loss as slow_nt_xent_loss
+from replicas import mirrored
+from tiny import fit, tiny_encoder, tiny_model, weights
+
+from tf_simclr.augment import Augmentation
+from tf_simclr.keras import keras
+from tf_simclr.models.heads import ProjectionHead
+from tf_simclr.models.resnet import resnet
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optimizers import LARS
+
+
+class RecordingLARS(LARS):
+    """LARS that keeps the last gradients, as they reach it, among its variables."""
+
+    def build(self, var_list):
+        super().build(var_list)
+        if not hasattr(self, "gradients"):
+            self.gradients = [self.add_variable_from_reference(variable, "gradient") for variable in var_list]
+
+    def update_step(self, gradient, variable):
+        self.gradients[self._index_dict[self._var_key(variable)]].assign(gradient)
+        super().update_step(gradient, variable)
+
+
+def sgd():
+    return keras.optimizers.SGD(1.0, jit_compile=False)
+
+
+def lars():
+    return RecordingLARS(10.0, weight_decay=0.01)
+
+
+@pytest.fixture(scope="module")
+def trained_alone(photos):
+    """Metrics, weights and gradients of one LARS step on one replica."""
+    model = tiny_model(lars)
+    before = weights(model)
+    metrics = fit(model, photos)
+    after = weights(model)
+    assert all(np.any(after[name] != before[name]) for name in after)
+    return metrics, after, [gradient.numpy() for gradient in model.optimizer.gradients]
+
+
+@pytest.mark.parametrize("num_replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_replicas_together_compute_what_one_does(photos, num_replicas, trained_alone):
+    with mirrored(num_replicas, collective=num_replicas == 2).scope():
+        model = tiny_model(lars, synchronized=True)
+    metrics = fit(model, photos)
+    expected_metrics, expected_weights, expected_gradients = trained_alone
+    for name, value in expected_metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+    for gradient, expected in zip(model.optimizer.gradients, expected_gradients, strict=True):
+        assert np.any(expected)
+        np.testing.assert_allclose(gradient.numpy(), expected, rtol=0, atol=1e-11 * np.abs(expected).max())
+    for name, value in weights(model).items():
+        expected = expected_weights[name]
+        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-11 * max(1, np.abs(expected).max()), err_msg=name)
+
+
+def test_xla_gives_the_same_numbers(photos):
+    results = []
+    for jit_compile in (False, True):
+        model = tiny_model(lars, jit_compile=jit_compile)
+        results.append(fit(model, photos, epochs=2) | weights(model))
+    for name, value in results[0].items():
+        # The views are float32: their rounding moves every entry, also one that is near zero among large ones.
+        atol = 1e-5 * max(1, np.abs(value).max())
+        np.testing.assert_allclose(results[1][name], value, rtol=1e-4, atol=atol, err_msg=name)
+
+
+def test_reported_loss_is_that_of_the_paper(photos):
+    model = tiny_model(sgd)
+    views = model.make_views(photos)
+    projections = model.projection_head(model.encoder(views, training=True), training=True).numpy()
+    expected = slow_nt_xent_loss(projections[:16], projections[16:], 0.3)
+    np.testing.assert_allclose(fit(tiny_model(sgd), photos)["loss"], expected, rtol=1e-6)
+
+
+def test_online_classifier_leaves_the_encoder_alone(photos):
+    with_classifier = tiny_model(sgd)
+    without = tiny_model(sgd, classifier=False)
+    metrics = fit(with_classifier, photos, epochs=2)
+    fit(without, photos, epochs=2)
+    for weight, other in zip(with_classifier.encoder.get_weights(), without.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, other)
+    assert 0 <= metrics["classifier_top_1_accuracy"] <= 1
+    start = tiny_model(sgd)
+    assert np.any(start.online_classifier.kernel != with_classifier.online_classifier.kernel)
+
+
+def test_online_classifier_without_labels_is_an_error(photos):
+    with pytest.raises(ValueError, match="needs batches of .images, labels."):
+        tiny_model(lars).fit(photos, batch_size=8, verbose=0)
+
+
+def test_learns_to_tell_images_apart_from_an_array(photos):
+    keras.utils.set_random_seed(0)
+    model = SimCLR(
+        resnet(10, 0.125, "strided", num_groups=2, dtype="mixed_bfloat16"),
+        ProjectionHead(2, 16),
+        image_size=32,
+        temperature=0.2,
+        augmentation=Augmentation(32, crop_area=(0.8, 1.0), jitter_strength=0.2, blur_probability=0),
+    )
+    model.compile(optimizer=keras.optimizers.Adam(3e-3))
+    history = model.fit(photos, batch_size=16, epochs=150, verbose=0).history
+    assert history["contrastive_top_1_accuracy"][0] < 0.35
+    assert history["contrastive_top_1_accuracy"][-1] > 0.6
+    assert history["contrastive_entropy"][-1] < history["contrastive_entropy"][0]
+    assert model.predict(photos / np.float32(255), verbose=0).shape == (16, 16)
+
+
+def test_predictions_do_not_depend_on_the_rest_of_the_batch(photos):
+    model = tiny_model(lars, dtype="float32")
+    images = tf.image.resize(photos / np.float32(255), [16, 16])
+    np.testing.assert_allclose(model(images)[:3], model(images[:3]), atol=1e-6)
+
+
+def test_rejects_what_does_not_fit():
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        SimCLR(tiny_encoder(), image_size=16, temperature=0)
+    with pytest.raises(ValueError, match=r"representations \[B, F\]"):
+        SimCLR(keras.Sequential([keras.layers.Conv2D(3, 3)]), image_size=16)

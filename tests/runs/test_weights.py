@@ -1,0 +1,224 @@
+"""Weights of the reference: read, run, and trained on, number for number."""
+
+import re
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr.keras import keras
+from tf_simclr.models.heads import ProjectionHead, linear_classifier
+from tf_simclr.models.resnet import resnet
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optimizers import LARS
+from tf_simclr.runs import weights
+from tf_simclr.schedules import WarmupCosine
+
+SK = {"depth": 50, "width_multiplier": 0.0625, "stem": "imagenet", "num_groups": 2, "sk_ratio": 0.0625}
+SE = {"depth": 18, "width_multiplier": 0.1, "stem": "cifar", "se_ratio": 0.25}
+TINY = {"depth": 10, "width_multiplier": 0.05, "stem": "cifar"}
+
+
+@pytest.fixture(scope="module")
+def export(golden_dir):
+    return golden_dir.parent / "reference_export" / "r18_cifar"
+
+
+@pytest.fixture(scope="module")
+def outputs(golden_dir):
+    return np.load(golden_dir / "reference_export_outputs.npz")
+
+
+def make_model(arguments, head=(2, 5), num_classes=3):
+    """A small model; no two of its variables have the same values."""
+    classifier = None if num_classes is None else linear_classifier(num_classes)
+    model = SimCLR(resnet(**arguments), ProjectionHead(*head), image_size=32, online_classifier=classifier)
+    rng = np.random.default_rng(len(model.encoder.variables))
+    for variable in variables(model):
+        variable.assign(rng.normal(size=variable.shape))
+    return model
+
+
+def variables(model):
+    parts = (model.encoder, model.projection_head, model.classifier)
+    return [variable for part in parts if part is not None for variable in part.variables]
+
+
+def assert_same_weights(model, other):
+    for variable, expected in zip(variables(model), variables(other), strict=True):
+        np.testing.assert_array_equal(variable.numpy(), expected.numpy(), err_msg=variable.name)
+
+
+def save(model, prefix, optimizer=None):
+    return tf.train.Checkpoint(model=model, optimizer=optimizer or LARS(0.1)).write(str(prefix))
+
+
+def test_exports_of_the_reference_return_what_they_did(export, outputs):
+    model = weights.load_reference(export)
+    found = model.encoder.endpoints(outputs["images_uint8"] / np.float32(255))
+    hidden = model.projection_head.hidden_outputs(found["final_avg_pool"], training=False)
+    found |= {"proj_head_input": hidden[0], "proj_head_output": hidden[-1], "logits_sup": model.classify(hidden[0])}
+    names = [name for name in outputs.files if "/" in name]
+    assert len(names) == 10
+    for name in names:
+        output = found[name.partition("/")[2]].numpy()
+        output = output.mean((1, 2)) if output.ndim == 4 else output
+        np.testing.assert_allclose(output, outputs[name], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+class GivenViews:
+    """In place of an augmentation: the two views of every image are given, [B, 2, S, S, 3]."""
+
+    image_size = 32
+
+    def __call__(self, images, step, **kwargs):
+        return tf.concat(tf.unstack(tf.cast(images, tf.float32) / 255, axis=1), axis=0)
+
+
+def variables_by_place(model):
+    found = {}
+    for part in ("encoder", "projection_head", "classifier"):
+        by_name = {variable.name.removesuffix(":0"): variable for variable in getattr(model, part).variables}
+        found |= {place: by_name[name] for place, name in weights.arrange(by_name, part).items()}
+    return found
+
+
+def test_training_goes_on_as_in_the_reference(golden_dir, export, outputs):
+    golden = np.load(golden_dir / "trajectory.npz")
+    model = SimCLR(
+        resnet(18, 1, "cifar", synchronized=True),  # whose operations are those of the reference
+        ProjectionHead(3, 128, synchronized=True),
+        image_size=32,
+        temperature=0.5,
+        objective_weight=2.0,
+        augmentation=GivenViews(),
+        online_classifier=linear_classifier(10, l2=1e-4),
+    )
+    weights.load_weights(export, model.encoder, model.projection_head, model.classifier)
+    before = {place: variable.numpy() for place, variable in variables_by_place(model).items()}
+    optimizer = LARS(WarmupCosine(32 / 256, total_steps=21, warmup_steps=4), weight_decay=1e-4)
+    optimizer.exclude_from_adaptation(model.classifier.variables)
+    model.compile(optimizer=optimizer)
+
+    views = np.stack([golden["view1_uint8"], golden["view2_uint8"]], axis=1)
+    rows = []
+    for _ in range(6):
+        decay = sum(model.losses).numpy()
+        metrics = model.train_on_batch(views, golden["labels"], reset_metrics=True, return_dict=True)
+        rows.append([metrics["learning_rate"], 2 * metrics["loss"], metrics["classifier_loss"], decay])
+    np.testing.assert_allclose(rows, golden["rows_lr_contrast_supervised_decay"], rtol=1e-4)
+
+    names = weights.arrange(key[5:-2] for key in golden.files if key.startswith("norm/"))
+    after = {place: variable.numpy() for place, variable in variables_by_place(model).items()}
+    assert names.keys() == after.keys()
+    for place, name in names.items():
+        # LARS changes the norms of kernels by 2e-4. Scales and offsets of batch norm get sums that nearly cancel,
+        # where rounding shows: the same steps in float64 take their norms up to 1e-2 away from the reference's.
+        rtol, atol = {"kernel": (5e-6, 0), "gamma": (1e-3, 1e-4), "beta": (1e-3, 1e-4)}.get(place[3], (1e-4, 0))
+        norm = np.linalg.norm(after[place])
+        np.testing.assert_allclose(norm, golden[f"norm/{name}:0"], rtol=rtol, atol=atol, err_msg=name)
+        if place[3] in ("moving_mean", "moving_variance", "bias"):
+            expected = golden[f"value/{name}:0"]
+            error, change = np.linalg.norm(after[place] - expected), np.linalg.norm(expected - before[place])
+            assert error <= 1e-3 * change, f"{name}: {error} of {change}"
+    features = model(outputs["images_uint8"] / np.float32(255), training=False)
+    np.testing.assert_allclose(features, golden["final_avg_pool_after"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("arguments", [SK, SE], ids=["selective kernels", "squeeze and excitation"])
+def test_own_checkpoints_are_read_back(arguments, tmp_path):
+    saved = make_model(arguments)
+    # One optimizer has its variables in a list, the other, like the reference's, in slots of the weights.
+    optimizer = LARS(0.1) if arguments is SK else keras.optimizers.legacy.SGD(0.1, momentum=0.9)
+    optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in saved.trainable_variables])
+    path = save(saved, tmp_path / "ckpt", optimizer)
+
+    found = weights.read_architecture(path)
+    expected = {"resnet_depth": arguments["depth"], "sk_ratio": 0, "se_ratio": 0, "num_groups": 4} | arguments
+    expected |= {"num_proj_layers": 2, "proj_out_dim": 5, "num_classes": 3}
+    del expected["depth"]
+    assert found == expected | {"width_multiplier": pytest.approx(expected["width_multiplier"], rel=0.05)}
+    assert_same_weights(weights.load_reference(path), saved)
+
+
+def test_checkpoints_of_tensorflow_1_are_read(tmp_path):
+    saved = make_model(TINY)
+    names = {}
+    for kind, layer_type in (("conv2d", keras.layers.Conv2D), ("batch_normalization", keras.layers.BatchNormalization)):
+        layers = [layer for layer in saved.encoder.submodules if isinstance(layer, layer_type)]
+        layers.sort(key=lambda layer: int(re.search(r"\d*$", layer.name)[0] or 0))
+        names |= {f"base_model/{kind}_{number}".removesuffix("_0"): layer for number, layer in enumerate(layers)}
+    for number, (dense, batch_norm) in enumerate(saved.projection_head._layers_in_order):
+        names |= {f"head_contrastive/nl_{number}/dense": dense}
+        names |= {f"head_contrastive/nl_{number}/batch_normalization": batch_norm}
+    names["head_supervised/linear_layer/dense"] = saved.classifier
+    values = {
+        f"{scope}/{variable.name.rpartition('/')[2].removesuffix(':0')}": variable.numpy()
+        for scope, layer in names.items()
+        for variable in layer.variables
+    }
+    assert len(values) == len(variables(saved))
+    values |= {f"{name}/Momentum": np.zeros_like(value) for name, value in values.items()}
+    values |= {"global_step": np.int64(7), "ema_model/base_model/conv2d/kernel": np.zeros([3, 3, 3, 3], np.float32)}
+    values |= {"memory/keys": np.zeros([2, 2], np.float32)}
+    prefix = str(tmp_path / "model.ckpt-7")
+    tf.raw_ops.SaveV2(
+        prefix=prefix, tensor_names=list(values), shape_and_slices=[""] * len(values), tensors=list(values.values())
+    )
+    assert_same_weights(weights.load_reference(prefix), saved)
+
+
+def test_exports_of_ours_are_read(tmp_path):
+    encoder = make_model(TINY).encoder
+    module = tf.Module()
+    module.model_variables = encoder.variables
+    tf.saved_model.save(module, str(tmp_path / "1"))
+    loaded = weights.load_reference(tmp_path / "1")
+    assert (loaded.projection_head.num_layers, loaded.classifier) == (0, None)
+    for variable, expected in zip(loaded.encoder.variables, encoder.variables, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), expected.numpy())
+
+
+def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path):
+    path = save(make_model(TINY), tmp_path / "ckpt")
+    wider = make_model(TINY, num_classes=4)
+    before = [variable.numpy() for variable in variables(wider)]
+    with pytest.raises(ValueError, match=r"bias \(3,\) in the file is .*bias:0 \(4,\) in the model; .*kernel") as error:
+        weights.load_weights(path, wider.encoder, wider.projection_head, wider.classifier)
+    assert str(error.value).count(" in the model") == 2  # kernel and bias, no more
+    for variable, value in zip(variables(wider), before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    weights.load_weights(path, wider.encoder, wider.projection_head)
+    with pytest.raises(ValueError, match=r"nothing in the file is .*dense_\d+/kernel:0 \(26, 5\) in the model"):
+        weights.load_weights(path, wider.encoder, make_model(TINY, head=(3, 5)).projection_head)
+
+    deeper = resnet(18, 0.05, "cifar")
+    with pytest.raises(ValueError, match="nothing in the file") as error:
+        weights.load_weights(path, deeper)
+    # Four blocks more, each with two convolutions and two batch norms of four variables.
+    assert str(error.value).count("nothing in the file") == 4 * (2 + 2 * 4)
+
+    other = types.SimpleNamespace(variables=[*deeper.variables, tf.Variable(0.0, name="scale/alpha")])
+    with pytest.raises(ValueError, match=r"nothing in the file is scale/alpha:0 \(\) in the model"):
+        weights.load_weights(save(deeper, tmp_path / "deeper"), other)
+
+
+def test_checkpoints_are_found(tmp_path):
+    checkpoint = tf.train.Checkpoint(step=tf.Variable(1))
+    manager = tf.train.CheckpointManager(checkpoint, str(tmp_path / "run" / "checkpoints"), max_to_keep=2)
+    paths = [manager.save(), manager.save()]
+    assert weights.find_checkpoint(paths[0]) == paths[0]
+    assert weights.find_checkpoint(tmp_path / "run" / "checkpoints") == paths[1]
+    assert weights.find_checkpoint(tmp_path / "run") == paths[1]
+    tf.saved_model.save(tf.Module(), str(tmp_path / "export"))
+    assert weights.find_checkpoint(tmp_path / "export") == str(tmp_path / "export" / "variables" / "variables")
+    for nothing in ("", "run/checkpoints/ckpt-3"):
+        with pytest.raises(FileNotFoundError, match=f"Received: {tmp_path}"):
+            weights.find_checkpoint(tmp_path / nothing)
+
+    with pytest.raises(ValueError, match="no ResNet that is known here"):
+        weights.load_reference(paths[0])
+    (tmp_path / "broken.index").write_text("no checkpoint")
+    with pytest.raises(ValueError, match="no checkpoint that TensorFlow can read"):
+        weights.load_reference(tmp_path / "broken")

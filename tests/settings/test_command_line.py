@@ -1,0 +1,213 @@
+"""The command line: which config results from which flags."""
+
+import json
+
+import pytest
+from absl import flags
+from paths import ROOT
+
+from tf_simclr.settings import RunConfig, differences, from_dict, override, to_dict
+from tf_simclr.settings import command_line as command_line
+
+
+def parse(*arguments):
+    values = flags.FlagValues()
+    command_line.define(values)
+    values(["run.py", *arguments])
+    return command_line.to_config(values, ROOT)
+
+
+def test_no_flags_give_the_job_on_the_embedded_data():
+    assert parse().data.dataset == "shapes"
+    assert parse("--mode=train_then_eval").mode == "train_then_eval"
+
+
+def test_a_data_set_alone_gives_the_defaults_of_the_reference():
+    expected = override(RunConfig(), {"data.dataset": "cifar10", "name": "cifar10"})
+    assert parse("--dataset=cifar10") == expected
+
+
+def test_a_folder_alone_is_a_folder_of_images():
+    run = parse("--data_dir=some/photos", "--image_size=64")
+    assert (run.data.dataset, run.data.data_dir, run.data.image_size) == ("folder", "some/photos", 64)
+    assert run.name == "photos"
+    assert parse("--data_dir=tfds", "--dataset=cifar10").data.dataset == "cifar10"
+
+
+# The flags of the reference's run.py and their defaults (None: no default). Ours differ in use_tpu, on purpose.
+REFERENCE_FLAGS = {
+    "learning_rate": 0.3,
+    "learning_rate_scaling": "linear",
+    "warmup_epochs": 10.0,
+    "weight_decay": 1e-6,
+    "batch_norm_decay": 0.9,
+    "train_batch_size": 512,
+    "train_split": "train",
+    "train_epochs": 100,
+    "train_steps": 0,
+    "eval_steps": 0,
+    "eval_batch_size": 256,
+    "checkpoint_epochs": 1,
+    "checkpoint_steps": 0,
+    "eval_split": "validation",
+    "dataset": "imagenet2012",
+    "mode": "train",
+    "train_mode": "pretrain",
+    "lineareval_while_pretraining": True,
+    "checkpoint": None,
+    "zero_init_logits_layer": False,
+    "fine_tune_after_block": -1,
+    "master": None,
+    "model_dir": None,
+    "data_dir": None,
+    "tpu_name": None,
+    "tpu_zone": None,
+    "gcp_project": None,
+    "optimizer": "lars",
+    "momentum": 0.9,
+    "keep_checkpoint_max": 5,
+    "keep_hub_module_max": 1,
+    "temperature": 0.1,
+    "hidden_norm": True,
+    "proj_out_dim": 128,
+    "num_proj_layers": 3,
+    "ft_proj_selector": 0,
+    "global_bn": True,
+    "width_multiplier": 1,
+    "resnet_depth": 50,
+    "sk_ratio": 0.0,
+    "se_ratio": 0.0,
+    "image_size": 224,
+    "color_jitter_strength": 1.0,
+}
+REFERENCE_SHORTHANDS = {"use_blur": True, "cache_dataset": False, "use_tpu": False, "proj_head_mode": "nonlinear"}
+REFERENCE_UNUSED = ("eval_name",)
+STALE = ("train_summary_steps", "variable_schema")
+CHOICES = {
+    "mode": ("eval", "train_then_eval"),
+    "train_mode": ("supervised",),
+    "optimizer": ("momentum", "adam"),
+    "learning_rate_scaling": ("sqrt",),
+    "resnet_depth": ("18", "34", "101", "152", "200"),
+    "fine_tune_after_block": ("0", "1", "2", "3", "4"),
+    "ft_proj_selector": ("-1", "1", "2"),
+    "num_proj_layers": ("0", "1", "2"),
+    "image_size": ("32",),
+    "checkpoint": (),  # it is read at once: see test_run.py
+}
+
+
+def test_every_flag_of_the_reference_is_there():
+    accepted = {*command_line.FLAGS, *command_line.SHORTHANDS, *command_line.STALE_FLAGS}
+    assert {*REFERENCE_FLAGS, *REFERENCE_SHORTHANDS, *REFERENCE_UNUSED, *STALE} <= accepted
+
+
+@pytest.mark.parametrize(("name", "default"), REFERENCE_FLAGS.items())
+def test_a_flag_of_the_reference_has_its_default_and_reaches_its_field(name, default):
+    field, kind, _ = command_line.FLAGS[name]
+    defaults = parse("--dataset=imagenet2012")
+    assert value_of(defaults, field) == default
+    samples = {int: ("7",), float: ("0.25",), bool: ("false", "true"), str: ("text",)}
+    for text in CHOICES.get(name, samples[kind]):
+        parsed = parse("--dataset=imagenet2012", f"--{name}={text}")
+        assert value_of(parsed, field) == (text == "true" if kind is bool else kind(text))
+        assert set(differences(defaults, parsed)) <= {field, "name"}
+
+
+def value_of(run, field):
+    for part in field.split("."):
+        run = getattr(run, part)
+    return run
+
+
+def test_our_own_flags_reach_their_fields():
+    ours = {
+        "eval_data_dir": "labelled",
+        "max_broken_fraction": 0.5,
+        "stem": "cifar",
+        "strategy": "default",
+        "precision": "float32",
+        "seed": 7,
+        "data_service": "a:1,b:2",
+        "export_embedding": "normalized",
+        "export_pca_dim": 3,
+        "export_project": True,
+        "export_precision": "float32",
+        "export_batch_sizes": "1,32",
+        "export_micro_batch_size": 32,
+        "export_micro_batch_timeout_us": 5,
+        "export_micro_batch_threads": 4,
+        "export_license": "MIT",
+        "export_formats": "tflite",
+        "deterministic": True,
+        "microbatch_size": 128,
+    }
+    assert set(ours) == set(command_line.FLAGS) - set(REFERENCE_FLAGS)
+    for name, value in ours.items():
+        assert value_of(parse(f"--{name}={value}"), command_line.FLAGS[name][0]) == value
+
+
+def test_stale_flags_are_ignored_with_a_warning(caplog):
+    assert parse("--dataset=x", "--train_summary_steps=0", "--variable_schema=(?!head)", "--eval_name=a") == parse(
+        "--dataset=x"
+    )
+    warned = [record.getMessage() for record in caplog.records]
+    for name in command_line.STALE_FLAGS:
+        assert any(f"--{name} is accepted and ignored" in message for message in warned), warned
+
+
+def test_a_tpu_is_found_by_its_name_or_else_by_the_master():
+    assert parse("--dataset=x", "--master=grpc://a").tpu_name == "grpc://a"
+    assert parse("--dataset=x", "--tpu_name=b", "--master=grpc://a").tpu_name == "b"
+
+
+def test_flags_override_the_config_file_and_set_overrides_flags():
+    run = parse("--config=configs/cifar10_resnet18.py", "--train_epochs=3", "--temperature=0.7", "--set=train.epochs=5")
+    assert (run.train.epochs, run.model.temperature, run.model.resnet_depth) == (5, 0.7, 18)
+
+
+def test_a_model_dir_alone_means_the_run_that_it_holds(tmp_path):
+    saved = override(RunConfig(), {"train.epochs": 3, "data.dataset": "cifar10", "model_dir": str(tmp_path)})
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(saved)))
+    assert parse(f"--model_dir={tmp_path}", "--mode=eval") == override(saved, {"mode": "eval"})
+
+
+def test_a_config_file_with_a_wrong_field_is_named(tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text("from tf_simclr.config import ModelConfig\ndef get_config(): return ModelConfig(temprature=1)")
+    with pytest.raises(ValueError, match="wrong.py is wrong: .*unexpected keyword argument 'temprature'"):
+        parse(f"--config={path}")
+
+
+def test_shorthands():
+    assert parse("--dataset=x", "--use_blur=False").augmentation.blur_probability == 0
+    assert parse("--dataset=x", "--nouse_blur").augmentation.blur_probability == 0
+    assert parse("--dataset=x", "--use_blur").augmentation.blur_probability == 0.5
+    assert parse("--dataset=x", "--use_tpu=True").strategy == "tpu"
+    assert parse("--dataset=x", "--use_tpu=False").strategy == "auto"
+    assert parse("--dataset=x", "--proj_head_mode=none", "--num_proj_layers=3").model.num_proj_layers == 0
+    assert parse("--dataset=x", "--proj_head_mode=linear").model.num_proj_layers == 1
+    assert parse("--dataset=x", "--proj_head_mode=nonlinear", "--num_proj_layers=2").model.num_proj_layers == 2
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.stem)
+def test_configs_load_and_carry_their_own_name(path):
+    run = command_line.load_config(path)
+    assert run.name == path.stem
+    assert from_dict(to_dict(run)) == run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (["--train_epoch=3"], flags.UnrecognizedFlagError, "Unknown command line flag 'train_epoch'.*train_epochs"),
+        (["--train_epochs=many"], flags.IllegalFlagValueError, "train_epochs"),
+        (["--set=train.epoch=3"], ValueError, r"no config field train.epoch. Did you mean train.epochs\?"),
+        (["--set=train.epochs"], ValueError, "--set needs section.field=value. Received: train.epochs"),
+        (["--temperature=0"], ValueError, "model.temperature must be positive. Received: 0.0"),
+        (["--config=configs/cifar10_resnet81.py"], FileNotFoundError, "Did you mean configs/cifar10_resnet18.py"),
+    ],
+)
+def test_refuses_what_it_does_not_know(arguments, error, message):
+    with pytest.raises(error, match=message):
+        parse(*arguments)

@@ -1,0 +1,82 @@
+"""Configs: overrides, JSON and what they refuse."""
+
+import json
+
+import pytest
+
+from tf_simclr.settings import RunConfig, differences, from_dict, override, to_dict
+
+
+def test_override_converts_strings_to_the_type_of_the_field():
+    changed = override(
+        RunConfig(),
+        {"train.epochs": "7", "model.hidden_norm": "false", "optimizer.warmup_epochs": "0.5", "data.data_dir": "x",
+         "seed": 3, "model.temperature": 1, "model_dir": "none"},
+    )  # fmt: skip
+    assert (changed.train.epochs, changed.model.hidden_norm, changed.optimizer.warmup_epochs) == (7, False, 0.5)
+    assert (changed.data.data_dir, changed.seed, changed.model.temperature) == ("x", 3, 1.0)
+    assert isinstance(changed.model.temperature, float)
+    assert changed.model_dir is None
+    assert differences(RunConfig(), changed)["train.epochs"] == (100, 7)
+
+
+def test_json_round_trip():
+    changed = override(RunConfig(), {"train.epochs": 7, "data.dataset": "shapes"})
+    assert from_dict(json.loads(json.dumps(to_dict(changed)))) == changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.epoch": 3}, r"no config field train.epoch. Did you mean train.epochs\?"),
+        ({"model.temprature": 3}, r"Did you mean model.temperature\?"),
+        ({"train.epochs": "many"}, "train.epochs needs a value of type int. Received: many"),
+        ({"train.epochs": 1.5}, "train.epochs needs a value of type int. Received: 1.5"),
+        ({"model.hidden_norm": "maybe"}, "model.hidden_norm needs a value of type bool"),
+        ({"seed": None}, "seed needs a value of type int. Received: None"),
+        ({"model.temperature": 0}, "model.temperature must be positive. Received: 0"),
+        ({"model.temperature": -1}, "model.temperature must be positive"),
+        ({"train.global_batch_size": 1}, "train.global_batch_size must be at least 2"),
+        ({"mode": "trian"}, "mode must be one of"),
+        ({"optimizer.name": "sgd"}, "optimizer.name must be one of"),
+        ({"train.steps": -1}, "train.steps must be at least 0"),
+        ({"seed": -1}, r"seed must be between 0 and 2\*\*32 - 1. Received: -1"),
+        ({"strategy": "mirorred"}, "strategy must be one of auto, default"),
+        ({"optimizer.base_learning_rate": "nan"}, "base_learning_rate must be at least 0. Received: nan"),
+        ({"model.resnet_depth": 19}, "resnet_depth must be one of 10, 18"),
+        ({"export.keep": -1}, "export.keep must be at least 0"),
+        ({"export.batch_sizes": "8,1"}, "export.batch_sizes must be whole numbers from 1 on, in increasing order"),
+    ],
+)
+def test_refuses_wrong_fields_and_values(changes, message):
+    with pytest.raises(ValueError, match=message):
+        override(RunConfig(), changes)
+
+
+def test_steps_are_counted_as_the_reference_does(golden_dir):
+    for case in json.loads((golden_dir / "schedule.json").read_text()):
+        run = override(
+            RunConfig(),
+            {
+                "train.epochs": case["epochs"],
+                "train.global_batch_size": case["batch"],
+                "optimizer.warmup_epochs": case["warmup_epochs"],
+            },
+        )
+        assert run.total_steps(case["num_examples"]) == case["total_steps"]
+        assert run.warmup_steps(case["num_examples"]) == case["warmup_steps"]
+    assert override(run, {"train.steps": 10}).total_steps(50_000) == 10
+
+
+def test_stem_follows_the_image_size_unless_named():
+    stems = [override(RunConfig(), {"data.image_size": size}).stem for size in (32, 33)]
+    assert stems == ["cifar", "imagenet"]
+    assert override(RunConfig(), {"data.image_size": 96, "model.stem": "cifar"}).stem == "cifar"
+
+
+def test_what_happens_every_so_many_steps_happens_between_executions():
+    for name in ("log_every_steps", "checkpoint_steps"):
+        with pytest.raises(ValueError, match=f"train.{name} must be a multiple of train.steps_per_execution, 4. .*: 6"):
+            override(RunConfig(), {"train.log_every_steps": 4, "train.steps_per_execution": 4, f"train.{name}": 6})
+    settings = {"train.log_every_steps": 4, "train.steps_per_execution": 4, "train.global_batch_size": 10}
+    assert [override(RunConfig(), settings).checkpoint_steps(size) for size in (10, 100, 130)] == [4, 8, 12]

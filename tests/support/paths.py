@@ -1,0 +1,7 @@
+"""Places of the repository."""
+
+import pathlib
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+SUPPORT = TESTS / "support"

@@ -1,0 +1,138 @@
+"""The model of a run, from its settings."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from tf_simclr import devices, distribute
+from tf_simclr.augment import Augmentation
+from tf_simclr.builders.optimizer import build_optimizer
+from tf_simclr.keras import keras
+from tf_simclr.models.classifier import Classifier, crop_and_flip
+from tf_simclr.models.heads import ProjectionHead, linear_classifier
+from tf_simclr.models.resnet import NUM_GROUPS, ResNet, check_image_size, resnet
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.settings import RunConfig
+
+
+def build_augmentation(config: RunConfig) -> Augmentation:
+    """How the run makes views."""
+    augmentation = config.augmentation
+    return Augmentation(
+        config.view_size,
+        crop_sampler=augmentation.crop_sampler,
+        crop_area=(augmentation.crop_min_area, 1.0),
+        jitter_strength=augmentation.color_jitter_strength,
+        jitter_probability=augmentation.color_jitter_probability,
+        brightness=augmentation.brightness,
+        grayscale_probability=augmentation.grayscale_probability,
+        blur_probability=augmentation.blur_probability,
+        seed=config.seed,
+    )
+
+
+def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
+    """The compiled model, with the weights that the config's seed gives.
+
+    Args:
+      config: The run; `train_mode` decides on the model.
+      num_examples: Images of an epoch, from which the schedule follows.
+      num_classes: Number of classes of the labels, or `None` for unlabelled images, which get no classifier.
+
+    Raises:
+      ValueError: If the settings do not fit together, such as a warm-up longer than the run.
+    """
+    if config.train.global_batch_size % distribute.num_replicas():
+        raise ValueError(
+            f"train.global_batch_size must be a multiple of the {distribute.num_replicas()} replicas. "
+            f"Received: {config.train.global_batch_size}"
+        )
+    keras.utils.set_random_seed(config.seed)
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    # LARS and AdamW decay weights themselves. For the others the penalty on all weights but batch norm is in the loss.
+    # The statistics of a micro-batch are its own.
+    settings: dict[str, Any] = {
+        "synchronized": config.model.global_bn and distribute.num_replicas() > 1 and not config.train.microbatch_size,
+        "batch_norm_momentum": config.model.batch_norm_momentum,
+        "l2": config.optimizer.weight_decay if config.optimizer.name in ("momentum", "adam") else 0.0,
+    }
+    encoder = build_encoder(config, **settings)
+    head = ProjectionHead(config.model.num_proj_layers, config.model.proj_out_dim, **settings)
+    build = build_simclr if config.train_mode == "pretrain" else build_classifier
+    model = build(config, encoder, head, num_classes)
+    optimizer = build_optimizer(config, model, num_examples)
+    model.compile(
+        optimizer=optimizer,
+        jit_compile=devices.resolve_jit_compile(config.train.jit_compile),
+        steps_per_execution=config.train.steps_per_execution,
+    )
+    return model
+
+
+def build_simclr(config: RunConfig, encoder: ResNet, head: ProjectionHead, num_classes: int | None) -> SimCLR:
+    """The model of contrastive pretraining."""
+    model = config.model
+    classifier = None
+    if model.online_classifier and num_classes is not None:
+        classifier = _linear_classifier(config, num_classes)
+    return SimCLR(
+        encoder,
+        head,
+        image_size=config.data.image_size,
+        temperature=model.temperature,
+        normalize=model.hidden_norm,
+        objective_weight=model.objective_weight,
+        augmentation=build_augmentation(config),
+        online_classifier=classifier,
+        classifier_layer=model.classifier_layer,
+        microbatch_size=config.train.microbatch_size,
+    )
+
+
+def build_classifier(config: RunConfig, encoder: ResNet, head: ProjectionHead, num_classes: int | None) -> Classifier:
+    """The model of fine-tuning and of supervised training."""
+    if num_classes is None:
+        raise ValueError(f"train_mode={config.train_mode} needs labels. Received: images without classes")
+    model = Classifier(
+        encoder,
+        _linear_classifier(config, num_classes, zero_init=config.finetune.zero_init),
+        image_size=config.data.image_size,
+        projection_head=head,
+        classifier_layer=config.model.classifier_layer,
+        augmentation=crop_and_flip(build_augmentation(config)),
+    )
+    if config.finetune.after_block >= 0:
+        encoder.freeze(config.finetune.after_block)
+    if config.finetune.after_block == NUM_GROUPS:
+        head.freeze_from(0)
+    return model
+
+
+def _linear_classifier(config: RunConfig, num_classes: int, *, zero_init: bool = False) -> keras.layers.Layer:
+    """The classifier, which LARS leaves without decay: there the penalty on its kernel is in the loss, as elsewhere."""
+    name, decay = config.optimizer.name, config.optimizer.weight_decay
+    return linear_classifier(
+        num_classes,
+        l2=0.0 if name == "adamw" else decay,
+        bias_l2=decay if name in ("momentum", "adam") else 0.0,
+        zero_init=zero_init,
+    )
+
+
+def build_encoder(config: RunConfig, **settings: Any) -> ResNet:
+    """The ResNet of the config; `settings` are further arguments of `resnet`."""
+    policy, _ = devices.resolve_precision(config.train.precision)
+    sizes = {config.data.image_size, config.view_size}
+    check_image_size(min(sizes), config.stem, config.model.num_groups)
+    return resnet(
+        config.model.resnet_depth,
+        config.model.width_multiplier,
+        config.stem,
+        num_groups=config.model.num_groups,
+        sk_ratio=config.model.sk_ratio,
+        se_ratio=config.model.se_ratio,
+        image_size=config.data.image_size if len(sizes) == 1 else None,
+        dtype=policy,
+        **settings,
+    )

@@ -1,0 +1,30 @@
+"""The optimizer of a run, from its settings."""
+
+from tf_simclr.keras import keras
+from tf_simclr.models.classifier import Classifier
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.optimizers import LARS
+from tf_simclr.schedules import WarmupCosine, peak_learning_rate
+from tf_simclr.settings import RunConfig
+
+
+def build_optimizer(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> keras.optimizers.Optimizer:
+    """The optimizer, with its variables made, so that a checkpoint can be restored before the first step."""
+    settings = config.optimizer
+    peak = peak_learning_rate(
+        settings.base_learning_rate, config.train.global_batch_size, settings.learning_rate_scaling
+    )
+    schedule = WarmupCosine(peak, config.total_steps(num_examples), config.warmup_steps(num_examples))
+    if settings.name == "lars":
+        optimizer = LARS(schedule, settings.momentum, settings.weight_decay)
+        if model.classifier is not None:
+            optimizer.exclude_from_adaptation(model.classifier.trainable_variables)
+    elif settings.name == "momentum":
+        optimizer = keras.optimizers.SGD(schedule, settings.momentum, nesterov=True, jit_compile=False)
+    elif settings.name == "adam":
+        optimizer = keras.optimizers.Adam(schedule, jit_compile=False)
+    else:
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay, jit_compile=False)
+        optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.shape.rank <= 1])
+    optimizer.build(model.trainable_variables)
+    return optimizer

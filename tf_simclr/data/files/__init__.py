@@ -1,0 +1,1 @@
+"""Finding files: walks, lists, names."""

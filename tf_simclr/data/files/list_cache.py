@@ -1,0 +1,59 @@
+"""Lists of large folders, kept for the next start."""
+
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+
+from tf_simclr.data.files.names import Names
+from tf_simclr.data.files.walk import Walk, is_local
+from tf_simclr.data.formats import decode
+
+# A folder that changed this shortly before it was listed may change again without a new time.
+_SETTLED_NANOSECONDS = 2 * 10**9
+
+
+def load(folder: str, cache_folder: pathlib.Path | None) -> Names | None:
+    """The names that `save` was given, if none of the folders has changed since."""
+    path = _path(folder, cache_folder)
+    if path is None or not path.exists():
+        return None
+    with np.load(path) as arrays:
+        folders = Names.unpack(arrays["folder_bytes"], arrays["folder_ends"])
+        for name, time_changed in zip(folders, arrays["times"].tolist(), strict=True):
+            try:
+                if os.stat(name).st_mtime_ns != time_changed:
+                    return None
+            except OSError:
+                return None
+        return Names.unpack(arrays["name_bytes"], arrays["name_ends"])
+
+
+def save(names: Names, walk: Walk, folder: str, cache_folder: pathlib.Path | None) -> None:
+    """Keeps what a walk has found, unless it has just changed, or could not be read."""
+    path = _path(folder, cache_folder)
+    settled = walk.started - _SETTLED_NANOSECONDS
+    if path is None or walk.problems or max(walk.folders.values()) > settled:
+        return
+    name_bytes, name_ends = names.pack()
+    folder_bytes, folder_ends = Names(walk.folders).pack()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}.npz")
+    np.savez(
+        beside,
+        name_bytes=name_bytes,
+        name_ends=name_ends,
+        folder_bytes=folder_bytes,
+        folder_ends=folder_ends,
+        times=np.array(list(walk.folders.values()), np.int64),
+    )
+    os.replace(beside, path)
+
+
+def _path(folder: str, cache_folder: pathlib.Path | None) -> pathlib.Path | None:
+    if cache_folder is None or not is_local(folder):
+        return None
+    listed = repr((os.path.abspath(folder), decode.IMAGE_SUFFIXES))
+    digest = hashlib.blake2b(listed.encode(), digest_size=8).hexdigest()
+    return cache_folder / f"{digest}.npz"

@@ -1,0 +1,168 @@
+"""Which image files a data directory stands for: folders, glob patterns, and files that list paths."""
+
+import csv
+import glob
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_simclr.data.files import list_cache
+from tf_simclr.data.files.names import Names
+from tf_simclr.data.files.walk import Walk, exists, is_folder, is_local
+from tf_simclr.data.formats import decode
+
+_WILDCARDS = "*?["
+_LIST_SUFFIXES = (".txt", ".csv")
+
+
+class Listing(NamedTuple):
+    """Image files, sorted by key.
+
+    Attributes:
+      paths: what opens each of them.
+      keys: its path relative to the folder that it was found from, with "/" between its parts, which stays the same
+        when that folder is moved: what decides whether it is held out.
+      classes: the name of its class, or None.
+      problems: path and reason of what could not be listed.
+    """
+
+    paths: Names
+    keys: Names
+    classes: list[str | None]
+    problems: dict[str, str]
+
+
+def split_places(data_dir: str) -> list[str]:
+    """The parts of a comma-separated list; a path that exists is one part, commas and all."""
+    if exists(data_dir):
+        return [data_dir]
+    return [place.strip() for place in data_dir.split(",") if place.strip()]
+
+
+def list_images(data_dir: str, cache_folder: pathlib.Path | None = None) -> Listing:
+    """Lists the image files of folders, patterns and lists, each file once, sorted by key.
+
+    In a folder the class of an image is the first folder on its path, if there is one; with a pattern, the first one
+    behind the part that has no wildcard; in a list, what the list says. Names that start with a dot are ignored, links
+    are followed, and a folder that several of them lead to is walked once.
+
+    Args:
+      data_dir: one or more places, comma-separated: a folder, at any depth; a pattern, for files or for folders; a .txt
+        file with one path per line, or a .csv file with path and, if known, label, where paths are relative to the
+        folder of the file.
+      cache_folder: where the list of a local folder is kept, to be used again as long as no folder in it has changed.
+
+    Raises:
+      FileNotFoundError: when a place does not exist.
+      ValueError: when there is no image, or a list is malformed.
+    """
+    places = split_places(data_dir)
+    walk = Walk()
+    if len(places) == 1 and is_folder(places[0]):
+        keys = _list_folder(places[0], walk, cache_folder)
+        listing = Listing(keys.with_prefix(_root(places[0])), keys, [_first_folder(key) for key in keys], walk.problems)
+    else:
+        listing = _list_places(places, walk)
+    if not listing.keys:
+        more = "".join(f"; {path}: {reason}" for path, reason in walk.problems.items())
+        raise ValueError(
+            f"The folder holds no image file ({', '.join(decode.IMAGE_SUFFIXES)}), at any depth{more}. "
+            f"Received: {data_dir!r}"
+        )
+    return listing
+
+
+def expand(place: str) -> list[str]:
+    """What a glob pattern stands for, sorted; a place that exists stands for itself.
+
+    Raises:
+      FileNotFoundError: when nothing is there.
+    """
+    if exists(place):
+        return [place]
+    find = glob.glob if is_local(place) else tf.io.gfile.glob  # The latter takes UTF-8 alone.
+    found = sorted(find(place)) if set(place) & set(_WILDCARDS) else []
+    if not found:
+        raise FileNotFoundError(f"The image folder does not exist, or no file fits the pattern. Received: {place!r}")
+    return found
+
+
+def _list_folder(folder: str, walk: Walk, cache_folder: pathlib.Path | None) -> Names:
+    keys = list_cache.load(folder, cache_folder)
+    if keys is None:
+        root = _root(folder)
+        keys = Names(sorted(path.removeprefix(root).replace(os.sep, "/") for path in walk.files(folder)))
+        list_cache.save(keys, walk, folder, cache_folder)
+    return keys
+
+
+def _list_places(places: list[str], walk: Walk) -> Listing:
+    found: dict[str, tuple[str, str | None]] = {}
+    for place in places:
+        for path, key, class_name in _list_place(place, walk):
+            found.setdefault(path, (key, class_name))
+    rows = sorted((key, path, class_name or "") for path, (key, class_name) in found.items())
+    return Listing(
+        Names(path for _, path, _ in rows),
+        Names(key for key, _, _ in rows),
+        [class_name or None for _, _, class_name in rows],
+        walk.problems,
+    )
+
+
+def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]:
+    """(path, key, name of the class) of every file."""
+    is_pattern = not exists(place)
+    root = _root(place)
+    if is_pattern:
+        fixed = place[: min(place.find(wildcard) % (len(place) + 1) for wildcard in _WILDCARDS)]
+        root = fixed[: fixed.rfind("/") + 1]
+    for found in expand(place):
+        if is_folder(found):
+            files = walk.files(found)
+        elif found.lower().endswith(_LIST_SUFFIXES):
+            yield from _read_list(found)
+            continue
+        elif is_pattern and found.lower().endswith(decode.IMAGE_SUFFIXES):
+            files = iter([found])
+        elif is_pattern:
+            continue
+        else:
+            raise FileNotFoundError(
+                "The image folder does not exist or is not a folder, nor a .txt or .csv list of paths. "
+                f"Received: {place!r}"
+            )
+        for path in files:
+            key = path.removeprefix(root).replace(os.sep, "/")
+            yield path, key, _first_folder(key)
+
+
+def _root(folder: str) -> str:
+    return os.path.join(folder, "")
+
+
+def _first_folder(key: str) -> str | None:
+    return sys.intern(key.partition("/")[0]) if "/" in key else None
+
+
+def _read_list(path: str) -> Iterator[tuple[str, str, str | None]]:
+    """The files that a .txt or .csv file names, as `_list_place` yields them."""
+    with tf.io.gfile.GFile(os.fsencode(path), "rb") as file:
+        lines = os.fsdecode(file.read()).removeprefix("\ufeff").splitlines()
+    rows = list(csv.reader(lines)) if path.lower().endswith(".csv") else [[line.strip()] for line in lines]
+    columns = [cell.strip().lower() for cell in rows[0]] if rows else []
+    has_header = "path" in columns
+    path_column = columns.index("path") if has_header else 0
+    label_column = (columns.index("label") if "label" in columns else len(columns)) if has_header else 1
+    for number, row in enumerate(rows[has_header:], 1 + has_header):
+        if not any(row):
+            continue
+        if len(row) <= path_column or not row[path_column].strip():
+            raise ValueError(f"Line {number} of {path} names no path. Received: {','.join(row)!r}")
+        key = row[path_column].strip()
+        label = row[label_column].strip() if len(row) > label_column else ""
+        yield os.path.join(os.path.dirname(path), key) if is_local(key) else key, key, label or None

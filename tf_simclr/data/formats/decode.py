@@ -1,0 +1,129 @@
+"""From encoded bytes to pixels, and from pixels to what the encoder sees in evaluation and in serving.
+
+Everything here is made of core TensorFlow operations, takes dynamic shapes and keeps no Python state, so that
+an exported SavedModel can carry it.
+"""
+
+import tensorflow as tf
+
+from tf_simclr.data.formats import headers
+from tf_simclr.data.formats.headers import MAX_PIXELS
+
+CROP_PROPORTION = 0.875
+# Images up to this size in pixels carry no margin to cut off.
+MAX_UNCROPPED_SIZE = 32
+
+# TensorFlow decodes by content, not by name; the suffixes only tell images from other files.
+IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+if hasattr(tf.io, "decode_webp"):  # TensorFlow 2.15 has no WebP decoder.
+    IMAGE_SUFFIXES += (".webp",)
+
+
+def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
+    """Decodes one JPEG, PNG, GIF (its first frame), BMP or, where TensorFlow can, WebP image.
+
+    Args:
+      encoded: string scalar, the content of an image file.
+      max_pixels: images of more pixels are refused by their header, before memory is taken for them.
+
+    Returns:
+      uint8 [H, W, 3], turned as the EXIF orientation of a JPEG asks for. Grey images have three equal channels,
+      CMYK and palettes become RGB, 16 bits become 8, an alpha channel is dropped.
+
+    Raises:
+      tf.errors.InvalidArgumentError: when the bytes are not a whole image of a known format, or too large.
+    """
+    num_pixels, orientation, palette, still = headers.read_header(encoded)
+    is_known = tf.Assert(num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or WebP image"])
+    fits = tf.Assert(num_pixels <= max_pixels, [f"more than {max_pixels} pixels (data.max_pixels):", num_pixels])
+    with tf.control_dependencies([] if tf.executing_eagerly() else [is_known, fits]):
+        image = tf.io.decode_image(still, channels=3, expand_animations=False)
+    image = tf.ensure_shape(image, [None, None, 3])
+    is_done = (tf.size(palette) == 0) & (orientation == 1)
+    image = tf.cond(is_done, lambda: image, lambda: _color_and_turn(image, palette, orientation))
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+@headers.rare_branch(
+    tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.uint8), tf.TensorSpec([], tf.int32)
+)
+def _color_and_turn(image: tf.Tensor, palette: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Looks the colours up in the palette, if there is one, and undoes the EXIF orientation."""
+    image = tf.cond(tf.size(palette) > 0, lambda: tf.gather(palette, tf.cast(image[..., 0], tf.int32)), lambda: image)
+    return _turn(image, orientation)
+
+
+def try_decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
+    """The image as `decode_image` returns it, or uint8 [0, 0, 3] where that raises an error."""
+    image = tf.data.Dataset.from_tensors(encoded).map(lambda encoded: decode_image(encoded, max_pixels))
+    no_image = tf.data.Dataset.from_tensors(tf.zeros([0, 0, 3], tf.uint8))
+    return image.ignore_errors().concatenate(no_image).take(1).get_single_element()
+
+
+def _turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Undoes an EXIF orientation (int32 scalar, 1 to 8): a transposition, then flips."""
+
+    def is_one_of(*values: int) -> tf.Tensor:
+        return tf.reduce_any(orientation == tf.constant(values))
+
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    image = tf.cond(is_one_of(2, 3, 6, 7), lambda: image[:, ::-1], lambda: image)
+    return tf.cond(is_one_of(3, 4, 7, 8), lambda: image[::-1], lambda: image)
+
+
+def central_crop(images: tf.Tensor, proportion: float = CROP_PROPORTION) -> tf.Tensor:
+    """Cuts out the central square whose side is `proportion` of the shorter side.
+
+    The side is rounded half to even and an odd margin leaves the extra row or column at the top and left, as
+    in the reference (`tf2/data_util.py`, `center_crop` with a square target).
+
+    Args:
+      images: [..., H, W, C] of any dtype.
+      proportion: side of the square as a part of the shorter side, in (0, 1].
+
+    Returns:
+      [..., side, side, C], same dtype.
+    """
+    height, width = tf.unstack(tf.shape(images)[-3:-1])
+    shorter_side = tf.cast(tf.minimum(height, width), tf.float32)
+    side = tf.maximum(tf.cast(tf.math.rint(proportion * shorter_side), tf.int32), 1)
+    top, left = (height - side + 1) // 2, (width - side + 1) // 2
+    return images[..., top : top + side, left : left + side, :]
+
+
+def preprocess_for_eval(images: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Turns images into the input of the encoder, without randomness.
+
+    Above 32 px the central 87.5 % square is cut out; at 32 px and below the whole image is kept, because
+    small images carry no margin. Then a bicubic resize (half-pixel centres, no antialiasing), which leaves
+    pixels untouched where the size is right already. No mean or standard deviation is removed.
+
+    Args:
+      images: uint8, or float in [0, 1]: one image [H, W, 3] or a batch of one size [B, H, W, 3].
+      image_size: side S of the encoder's input in pixels.
+
+    Returns:
+      float32 [S, S, 3] or [B, S, S, 3] in [0, 1].
+    """
+    images = tf.image.convert_image_dtype(images, tf.float32)
+    if image_size > MAX_UNCROPPED_SIZE:
+        images = central_crop(images)
+    images = tf.image.resize(images, [image_size, image_size], tf.image.ResizeMethod.BICUBIC)
+    return tf.clip_by_value(images, 0.0, 1.0)  # Bicubic weights overshoot at edges.
+
+
+def crop_and_resize(image: tf.Tensor, box: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Cuts a box out of one image and resizes it as the reference does (bicubic, half-pixel centres).
+
+    Args:
+      image: uint8 [H, W, 3].
+      box: int32 [4], (top, left, height, width), inside the image.
+      image_size: side S of the result in pixels.
+
+    Returns:
+      uint8 [S, S, 3], rounded to the nearest level.
+    """
+    top, left, height, width = tf.unstack(box)
+    crop = image[top : top + height, left : left + width]
+    resized = tf.image.resize(crop, [image_size, image_size], tf.image.ResizeMethod.BICUBIC)
+    return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)

@@ -1,0 +1,1 @@
+"""What is wrong with images: broken ones, duplicates, a survey."""

@@ -1,0 +1,151 @@
+"""Broken image files: why each is broken, how many there are, and a memory of them that outlives the process."""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from tf_simclr.data.files.names import in_print
+from tf_simclr.data.files.walk import is_local
+from tf_simclr.data.formats import decode
+
+# A record of a TFRecord file is named FILE#record=INDEX.
+RECORD_SEPARATOR = "#record="
+
+_MAX_LOGGED = 20
+
+
+def broken_reason(read: Callable[[], tf.Tensor], max_pixels: int = decode.MAX_PIXELS) -> str:
+    """Says in a few words why the image file whose bytes `read` returns cannot be decoded."""
+    try:
+        decode.decode_image(read(), max_pixels)
+    except tf.errors.OpError as error:
+        return in_short(error)
+    return "it could not be read at first, but can be now"
+
+
+def in_short(error: tf.errors.OpError) -> str:
+    """What TensorFlow says, without where in the graph it happened."""
+    # Cut "{{function_node ...}}" in front and "[Op:...] name: " behind, and what Assert says.
+    reason = re.sub(r"\{\{.*?\}\}|\[Op:.*|.*Summarized data: ", "", error.message, flags=re.DOTALL).strip()
+    return re.sub(r"b'(.*?)'\n?", r"\1 ", reason).strip()
+
+
+class BrokenFiles:
+    """The broken files of a run, each with its reason; kept in a JSON file, they are found once.
+
+    A file that has changed since (in size or time) is looked at again.
+
+    Args:
+      report_path: JSON file to read and to keep up to date, or None.
+      max_fraction: part of all files that may be broken, in [0, 1]; see `check`.
+    """
+
+    def __init__(self, report_path: str | os.PathLike[str] | None = None, max_fraction: float = 1.0) -> None:
+        self.num_files = 0
+        self._report_path = report_path
+        self._max_fraction = max_fraction
+        self._lock = threading.Lock()
+        self._entries: dict[str, dict[str, Any]] = {}
+        self._checked: set[str] = set()
+        if report_path is not None and tf.io.gfile.exists(report_path):
+            with tf.io.gfile.GFile(report_path) as file:
+                report = json.load(file)
+            self._checked = set(report["checked"])
+            entries = {entry["path"]: entry for entry in report["skipped"]}
+            self._entries = {
+                path: entry
+                for path, entry in entries.items()
+                if _stamp(path) == (entry["size"], entry["mtime_seconds"])
+            }
+
+    @property
+    def list_folder(self) -> pathlib.Path | None:
+        """Where lists of files are kept, beside a report on a local disk; None without one."""
+        if self._report_path is None or not is_local(os.fspath(self._report_path)):
+            return None
+        return pathlib.Path(self._report_path).parent / "data_lists"
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def paths(self) -> tuple[str, ...]:
+        """The broken files."""
+        return tuple(self._entries)
+
+    def reason(self, path: str) -> str:
+        """Why a file is broken."""
+        return self._entries[path]["reason"]
+
+    def is_checked(self, paths: Iterable[str]) -> bool:
+        """Whether all these files were looked at before, and none has changed; from now on they count as such."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path in paths:
+            digest.update(repr((path, *_stamp(path))).encode())
+        known = digest.hexdigest() in self._checked
+        self._checked.add(digest.hexdigest())
+        return known
+
+    def add(self, reasons: dict[str, str]) -> None:
+        """Adds broken files, path: reason, and names them in the log."""
+        with self._lock:
+            new = {path: reason for path, reason in reasons.items() if path not in self._entries}
+            for path, reason in new.items():
+                size, mtime_seconds = _stamp(path)
+                self._entries[path] = {"path": path, "size": size, "mtime_seconds": mtime_seconds, "reason": reason}
+            if new:
+                self.write()
+                logging.warning(
+                    "Skipped %d broken image files (%d of %d so far): %s",
+                    len(new), len(self), self.num_files, _describe(new),
+                )  # fmt: skip
+
+    def check(self) -> None:
+        """Raises a ValueError with the list when more than `max_fraction` of all files are broken."""
+        if len(self) > self._max_fraction * max(self.num_files, len(self)):
+            where = f"; {os.fspath(self._report_path)} lists them all" if self._report_path is not None else ""
+            reasons = {path: entry["reason"] for path, entry in self._entries.items()}
+            raise ValueError(
+                f"More than {self._max_fraction:.0%} of the files are broken: mend or remove them, or raise "
+                f"--max_broken_fraction ({_describe(reasons)}{where}). Received: {len(self)} of {self.num_files} files"
+            )
+
+    def write(self) -> None:
+        """Writes the report, beside its place first, so that a reader never sees half of it."""
+        if self._report_path is None:
+            return
+        report = {
+            "files": self.num_files,
+            "broken": len(self),
+            "skipped": [self._entries[path] for path in sorted(self._entries)],
+            "checked": sorted(self._checked),
+        }
+        beside = f"{os.fspath(self._report_path)}.{os.getpid()}"
+        with tf.io.gfile.GFile(beside, "w") as file:
+            file.write(json.dumps(report, indent=2) + "\n")
+        tf.io.gfile.rename(beside, self._report_path, overwrite=True)
+
+
+def _describe(reasons: dict[str, str]) -> str:
+    listed = [f"{in_print(path)}: {reason}" for path, reason in reasons.items()]
+    more = [f"and {len(listed) - _MAX_LOGGED} more"] if len(listed) > _MAX_LOGGED else []
+    return "; ".join(listed[:_MAX_LOGGED] + more)
+
+
+def _stamp(path: str) -> tuple[int | None, int | None]:
+    """(size in bytes, time of the last change in seconds) of a file, which tell a new content; None without it."""
+    try:
+        found = tf.io.gfile.stat(os.fsencode(path.partition(RECORD_SEPARATOR)[0]))
+    except tf.errors.OpError:
+        return None, None
+    return found.length, found.mtime_nsec // 10**9

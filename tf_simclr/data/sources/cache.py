@@ -1,0 +1,110 @@
+"""Keeping a data set close at hand: its encoded images in memory, or its decoded images on a disk."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import shutil
+import struct
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tf_simclr import devices
+from tf_simclr.data.formats import decode
+from tf_simclr.data.sources.base import ArraySource, FileSource, Source, TfdsSource, TfrecordSource, in_memory
+
+# Images from which the size of the cache is estimated.
+_SAMPLE_EXAMPLES = 64
+
+
+def keep(source: Source, place: str, folder: pathlib.Path) -> Source:
+    """The same examples in the same order, kept where they are read faster.
+
+    The size is estimated from a sample, named in the log, and compared with the space there is before anything is
+    read. Decoded files of an earlier run in `folder` are used again if the original has the same size and time.
+
+    Args:
+      source: Images; those of an ArraySource are in memory already.
+      place: "none", "memory" (files as they are) or "disk" (decoded files).
+      folder: Where decoded files go.
+
+    Returns:
+      `source` itself, or a FileSource of the same pixels.
+
+    Raises:
+      ValueError: If the images do not fit, or are to go to the disk but are no files.
+    """
+    if place == "none" or isinstance(source, ArraySource):
+        return source
+    if place == "memory":
+        needed = np.mean([len(content) for content in _sample(source)]) * source.num_examples
+        _check_fits(needed, devices.free_memory(), "in memory", "memory")
+        return in_memory(source)
+    if not isinstance(source, FileSource):
+        raise ValueError(
+            f"data.cache=disk decodes image files; data.cache=memory takes records, too. Received: {source.name}"
+        )
+    return _decoded(source, folder)
+
+
+def _decoded(source: FileSource, folder: pathlib.Path) -> FileSource:
+    names = tuple(f"{name}.{_fingerprint(path)}.bmp" for name, path in zip(source.names, source.paths, strict=True))
+    missing = [index for index, name in enumerate(names) if not (folder / name).exists()]
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        needed = np.mean([_decoded_bytes(content) for content in _sample(source)]) * len(missing)
+        _check_fits(needed, shutil.disk_usage(folder).free, f"in {folder}", "disk")
+        paths = tf.data.Dataset.from_tensor_slices([os.fsencode(source.paths[index]) for index in missing])
+        images = paths.map(lambda path: decode.try_decode_image(tf.io.read_file(path)), tf.data.AUTOTUNE)
+        for index, image in zip(missing, images, strict=True):
+            path = folder / names[index]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = path.with_name(f".{os.getpid()}")
+            # A file that is no image stays as it is, to be reported by who reads it.
+            beside.write_bytes(_to_bmp(image.numpy()) if len(image) else _content(source.paths[index]))
+            os.replace(beside, path)
+    return dataclasses.replace(source, folder=str(folder), names=names, originals=source.paths)
+
+
+def _to_bmp(image: np.ndarray) -> bytes:
+    """A BMP file, which is decoded three times as fast as a JPEG; a PNG without compression takes as long as that."""
+    height, width, _ = image.shape
+    rows = np.zeros([height, -(-width * 3 // 4) * 4], np.uint8)
+    rows[:, : width * 3] = image[::-1, :, ::-1].reshape([height, width * 3])
+    header = struct.pack("<2sIII", b"BM", 54 + rows.size, 0, 54)
+    return header + struct.pack("<IiiHH6I", 40, width, height, 1, 24, 0, rows.size, 0, 0, 0, 0) + rows.tobytes()
+
+
+def _content(path: str) -> bytes:
+    return tf.io.gfile.GFile(os.fsencode(path), "rb").read()
+
+
+def _fingerprint(path: str) -> str:
+    """Changes with the file."""
+    status = tf.io.gfile.stat(os.fsencode(path))
+    return hashlib.blake2b(os.fsencode(f"{path} {status.length} {status.mtime_nsec}"), digest_size=6).hexdigest()
+
+
+def _sample(source: FileSource | TfdsSource | TfrecordSource) -> list[bytes]:
+    """Encoded images from all over the source, or its first ones if it is a stream."""
+    if isinstance(source, FileSource):
+        indices = np.unique(np.linspace(0, source.num_examples - 1, _SAMPLE_EXAMPLES).astype(int))
+        return [_content(source.paths[index]) for index in indices]
+    records = source.records().take(_SAMPLE_EXAMPLES).as_numpy_iterator()
+    return [image for _, _, image, *_ in records]
+
+
+def _decoded_bytes(content: bytes) -> int:
+    try:
+        return int(tf.size(decode.decode_image(content)))
+    except tf.errors.InvalidArgumentError:
+        return len(content)
+
+
+def _check_fits(needed: float, free: int, where: str, place: str) -> None:
+    text = f"about {needed / 1e9:.2f} GB {where}, where {free / 1e9:.2f} GB are free"
+    if needed > free:
+        raise ValueError(f"The images do not fit into the cache: they take {text}. Received: data.cache={place}")
+    logging.info("The cache takes %s", text)

@@ -1,0 +1,128 @@
+"""Choosing a `tf.distribute` strategy, and waiting for its workers."""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import tensorflow as tf
+from absl import logging
+
+STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
+
+
+def make_strategy(
+    name: str = "auto",
+    *,
+    tpu_address: str | None = None,
+    tpu_zone: str | None = None,
+    gcp_project: str | None = None,
+) -> tf.distribute.Strategy:
+    """The `tf.distribute` strategy that a name stands for.
+
+    Args:
+      name: "auto" takes every GPU of this machine (one device needs no strategy), "default" one device, "mirrored"
+        all GPUs, or all logical CPUs where there is no GPU, "multi_worker" the machines in TF_CONFIG, "tpu" a TPU.
+      tpu_address: Name or address of the TPU; `None` finds the local one.
+      tpu_zone: Zone of a Cloud TPU that is given by name.
+      gcp_project: Project of a Cloud TPU that is given by name.
+
+    Raises:
+      ConnectionError: If a worker does not answer.
+      ValueError: If the name is unknown, or there is no such accelerator or no TF_CONFIG.
+    """
+    if name not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name}")
+    # These two must come before anything else touches a device.
+    if name == "multi_worker":
+        wait_for_workers(*_read_cluster())
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "tpu":
+        return _tpu_strategy(tpu_address, tpu_zone, gcp_project)
+    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+        cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
+        return tf.distribute.MirroredStrategy(gpus or cpus)
+    return tf.distribute.get_strategy()
+
+
+def _tpu_strategy(address: str | None, zone: str | None, project: str | None) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(address or "local", zone, project)
+    except (tf.errors.OpError, ValueError, TypeError, RuntimeError, OSError) as error:
+        raise ValueError(
+            f"strategy=tpu finds no TPU ({str(error).splitlines()[0]}): name it with --tpu_name, or choose another "
+            f"--strategy. Received: tpu_name={address}"
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _read_cluster() -> tuple[list[str], int]:
+    """Addresses of the workers, the chief first, and which of them this process is, from TF_CONFIG."""
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        addresses = [*cluster.get("chief", []), *cluster["worker"]]
+        index = int(task["index"]) + (len(cluster.get("chief", [])) if task["type"] == "worker" else 0)
+        addresses[index].rindex(":")
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        raise ValueError(
+            "strategy=multi_worker reads the workers from the environment variable TF_CONFIG, such as "
+            '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}; '
+            f"docs/reliability.md shows how to set it. Received: {text!r}"
+        ) from None
+    return addresses, index
+
+
+def wait_for_workers(addresses: list[str], index: int, timeout_seconds: float = 300.0) -> None:
+    """Returns once all workers answer; TensorFlow itself would wait for a missing one without a word.
+
+    Args:
+      addresses: "host:port" of every worker.
+      index: Which of them this process is.
+      timeout_seconds: How long to wait.
+
+    Raises:
+      ConnectionError: If some do not answer in time; the error names them.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    missing = [address for number, address in enumerate(addresses) if number != index]
+    with _listening(int(addresses[index].rpartition(":")[2])):
+        while missing:
+            logging.info("Waiting for the workers %s", ", ".join(missing))
+            time.sleep(min(1.0, timeout_seconds))
+            missing = [address for address in missing if not _answers(address)]
+            if missing and time.monotonic() > deadline:
+                raise ConnectionError(
+                    f"These workers of TF_CONFIG do not answer after {timeout_seconds:.0f} s: {', '.join(missing)}. "
+                    "Start run.py on all of them, and check addresses and firewalls"
+                )
+
+
+@contextlib.contextmanager
+def _listening(port: int) -> Iterator[None]:
+    """Answers the other workers until TensorFlow's own server takes the port."""
+    with socket.create_server(("", port), backlog=1024):
+        yield
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files: the first of several workers, or the only process."""
+    return strategy.extended.should_checkpoint
+
+
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether several processes train together."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)

@@ -1,0 +1,85 @@
+"""The checkpoints of a run: written, pruned, restored."""
+
+import json
+import pathlib
+import re
+import shutil
+
+import tensorflow as tf
+from absl import logging
+
+from tf_simclr import files
+from tf_simclr.keras import keras
+from tf_simclr.runs.folder import list_checkpoints
+
+
+def make_checkpoint(model: keras.Model) -> tf.train.Checkpoint:
+    """What a checkpoint of a compiled model holds: weights, optimizer state with the step, sums of the metrics."""
+    return tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+
+
+def restore_latest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int:
+    """Restores the newest checkpoint that can be read, and returns the step it was taken at (0 without checkpoints).
+
+    Raises:
+      ValueError: If the checkpoint does not fit the model, or there are checkpoints but none can be read.
+    """
+    found = list_checkpoints(folder)
+    for step, prefix in reversed(found.items()):
+        try:
+            checkpoint.restore(prefix).assert_existing_objects_matched()
+        except (AssertionError, ValueError) as error:
+            raise ValueError(f"{prefix} does not fit the model of this run: {error}") from error
+        except tf.errors.ResourceExhaustedError:
+            raise
+        except (tf.errors.OpError, IndexError) as error:  # TensorFlow has no one error for what cannot be read.
+            logging.warning("%s is broken, so the run goes on from the one before: %s", prefix, error)
+            continue
+        logging.info("Restored %s, step %d", prefix, step)
+        return step
+    if found:
+        raise ValueError(
+            f"None of the checkpoints can be read: remove them to start anew. Received: {', '.join(found.values())}"
+        )
+    return 0
+
+
+def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: int) -> tf.train.CheckpointManager:
+    """Manager of the run's checkpoints, which takes over what an earlier process has left behind.
+
+    It removes what was half written or half deleted, and lists what is whole up to the checkpoint's step: what comes
+    after it could not be read, and will be replaced.
+    """
+    directory, found = folder / "checkpoints", list_checkpoints(folder)
+    lists = [*directory.glob("checkpoint.tmp*"), *directory.glob(".*.checkpoint")]  # TensorFlow's own, and ours
+    for path in [*directory.glob("ckpt-*"), *lists]:
+        number = re.match(r"ckpt-(\d+)\.", path.name)
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif number is None or int(number[1]) not in found:
+            path.unlink()
+    step = int(checkpoint.optimizer.iterations.numpy())
+    whole = [pathlib.Path(prefix) for number, prefix in found.items() if number <= step]
+    if whole:
+        lines = [f'model_checkpoint_path: "{whole[-1].name}"']
+        for prefix in whole:
+            written = prefix.with_name(f"{prefix.name}.index").stat().st_mtime
+            lines += [
+                f'all_model_checkpoint_paths: "{prefix.name}"', f"all_model_checkpoint_timestamps: {written}",
+            ]  # fmt: skip
+        files.write_text(directory / "checkpoint", "\n".join(lines) + "\n")
+    return tf.train.CheckpointManager(
+        checkpoint, str(directory), max_to_keep=keep, checkpoint_name="ckpt", step_counter=None
+    )
+
+
+def cut_after(path: pathlib.Path, step: int) -> None:
+    """Drops the lines of a metrics file that come after a step, because the steps will be run again."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    # A killed run may have left half a line at the end.
+    complete = [line for line in lines if line.endswith("}")]
+    kept = [line for line in complete if json.loads(line)["step"] <= step]
+    if kept != lines:
+        files.write_text(path, "".join(f"{line}\n" for line in kept))

@@ -1,0 +1,105 @@
+"""The folder of a run: made, or opened again if it holds the same run."""
+
+import contextlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tf_simclr import files
+from tf_simclr.keras import keras
+from tf_simclr.runs import lock
+from tf_simclr.runs.identity import check_same_settings
+from tf_simclr.settings import RunConfig, from_dict, to_dict
+
+
+def run_folder(config: RunConfig) -> pathlib.Path:
+    """Where the run lives: its model_dir, or else runs/<name>."""
+    return pathlib.Path(config.model_dir or f"runs/{config.name}")
+
+
+@contextlib.contextmanager
+def open_run(config: RunConfig, *, is_chief: bool = True) -> Iterator[pathlib.Path]:
+    """Makes the run's folder, or opens it again if it holds a run with the same settings.
+
+    Writes `config.json` (the resolved settings) and `run.json` (versions, device, command). A run that trains has the
+    folder to itself as long as the context lasts.
+
+    Args:
+      config: The run.
+      is_chief: Whether this process is the one, of those that train together, that writes the folder.
+
+    Yields:
+      The folder to write to; one that is thrown away for processes other than the chief.
+
+    Raises:
+      ValueError: If the folder cannot be written, another process trains in it, or it holds a run with other settings;
+        the error lists them.
+    """
+    if not is_chief:
+        with tempfile.TemporaryDirectory() as unused:
+            yield pathlib.Path(unused)
+        return
+    folder = make_folder(config)
+    saved = folder / "config.json"
+    with contextlib.ExitStack() as stack:
+        try:
+            if config.trains:
+                stack.enter_context(lock.hold(folder))
+            if saved.is_file() and list_checkpoints(folder):
+                check_same_settings(from_dict(files.read_json(saved)), config, folder)
+            files.write_json(saved, to_dict(config))
+            files.write_json(folder / "run.json", _describe_run(config))
+        except OSError as error:
+            raise _not_writable(folder, error) from None
+        yield folder
+
+
+def make_folder(config: RunConfig) -> pathlib.Path:
+    """The run's folder, made if it is not there.
+
+    Raises:
+      ValueError: If it cannot be made.
+    """
+    if "://" in (config.model_dir or ""):
+        raise ValueError(f"model_dir must be a folder of this machine. Received: {config.model_dir}")
+    folder = run_folder(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+    return folder
+
+
+def _not_writable(folder: pathlib.Path, error: OSError) -> ValueError:
+    return ValueError(f"model_dir must be a folder that can be written ({error.strerror}). Received: {folder}")
+
+
+def _describe_run(config: RunConfig) -> dict[str, Any]:
+    return {
+        "command": sys.argv,
+        "seed": config.seed,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": importlib.metadata.version(keras.__name__.partition(".")[0]),  # tf_keras, or keras
+        "devices": [device.name for device in tf.config.list_logical_devices()],
+        "machine": platform.platform(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def list_checkpoints(folder: pathlib.Path) -> dict[int, str]:
+    """The checkpoints in a run's folder, the oldest first: {step: path without suffix}.
+
+    That is what the folder holds. TensorFlow's own list, the file `checkpoint`, may be broken or behind.
+    """
+    names = [re.fullmatch(r"ckpt-(\d+)\.index", path.name) for path in (folder / "checkpoints").glob("*.index")]
+    steps = sorted(int(name[1]) for name in names if name)
+    return {step: str(folder / "checkpoints" / f"ckpt-{step}") for step in steps}
