@@ -35,7 +35,7 @@ LAYERS = (
     ("files", "devices", "keras"),
 )  # fmt: skip
 # The same for the rooms of the data.
-DATA_ROOMS = ("data.quality.survey", "data.batches*", "data.sources*", "data.quality*", "data.formats*", "data.files*")
+DATA_ROOMS = ("data.quality.survey", "data.batches*", "data.sources*", "data.quality*", "data.files*", "data.formats*")
 PROGRAMS = ("training*", "evaluation*", "export*", "check*")
 LEAVES = LAYERS[-2]
 FOUNDATIONS = LAYERS[-1]
