@@ -2,9 +2,9 @@
 
     python run.py --mode=train_then_eval --config=configs/cifar10_resnet18.py
 
-Hardware: one GPU or more; 1,000 epochs take about 3.3 hours on an A100, as others report for this network and batch.
-Expected: the reference's README reports around 91 % linear top-1, an independent reproduction 91.7 +- 0.1 % (three
-seeds). Not run to the end by this project.
+Hardware: one or more GPUs; others report about 3.3 hours for 1,000 epochs of this network and batch on an A100.
+Expected: around 91 % linear top-1 according to the reference's README, 91.7 +- 0.1 % (three seeds) according to an
+independent reproduction. We have not run it to the end.
 """
 
 from tf_simclr.settings import AugmentationConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig

@@ -1,9 +1,9 @@
-"""ImageNet with ResNet-50 as the SimCLR paper trains it for 100 epochs.
+"""ImageNet with ResNet-50 for 100 epochs, as in the SimCLR paper.
 
     python run.py --mode=train --config=configs/imagenet_resnet50.py
 
 Hardware: 32 to 128 TPU v3 cores (add --use_tpu) or as many large GPUs; the paper reports 1.5 hours on 128 cores.
-Expected: 64.5 % linear top-1, as the paper and the reference report. Not run to the end by this project.
+Expected: 64.5 % linear top-1, according to the paper and the reference. We have not run it to the end.
 """
 
 from tf_simclr.settings import DataConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig

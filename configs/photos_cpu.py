@@ -2,11 +2,11 @@
 
     python run.py --mode=train_then_eval --config=configs/photos_cpu.py --data_dir=flowers
 
-The classes are the subfolders, if there are any; they serve the evaluation alone.
+The classes are the subfolders, if there are any. Only the evaluation uses them.
 
 Measured, seed 0, on 4,317 photographs of five kinds of flowers (docs/your-own-images.md): 65.0 % linear and 62.9 % kNN
-top-1 on 448 held-out ones (untrained encoder: 52.5 and 45.5 %, raw pixels: 46.0 and 31.2 %), in 71 minutes of processor
-time, on two CPU cores with AVX512-BF16 (AMD EPYC, TensorFlow 2.21, mixed_bfloat16) that did other work, too.
+top-1 on 448 held-out ones (untrained encoder: 52.5 and 45.5 %, raw pixels: 46.0 and 31.2 %). This took 71 minutes of
+processor time on two CPU cores with AVX512-BF16 (AMD EPYC, TensorFlow 2.21, mixed_bfloat16), shared with other work.
 """
 
 from tf_simclr.settings import (

@@ -2,10 +2,10 @@
 
     python run.py --mode=train_then_eval
 
-Two CPU cores with AVX512-BF16 (AMD EPYC), TensorFlow 2.21; seeds 0, 1 and 2 reach 93.5, 94.7 and 92.2 % linear and
-94.6, 93.7 and 90.6 % kNN top-1 (untrained encoder: 12.2, 12.2 and 14.0 % linear), in 8 min 20 s beside another job,
-3 min 31 s and 3 min 56 s, evaluation and export included. Seeds 1 and 2 were measured when the views' random numbers
-were drawn by step and position; today they are other views of the same distribution.
+Measured on two CPU cores with AVX512-BF16 (AMD EPYC), TensorFlow 2.21: seeds 0, 1 and 2 reach 93.5, 94.7 and 92.2 %
+linear and 94.6, 93.7 and 90.6 % kNN top-1 (untrained encoder: 12.2, 12.2 and 14.0 % linear). They took 8 min 20 s
+beside another job, 3 min 31 s and 3 min 56 s, including evaluation and export. Seeds 1 and 2 were measured when
+random numbers were drawn by step and position; a run today sees other views of the same distribution.
 """
 
 from tf_simclr.settings import (
