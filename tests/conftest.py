@@ -14,7 +14,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import numpy as np
 import pytest
 import tensorflow as tf
-from paths import ROOT
+from paths import ROOT, TESTS
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
@@ -23,10 +23,16 @@ tf.config.set_logical_device_configuration(
 
 @pytest.fixture(scope="session")
 def golden_dir() -> pathlib.Path:
-    """Folder with numbers returned by the reference implementation; skips where it is not at hand."""
-    folder = ROOT.parent / "shared" / "golden"
+    """Folder with numbers returned by the reference implementation; its README.md says what they are."""
+    return TESTS / "golden"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> pathlib.Path:
+    """Folder beside the checkout with real images and the SavedModel of the reference; skips where it is missing."""
+    folder = ROOT.parent / "shared"
     if not folder.is_dir():
-        pytest.skip("golden numbers of the reference are not at hand")
+        pytest.skip(f"{folder} is missing: it holds what is too large for the repository")
     return folder
 
 

@@ -294,8 +294,8 @@ def test_the_table_is_sorted_and_wrapped():
 
 
 @pytest.mark.slow
-def test_the_flowers(golden_dir, tmp_path):
-    with tarfile.open(golden_dir.parent / "data" / "flowers5_128.tar.gz") as archive:
+def test_the_flowers(shared_dir, tmp_path):
+    with tarfile.open(shared_dir / "data" / "flowers5_128.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     (folder,) = tmp_path.rglob("tulip")
     run.look(make_config(tmp_path / "run", folder.parent))

@@ -21,8 +21,8 @@ TINY = {"depth": 10, "width_multiplier": 0.05, "stem": "cifar"}
 
 
 @pytest.fixture(scope="module")
-def export(golden_dir):
-    return golden_dir.parent / "reference_export" / "r18_cifar"
+def export(shared_dir):
+    return shared_dir / "reference_export" / "r18_cifar"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,28 @@ def test_exports_of_the_reference_return_what_they_did(export, outputs):
         output = found[name.partition("/")[2]].numpy()
         output = output.mean((1, 2)) if output.ndim == 4 else output
         np.testing.assert_allclose(output, outputs[name], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_the_first_layers_of_an_export_return_what_they_did(golden_dir, outputs, tmp_path):
+    stored = np.load(golden_dir / "reference_export_start.npz")
+    prefix = str(tmp_path / "start")
+    tf.raw_ops.SaveV2(
+        prefix=prefix, tensor_names=stored.files, shape_and_slices=[""] * len(stored.files), tensors=[*stored.values()]
+    )
+    encoder = weights.load_reference(prefix).encoder
+    found = encoder.endpoints(outputs["images_uint8"] / np.float32(255))
+    for name in ("initial_conv", "initial_max_pool", "block_group1"):
+        output = found[name].numpy().mean((1, 2))
+        np.testing.assert_allclose(output, outputs[f"out_mean/{name}"], rtol=1e-4, atol=1e-4, err_msg=name)
+    assert len(encoder.variables) == len(stored.files)
+
+
+def test_every_variable_of_an_export_has_its_place(golden_dir):
+    golden = np.load(golden_dir / "trajectory.npz")
+    names = weights.arrange(key[5:-2] for key in golden.files if key.startswith("norm/"))
+    model = make_model({"depth": 18, "width_multiplier": 0.05, "stem": "cifar"}, head=(3, 5))
+    assert len(names) == len(variables(model)) == 121
+    assert names.keys() == variables_by_place(model).keys()
 
 
 class GivenViews:

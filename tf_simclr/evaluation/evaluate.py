@@ -1,19 +1,21 @@
-"""Evaluation of a run's encoder, from a model to `result.json`."""
+"""The evaluation program: runs protocols over what a run has learned, and writes `result.json`."""
 
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import builders
+from tf_simclr import builders, files
 from tf_simclr.data import batches, sources
-from tf_simclr.evaluation import evaluate_features
-from tf_simclr.evaluation.features import extract
-from tf_simclr.evaluation.knn import top_k_accuracy
-from tf_simclr.files import write_json
+from tf_simclr.evaluation.features import Features, extract
+from tf_simclr.evaluation.protocols.knn import KNN
+from tf_simclr.evaluation.protocols.linear import Linear
+from tf_simclr.evaluation.scores import Protocol, Scores
 from tf_simclr.keras import keras
+from tf_simclr.metrics.classification import top_k_accuracy
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.settings import RunConfig
@@ -24,84 +26,103 @@ _CLASSIFIER_BATCH = 4096
 SUBJECTS = {"eval": "this encoder", "eval_untrained": "the untrained encoder", "eval_raw_pixels": "raw pixels"}
 
 
+def _protocols(config: RunConfig) -> tuple[Protocol, ...]:
+    """What judges the subjects."""
+    return KNN(), Linear(seed=config.seed)
+
+
+def _subjects(config: RunConfig, model: SimCLR, train: sources.Source) -> Iterator[tuple[str, keras.Model]]:
+    """Keys of SUBJECTS with their encoders: this one, and the baselines if the config asks for them."""
+    yield "eval", model.encoder
+    if config.eval.baselines:
+        yield "eval_untrained", builders.build_model(config, train.num_examples, train.num_classes).encoder
+        yield "eval_raw_pixels", keras.Sequential([keras.layers.Flatten()])
+
+
 def evaluate(
     config: RunConfig, model: SimCLR | Classifier, train: sources.Source, test: sources.Source, folder: pathlib.Path
 ) -> dict[str, Any]:
-    """Judges a run's model and writes the result.
+    """Judges a run's model and writes the result and the predictions.
 
-    A pretrained encoder is frozen and judged by kNN and linear evaluation, and its online classifier on the side; a
-    model that was trained on labels is judged by its classifier.
+    A pretrained encoder is frozen and judged by the protocols, and its online classifier on the side; a model that was
+    trained on labels is judged by its classifier.
 
     Args:
-      config: The run; `eval.baselines` asks for raw pixels and the untrained encoder beside it.
+      config: The run; `eval.baselines` asks for raw pixels and the untrained encoder as well.
       model: The run's model, restored or just trained; it is not changed.
       train: Labelled images that the evaluation learns from.
       test: Labelled images that it is tested on.
-      folder: The run's folder, which gets `result.json` and `result_<step>.json`.
+      folder: The run's folder. Gets `result.json`, `result_<step>.json` and, if there are labels,
+        `features/predictions_<step>.npz`: the labels of the test images, int64 [M], and under "SUBJECT/PROTOCOL" the
+        classes that were predicted for them, int64 [M]; those of the classifier under "eval/label".
 
     Returns:
-      The result: `global_step` and, unless there are no labels, accuracies in [0, 1] (see `evaluate_features`), under
-      the reference's names those of the classifier and the penalty on the weights.
+      The result: `global_step` and, if there are labels, each metric of a protocol as "SUBJECT/PROTOCOL_METRIC", such
+      as `eval/knn_top_1_accuracy`, and under the reference's names those of the classifier and the penalty on the
+      weights.
+
+    Raises:
+      ValueError: If a label is out of range or the training labels do not allow an evaluation.
     """
-    result: dict[str, Any] = {"global_step": int(model.optimizer.iterations.numpy())}
+    step = int(model.optimizer.iterations.numpy())
+    result: dict[str, Any] = {"global_step": step}
     if train.num_classes is None or test.num_classes is None:
         logging.warning("There is nothing to evaluate: the images have no labels")
     else:
         logging.info("Evaluating this encoder on %d images", test.num_examples)
-        test_features, test_labels = _encode(config, model.encoder, test, config.eval.steps)
-        if isinstance(model, SimCLR):
-            result |= _judge_pretrained(config, model, train, test, (test_features, test_labels))
+        encoded_test = _encode(config, model.encoder, test, train.num_classes, config.eval.steps)
+        scores = _judge_pretrained(config, model, train, test, encoded_test) if isinstance(model, SimCLR) else {}
         if model.classifier is not None:
-            result |= _judge_classifier(model, test_features, test_labels)
-    for name in ("result.json", f"result_{result['global_step']}.json"):
-        write_json(folder / name, result)
+            scores["eval/label"] = _judge_classifier(model, encoded_test)
+            result["eval/regularization_loss"] = float(sum(model.losses))
+        result |= {
+            f"{place}_{name}": value for place, judged in scores.items() for name, value in judged.metrics.items()
+        }
+        _write_predictions(folder / "features" / f"predictions_{step}.npz", encoded_test.labels, scores)
+    for name in ("result.json", f"result_{step}.json"):
+        files.write_json(folder / name, result)
     return result
-
-
-def _judge_classifier(model: SimCLR | Classifier, features: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracies of the classifier that was trained with the model, under the reference's names."""
-    batches = tf.data.Dataset.from_tensor_slices(features).batch(_CLASSIFIER_BATCH)
-    logits = np.concatenate([np.asarray(model.classify(batch, training=False)) for batch in batches])
-    return {
-        "eval/label_top_1_accuracy": top_k_accuracy(logits, labels),
-        "eval/label_top_5_accuracy": top_k_accuracy(logits, labels, 5),
-        "eval/regularization_loss": float(sum(model.losses)),
-    }
 
 
 def _judge_pretrained(
-    config: RunConfig,
-    model: SimCLR,
-    train: sources.Source,
-    test: sources.Source,
-    encoded_test: tuple[np.ndarray, np.ndarray],
-) -> dict[str, Any]:
-    """KNN and linear evaluation of the encoder, and of the baselines if the config asks for them."""
-    encoders = {"eval": model.encoder}
-    if config.eval.baselines:
-        encoders["eval_untrained"] = builders.build_model(config, train.num_examples, train.num_classes).encoder
-        encoders["eval_raw_pixels"] = keras.Sequential([keras.layers.Flatten()])
-    result: dict[str, Any] = {}
-    for subject, encoder in encoders.items():
+    config: RunConfig, model: SimCLR, train: sources.Source, test: sources.Source, encoded_test: Features
+) -> dict[str, Scores]:
+    """Scores by "SUBJECT/PROTOCOL"; the test images are given as this encoder sees them."""
+    scores = {}
+    for subject, encoder in _subjects(config, model, train):
         if subject != "eval":
             logging.info("Evaluating %s", SUBJECTS[subject])
-            encoded_test = _encode(config, encoder, test, config.eval.steps)
-        judged = evaluate_features(
-            *_encode(config, encoder, train), *encoded_test, num_classes=train.num_classes or 0, seed=config.seed
-        )
-        result |= {name.replace("eval/", f"{subject}/", 1): value for name, value in judged.items()}
-    return result
+            encoded_test = _encode(config, encoder, test, encoded_test.num_classes, config.eval.steps)
+        encoded_train = _encode(config, encoder, train, encoded_test.num_classes)
+        for protocol in _protocols(config):
+            scores[f"{subject}/{protocol.name}"] = protocol(encoded_train, encoded_test)
+    return scores
+
+
+def _judge_classifier(model: SimCLR | Classifier, test: Features) -> Scores:
+    """Scores of the classifier that was trained with the model."""
+    dataset = tf.data.Dataset.from_tensor_slices(test.representations).batch(_CLASSIFIER_BATCH)
+    logits = np.concatenate([np.asarray(model.classify(batch, training=False)) for batch in dataset])
+    metrics = {f"top_{k}_accuracy": top_k_accuracy(logits, test.labels, k) for k in (1, 5)}
+    return Scores(metrics, np.argmax(logits, axis=1))
 
 
 def _encode(
-    config: RunConfig, encoder: keras.Model, source: sources.Source, num_batches: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Representations and labels of a source, or of its first batches."""
+    config: RunConfig, encoder: keras.Model, source: sources.Source, num_classes: int, num_batches: int = 0
+) -> Features:
+    """Representations of a source, or of its first batches."""
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=config.eval.batch_size)
-    features, labels = extract(encoder, dataset.take(num_batches or -1))
+    representations, labels = extract(encoder, dataset.take(num_batches or -1))
     if labels is None:
         raise ValueError("Evaluation needs images with labels. Received: images alone")
-    return features, labels
+    return Features(representations, labels, num_classes)
+
+
+def _write_predictions(path: pathlib.Path, labels: np.ndarray, scores: dict[str, Scores]) -> None:
+    arrays: dict[str, Any] = {place: judged.predictions for place, judged in scores.items()}
+    path.parent.mkdir(exist_ok=True)
+    with files.replacing(path) as beside:
+        np.savez_compressed(beside, labels=labels, **arrays)
 
 
 def describe(result: dict[str, Any]) -> str:

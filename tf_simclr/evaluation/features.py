@@ -1,9 +1,34 @@
 """Representations of a data set under a frozen encoder."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
 from tf_simclr.keras import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Representations of labelled images.
+
+    Attributes:
+      representations: float32 [N, F].
+      labels: int64 [N] in [0, num_classes).
+      num_classes: Number of classes.
+
+    Raises:
+      ValueError: If a label is out of range.
+    """
+
+    representations: np.ndarray
+    labels: np.ndarray
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        labels = self.labels
+        if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
+            raise ValueError(f"Labels must lie in [0, {self.num_classes}). Received: {labels.min()} to {labels.max()}")
 
 
 def extract(encoder: keras.Model, dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray | None]:

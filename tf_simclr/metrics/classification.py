@@ -1,5 +1,6 @@
 """How well a classifier finds the classes."""
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -26,3 +27,23 @@ def classification_loss(logits: tf.Tensor, labels: tf.Tensor | None) -> tuple[tf
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
     return tf.reduce_mean(losses), tf.reduce_mean(tf.cast(hits, tf.float32))
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
+    """Share of the rows whose label is among the k classes of the highest scores; ties go to the lower class.
+
+    >>> top_k_accuracy(np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]]), np.array([2, 0]))
+    0.5
+    >>> top_k_accuracy(np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]]), np.array([2, 0]), k=2)
+    1.0
+
+    Args:
+      scores: Floats [M, C].
+      labels: Integers [M] in [0, C).
+      k: Number of classes that may be named, at least 1.
+
+    Returns:
+      Accuracy in [0, 1].
+    """
+    top_classes = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return float(np.mean(np.any(top_classes == labels[:, None], axis=1)))

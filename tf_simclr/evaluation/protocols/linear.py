@@ -7,6 +7,7 @@ Source: Chen et al. (2020), appendix B.8, and Kornblith et al., "Do Better Image
 import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 from absl import logging
@@ -15,12 +16,56 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from tf_simclr.evaluation.knn import top_k_accuracy
+from tf_simclr.evaluation.features import Features
+from tf_simclr.evaluation.scores import Scores
+from tf_simclr.metrics.classification import top_k_accuracy
 
-# From strong to weak regularisation; on standardised features the best is seldom at an end.
-_REGULARIZATION_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _HELD_OUT_FRACTION = 0.1
-_MAX_ITERATIONS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """Judges representations by a linear classifier; see `fit_linear`.
+
+    Attributes:
+      seed: Decides which training images are held out to choose the regularisation.
+      regularization_grid: Candidates for C, the inverse strength of the L2 penalty, in increasing order.
+      max_iterations: Iterations of L-BFGS, at most, for each candidate.
+    """
+
+    seed: int = 0
+    # On standardised features the best is seldom at an end.
+    regularization_grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    max_iterations: int = 100
+
+    name: ClassVar[str] = "linear"
+
+    def __call__(self, train: Features, test: Features) -> Scores:
+        """Scores with the metrics `top_1_accuracy` and, for more than 5 classes, `top_5_accuracy`, and the settings.
+
+        Raises:
+          ValueError: If the training labels do not allow a choice of the regularisation.
+        """
+        probe = fit_linear(
+            train.representations,
+            train.labels,
+            num_classes=train.num_classes,
+            seed=self.seed,
+            grid=self.regularization_grid,
+            max_iterations=self.max_iterations,
+        )
+        logits = probe.scores(test.representations)
+        metrics = {"top_1_accuracy": top_k_accuracy(logits, test.labels)}
+        if train.num_classes > 5:
+            metrics["top_5_accuracy"] = top_k_accuracy(logits, test.labels, 5)
+        metrics |= {
+            "regularization_c": probe.regularization_c,
+            "regularization_candidates": len(self.regularization_grid),
+            "held_out_fraction": _HELD_OUT_FRACTION,
+            "max_iterations": self.max_iterations,
+            "seed": self.seed,
+        }
+        return Scores(metrics, np.argmax(logits, axis=1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +87,20 @@ class LinearProbe:
         return features @ self.weights + self.bias
 
 
-def fit_linear(features: np.ndarray, labels: np.ndarray, *, num_classes: int, seed: int = 0) -> LinearProbe:
+def fit_linear(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    seed: int,
+    grid: Sequence[float],
+    max_iterations: int,
+) -> LinearProbe:
     """Fits a multinomial logistic regression, its regularisation chosen on a held-out part of the examples.
 
-    A tenth of every class is held out. On the rest, the penalty is weakened from C = 1e-4 to C = 1 in steps of
-    ten, each fit from where the last one ended. All examples are then fitted with the penalty of the best
-    held-out accuracy, the stronger one of equals. Features are standardised by the examples fitted, and the
-    probe does the same to those it is given.
+    A tenth of every class is held out. On the rest, the penalty is weakened step by step, each fit from where the last
+    one ended. All examples are then fitted with the penalty of the best held-out accuracy, the stronger one of equals.
+    Features are standardised by the examples fitted, and the probe does the same to those it is given.
 
     L-BFGS sees all examples in every iteration, which suits up to some 100,000 of them.
 
@@ -57,6 +109,8 @@ def fit_linear(features: np.ndarray, labels: np.ndarray, *, num_classes: int, se
       labels: Integers [N] in [0, num_classes), of at least two classes.
       num_classes: Number of classes C.
       seed: Decides which examples are held out.
+      grid: Candidates for C, the inverse strength of the penalty, in increasing order.
+      max_iterations: Iterations of L-BFGS, at most, for each candidate.
 
     Returns:
       The classifier, for features as they are (not standardised).
@@ -71,12 +125,12 @@ def fit_linear(features: np.ndarray, labels: np.ndarray, *, num_classes: int, se
             f"Received: {len(labels)} examples of {len(np.unique(labels))} classes"
         )
     best_c, best_accuracy = 0.0, -1.0
-    for probe in _fit_path(features[~held_out], labels[~held_out], num_classes, _REGULARIZATION_GRID):
+    for probe in _fit_path(features[~held_out], labels[~held_out], num_classes, grid, max_iterations):
         accuracy = top_k_accuracy(probe.scores(features[held_out]), labels[held_out])
         if accuracy > best_accuracy:
             best_c, best_accuracy = probe.regularization_c, accuracy
     logging.info("Linear evaluation: C=%g has the best held-out accuracy, %.4f", best_c, best_accuracy)
-    return next(_fit_path(features, labels, num_classes, [best_c]))
+    return next(_fit_path(features, labels, num_classes, [best_c], max_iterations))
 
 
 def _held_out_mask(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -91,12 +145,12 @@ def _held_out_mask(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _fit_path(
-    features: np.ndarray, labels: np.ndarray, num_classes: int, grid: Sequence[float]
+    features: np.ndarray, labels: np.ndarray, num_classes: int, grid: Sequence[float], max_iterations: int
 ) -> Iterator[LinearProbe]:
     """Fits one probe after another for the values of C in `grid`, each starting from the one before."""
     scaler = StandardScaler()
     standardized = scaler.fit_transform(features)
-    classifier = LogisticRegression(max_iter=_MAX_ITERATIONS, warm_start=True)
+    classifier = LogisticRegression(max_iter=max_iterations, warm_start=True)
     for regularization_c in grid:
         # The matrix products are thin and bound by memory: BLAS threads gain little on them, and slow them
         # down tenfold where other work keeps the cores busy.

@@ -4,14 +4,50 @@ Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Di
 section 3.4.
 """
 
+import dataclasses
+from typing import ClassVar
+
 import numpy as np
 import tensorflow as tf
 
-# Wu et al. use 200 neighbours, and 0.07 for a temperature that later work rounds to 0.1.
-NUM_NEIGHBORS = 200
+from tf_simclr.evaluation.features import Features
+from tf_simclr.evaluation.scores import Scores
+from tf_simclr.metrics.classification import top_k_accuracy
 
 # Similarities held at a time: 128 MiB of float32, whatever the size of the training set.
 _BLOCK_ELEMENTS = 2**25
+
+
+@dataclasses.dataclass(frozen=True)
+class KNN:
+    """Judges representations by the classes of the nearest training images; see `knn_scores`.
+
+    Attributes:
+      k: Number of neighbours, at least 1; cut to the number of training images. Wu et al. use 200.
+      temperature: Positive. Wu et al. use 0.07, which later work rounds to 0.1.
+    """
+
+    k: int = 200
+    temperature: float = 0.1
+
+    name: ClassVar[str] = "knn"
+
+    def __call__(self, train: Features, test: Features) -> Scores:
+        """Scores with the metrics `top_1_accuracy`, `k` (after the cut) and `temperature`."""
+        scores = knn_scores(
+            train.representations,
+            train.labels,
+            test.representations,
+            num_classes=train.num_classes,
+            k=self.k,
+            temperature=self.temperature,
+        )
+        metrics = {
+            "top_1_accuracy": top_k_accuracy(scores, test.labels),
+            "k": min(self.k, len(train.labels)),
+            "temperature": self.temperature,
+        }
+        return Scores(metrics, np.argmax(scores, axis=1))
 
 
 def knn_scores(
@@ -20,8 +56,8 @@ def knn_scores(
     test_features: np.ndarray,
     *,
     num_classes: int,
-    k: int = NUM_NEIGHBORS,
-    temperature: float = 0.1,
+    k: int,
+    temperature: float,
 ) -> np.ndarray:
     """Votes of the k training examples of highest cosine similarity s, each of weight exp(s / temperature).
 
@@ -56,18 +92,3 @@ def knn_scores(
         votes = np.bincount(bins.ravel(), weights.ravel(), minlength=num_classes * len(weights))
         scores.append(votes.reshape(-1, num_classes))
     return np.concatenate(scores)
-
-
-def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
-    """Share of the rows whose label is among the k classes of the highest scores; ties go to the lower class.
-
-    Args:
-      scores: Floats [M, C].
-      labels: Integers [M] in [0, C).
-      k: Number of classes that may be named, at least 1.
-
-    Returns:
-      Accuracy in [0, 1].
-    """
-    top_classes = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return float(np.mean(np.any(top_classes == labels[:, None], axis=1)))

@@ -1,0 +1,41 @@
+"""The kNN protocol against a loop over examples."""
+
+import numpy as np
+import pytest
+from clusters import make_clusters
+
+from tf_simclr.evaluation import KNN
+from tf_simclr.evaluation.protocols.knn import knn_scores
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (7, 0.1), (7, 1.0), (1000, 0.1)])
+def test_agrees_with_a_loop_over_examples(k, temperature, monkeypatch):
+    # Several blocks of unequal length.
+    monkeypatch.setattr("tf_simclr.evaluation.protocols.knn._BLOCK_ELEMENTS", 256)
+    train = make_clusters(50, 4, 6, noise=1.0, seed=1)
+    test = make_clusters(23, 4, 6, noise=1.0, seed=2)
+    references = train.representations.astype(np.float64)
+    expected = np.zeros([23, 4])
+    for row, query in enumerate(test.representations.astype(np.float64)):
+        similarities = [query @ other / np.linalg.norm(query) / np.linalg.norm(other) for other in references]
+        for neighbor in np.argsort(similarities)[::-1][:k]:
+            expected[row, train.labels[neighbor]] += np.exp(similarities[neighbor] / temperature)
+    scores = knn_scores(
+        train.representations, train.labels, test.representations, num_classes=4, k=k, temperature=temperature
+    )
+    np.testing.assert_allclose(
+        scores / scores.sum(1, keepdims=True), expected / expected.sum(1, keepdims=True), atol=1e-4
+    )
+    judged = KNN(k, temperature)(train, test)
+    np.testing.assert_array_equal(judged.predictions, np.argmax(expected, axis=1))
+    assert judged.predictions.dtype == np.int64
+    accuracy = np.mean(np.argmax(expected, axis=1) == test.labels)
+    assert judged.metrics == {"top_1_accuracy": accuracy, "k": min(k, 50), "temperature": temperature}
+
+
+def test_refuses_what_makes_no_sense():
+    features = make_clusters(5, 2, 3, noise=1.0, seed=1)
+    with pytest.raises(ValueError, match="k=0"):
+        KNN(k=0)(features, features)
+    with pytest.raises(ValueError, match="temperature=0"):
+        KNN(temperature=0)(features, features)

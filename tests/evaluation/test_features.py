@@ -1,0 +1,73 @@
+"""Representations of a data set under a frozen encoder."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr.evaluation import KNN, Features, Linear, extract
+from tf_simclr.keras import keras
+
+
+def make_encoder() -> keras.Model:
+    """A small encoder whose batch norm statistics are not the initial ones."""
+    images = keras.Input([8, 8, 3])
+    hidden = keras.layers.Conv2D(6, 3)(images)
+    hidden = keras.layers.BatchNormalization()(hidden)
+    outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(hidden))
+    encoder = keras.Model(images, outputs)
+    encoder(tf.random.stateless_normal([32, 8, 8, 3], seed=[1, 2]), training=True)
+    return encoder
+
+
+def make_images(num_examples: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, num_examples)
+    images = generator.uniform(size=[num_examples, 8, 8, 3]) * 0.5 + 0.25 * labels[:, None, None, None]
+    return images.astype(np.float32), labels
+
+
+def test_evaluation_leaves_the_encoder_byte_identical():
+    encoder = make_encoder()
+    before = [variable.numpy().tobytes() for variable in encoder.variables]
+    assert len(encoder.non_trainable_variables) == 2  # The moving statistics are among them.
+    images, labels = make_images(100)
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(32)
+    features, extracted_labels = extract(encoder, dataset)
+    train, test = (Features(features[part], labels[part], 3) for part in (slice(60), slice(60, None)))
+    knn, linear = (protocol(train, test) for protocol in (KNN(), Linear()))
+    assert [variable.numpy().tobytes() for variable in encoder.variables] == before
+    np.testing.assert_array_equal(extracted_labels, labels)
+    assert features.dtype == np.float32 and extracted_labels.dtype == np.int64
+    np.testing.assert_allclose(features, encoder(images, training=False), rtol=1e-5, atol=1e-6)
+    assert len(knn.predictions) == len(linear.predictions) == 40
+    assert knn.metrics["k"] == 60
+
+
+def test_extract_without_labels_and_in_half_precision():
+    images, _ = make_images(10)
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        encoder = make_encoder()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    features, labels = extract(encoder, tf.data.Dataset.from_tensor_slices(images).batch(4))
+    assert labels is None
+    assert features.shape == (10, 6) and features.dtype == np.float32
+    assert np.abs(features).max() > 0
+
+
+def test_extract_refuses_what_cannot_be_judged():
+    images, _ = make_images(4)
+    dataset = tf.data.Dataset.from_tensor_slices(images).batch(2)
+    with pytest.raises(ValueError, match="at least one image"):
+        extract(make_encoder(), dataset.take(0))
+    broken = make_encoder()
+    broken.layers[1].bias.assign(tf.fill([6], np.nan))
+    with pytest.raises(ValueError, match="finite"):
+        extract(broken, dataset)
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_out_of_range_are_refused(label):
+    with pytest.raises(ValueError, match=rf"\[0, 2\).*Received: {min(label, 0)} to {max(label, 1)}"):
+        Features(np.zeros([3, 4], np.float32), np.array([0, label, 1]), 2)
