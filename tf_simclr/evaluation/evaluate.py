@@ -94,7 +94,7 @@ def _judge_pretrained(
 
 
 def _encode(
-    config: RunConfig, encoder: keras.Model, source: sources.Source, num_batches: int = 0
+    config: RunConfig, encoder: keras.Model, source: sources.Source, num_batches: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Representations and labels of a source, or of its first batches."""
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=config.eval.batch_size)
