@@ -25,7 +25,7 @@ _MARKDOWN = """\
 Every setting, section by section. `make docs` writes this page from `tf_simclr/settings/`: do not edit it.
 
 A flag sets its setting; `--set=section.field=value` sets any of them, and `none` stands for "not set". The defaults
-are the reference's; `--config` names a file with others. A resumed run may change a setting if it says so here.
+are the reference's; `--config` names a file with others. A resumed run may change what is resumable, nothing else.
 """
 
 
@@ -43,7 +43,7 @@ def markdown(names: Names) -> str:
     parts = [_MARKDOWN]
     for title, settings in _sections():
         rows = [
-            "| setting | flag | values | default | resume | what it does |",
+            "| setting | flag | values | default | resumable | what it does |",
             "|---|---|---|---|---|---|",
             *(_row(one, names) for one in settings),
         ]
