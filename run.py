@@ -78,7 +78,7 @@ def _make_strategy(config: RunConfig) -> Any:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses the flags; an unknown one, or a word that is no flag, ends in one sentence and exit status 2."""
+    """Parses the flags; --help prints them and exits with status 0, what is not a flag exits with status 2."""
     if {"--help", "-help", "-h"} & set(argv[1:]):
         print(document.help_text(builders.NAMES))
         sys.exit(0)
@@ -102,11 +102,7 @@ def main(_: list[str]) -> None:
     getLogger("tensorflow").setLevel(ERROR)
     try:
         config = command_line.to_config(
-            flags.FLAGS,
-            ROOT,
-            names=builders.NAMES,
-            read_run=settings_of_run,
-            read_checkpoint=settings_of_checkpoint,
+            flags.FLAGS, ROOT, names=builders.NAMES, read_run=settings_of_run, read_checkpoint=settings_of_checkpoint
         )
         report, status = look(config) if config.mode == "check" else (run(config), 0)
         print(f"\n{report}")
