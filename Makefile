@@ -3,6 +3,7 @@
 # make test-slow     the tests that take minutes: faults by the thousand, long runs, exports in other TensorFlow releases
 # make test-addons   the same tests with TensorFlow Addons (Python 3.10 or 3.11)
 # make lint          ruff and mypy; `make format` mends what ruff can mend
+# make docs          writes docs/settings.md, the table of all settings
 # make clean         removes the virtual environments and the caches
 #
 # Each target makes the virtual environment that it needs; nothing is installed again until a requirements file changes.
@@ -16,7 +17,7 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help run test test-slow test-addons lint format clean
+.PHONY: help run test test-slow test-addons lint format docs clean
 
 help:
 	@sed -n '/^# make/ s/^# //p' Makefile
@@ -41,6 +42,9 @@ lint: .venv/dev.stamp
 format: .venv/dev.stamp
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+docs: .venv/run.stamp
+	.venv/bin/python -c 'from tf_simclr import builders; from tf_simclr.settings import document; print(document.markdown(builders.NAMES), end="")' > docs/settings.md
 
 clean:
 	rm -rf .venv .venv-addons .venv-tf220 .pytest_cache .mypy_cache .ruff_cache

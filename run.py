@@ -21,8 +21,8 @@ from tf_simclr.check import check, describe, has_failed
 from tf_simclr.evaluation import evaluate
 from tf_simclr.export import convert, publish
 from tf_simclr.runs.folder import open_run
-from tf_simclr.settings import RunConfig
-from tf_simclr.settings import command_line as command_line
+from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
+from tf_simclr.settings import RunConfig, command_line, document
 from tf_simclr.training import stopping, train
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 
 def run(config: RunConfig) -> str:
     """Does what the config asks for and returns the report for the terminal."""
-    convert.check_formats(config.export.formats.split(","))
+    convert.check_formats(config.export.formats)
     strategy = _make_strategy(config)
     is_chief = distribute.is_chief(strategy)
     with open_run(config, is_chief=is_chief) as folder:
@@ -78,7 +78,10 @@ def _make_strategy(config: RunConfig) -> Any:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses the flags; an unknown one, or a word that is no flag, ends in one sentence and exit status 2."""
+    """Parses the flags; --help prints them and exits with status 0, what is not a flag exits with status 2."""
+    if {"--help", "-help", "-h"} & set(argv[1:]):
+        print(document.help_text(builders.NAMES))
+        sys.exit(0)
     try:
         words = flags.FLAGS(argv)
         if words[1:]:
@@ -98,7 +101,9 @@ def main(_: list[str]) -> None:
     handler.addFilter(lambda record: record.pathname.startswith(ours) or record.levelno >= ERROR)
     getLogger("tensorflow").setLevel(ERROR)
     try:
-        config = command_line.to_config(flags.FLAGS, ROOT)
+        config = command_line.to_config(
+            flags.FLAGS, ROOT, names=builders.NAMES, read_run=settings_of_run, read_checkpoint=settings_of_checkpoint
+        )
         report, status = look(config) if config.mode == "check" else (run(config), 0)
         print(f"\n{report}")
     except (ValueError, OSError, FloatingPointError) as error:

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from command import parse
 from paths import ROOT
 
 import run
@@ -15,8 +16,7 @@ from tf_simclr import builders
 from tf_simclr.data import batches
 from tf_simclr.export import publish
 from tf_simclr.runs.folder import list_checkpoints, open_run
-from tf_simclr.settings import RunConfig, from_dict, override
-from tf_simclr.settings import command_line as command_line
+from tf_simclr.settings import RunConfig, command_line, document, from_dict, override
 from tf_simclr.training import train as program
 
 SETTINGS = {
@@ -240,7 +240,7 @@ def test_fine_tuning_a_run_and_evaluating_its_classifier(finished_run, image_fol
     assert run.run(settings) == report
 
     checkpoint.unlink()  # The run has weights of its own by now.
-    with pytest.raises(ValueError, match="not replaced.*export.pca_dim was 0, is 3.*saved_model/3"):
+    with pytest.raises(ValueError, match="not replaced.*export.pca_dim was none, is 3.*saved_model/3"):
         run.run(override(settings, {"mode": "export", "export.pca_dim": 3}))
     (tmp_path / "tuned" / "saved_model" / "3").rename(tmp_path / "3")
     changes = {
@@ -268,11 +268,8 @@ def test_fine_tuning_a_run_and_evaluating_its_classifier(finished_run, image_fol
 
 def test_a_checkpoint_can_be_exported_without_its_data(finished_run, tmp_path):
     pretrained, _ = finished_run
-    values = run.flags.FlagValues()
-    command_line.define(values)
     checkpoint = pathlib.Path(pretrained.model_dir) / "checkpoints" / "ckpt-12"
-    values(["run.py", "--mode=export", f"--checkpoint={checkpoint}", f"--model_dir={tmp_path}", "--precision=float32"])
-    settings = command_line.to_config(values, ROOT)
+    settings = parse("--mode=export", f"--checkpoint={checkpoint}", f"--model_dir={tmp_path}", "--precision=float32")
     assert (settings.model, settings.data.dataset) == (pretrained.model, "shapes")
     assert "verified" in run.run(settings)
     model = tf.saved_model.load(str(tmp_path / "saved_model" / "12"))
@@ -322,12 +319,20 @@ def test_the_command_line_says_what_is_wrong_without_a_traceback(tmp_path):
     [("--train_epoch=3", "Unknown command line flag 'train_epoch'"), ("epochs=3", "A flag is written --name=value")],
 )
 def test_unknown_arguments_exit_with_status_2(argument, message, capsys):
+    before = set(run.flags.FLAGS)
     command_line.define(run.flags.FLAGS)
     try:
         with pytest.raises(SystemExit) as stop:
             run.parse(["run.py", argument])
     finally:
-        for name in [*command_line.FLAGS, *command_line.SHORTHANDS, *command_line.STALE_FLAGS, "config", "set"]:
+        for name in set(run.flags.FLAGS) - before:
             delattr(run.flags.FLAGS, name)
     assert stop.value.code == 2
     assert f"run.py: {message}" in capsys.readouterr().err
+
+
+def test_help_is_printed_and_ends_well(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run.parse(["run.py", "--train_epoch=3", "--help"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == document.help_text(builders.NAMES) + "\n"

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tf_simclr import SimCLR, builders
 from tf_simclr.augment import Augmentation
+from tf_simclr.builders.encoder import ENCODERS
 from tf_simclr.keras import keras
 from tf_simclr.metrics import classification
 from tf_simclr.optimizers import LARS
@@ -99,3 +100,39 @@ def test_views_may_be_smaller_than_the_images_that_the_encoder_is_for():
     fixed = build().encoder
     with pytest.raises(ValueError, match="16, 16, 3"):
         SimCLR(fixed, image_size=16, augmentation=Augmentation(12))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__encoder": "resnt"}, "model.encoder must be one of resnet.*Did you mean resnet.? Received: resnt"),
+        ({"model__loss": "ntxent"}, "model.loss must be one of nt_xent.*Did you mean nt_xent.? Received: ntxent"),
+        ({"augmentation__more_operators": "a"}, "augmentation.more_operators must be .*Received: a"),
+    ],
+)
+def test_unknown_names_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build(**changes)
+
+
+def test_any_keras_model_is_an_encoder(photos, monkeypatch):
+    def build_tiny(config, *, l2, **settings):
+        kernels = keras.regularizers.L2(l2 / 2)
+        return keras.Sequential(
+            [
+                keras.layers.Conv2D(6, 5, strides=4, kernel_regularizer=kernels),
+                keras.layers.GlobalAveragePooling2D(dtype="float32"),
+            ]
+        )
+
+    monkeypatch.setitem(ENCODERS, "tiny", build_tiny)
+    tuned = {"train_mode": "finetune", "checkpoint": "unread", "model__encoder": "tiny"}
+    model = build("momentum", model__encoder="tiny")
+    kernel = model.encoder.trainable_variables[0]
+    np.testing.assert_allclose(sum(model.encoder.losses), 0.5 * tf.nn.l2_loss(kernel), rtol=1e-6)
+    assert model.fit(photos[:, :16, :16], np.arange(16) % 3, verbose=0).history["loss"][0] > 0
+
+    assert len(build("momentum", **tuned).encoder.trainable_variables) == 2
+    assert not build("momentum", **tuned, finetune__after_block=4).encoder.trainable_variables
+    with pytest.raises(ValueError, match="finetune.after_block must be 4, the whole encoder, or none .*Received: 2"):
+        build("momentum", **tuned, finetune__after_block=2)

@@ -46,7 +46,7 @@ def is_unchanged(before, layer):
 
 
 @pytest.mark.parametrize(
-    ("after_block", "optimizer"), [*((block, "momentum") for block in range(-1, 5)), (2, "lars"), (2, "adamw")]
+    ("after_block", "optimizer"), [*((block, "momentum") for block in (None, *range(5))), (2, "lars"), (2, "adamw")]
 )
 def test_what_is_frozen_is_frozen_and_the_rest_learns(photos, after_block, optimizer):
     model = build(finetune__after_block=after_block, optimizer__name=optimizer)
@@ -54,7 +54,7 @@ def test_what_is_frozen_is_frozen_and_the_rest_learns(photos, after_block, optim
     before = [snapshot(part) for part in parts]
     model.fit(photos[:, :16, :16], LABELS, batch_size=16, epochs=2, verbose=0)
     # The stem is two parts: the convolution and its batch norm.
-    num_frozen = 0 if after_block == -1 else 2 + after_block
+    num_frozen = 0 if after_block is None else 2 + after_block
     assert [is_unchanged(*pair) for pair in zip(before, parts, strict=True)] == [
         index < num_frozen for index in range(len(parts))
     ]

@@ -4,17 +4,12 @@ import json
 
 import pytest
 from absl import flags
+from command import parse
 from paths import ROOT
 
-from tf_simclr.settings import RunConfig, differences, from_dict, override, to_dict
-from tf_simclr.settings import command_line as command_line
+from tf_simclr.settings import SETTINGS, RunConfig, command_line, differences, flatten, from_dict, override, to_dict
 
-
-def parse(*arguments):
-    values = flags.FlagValues()
-    command_line.define(values)
-    values(["run.py", *arguments])
-    return command_line.to_config(values, ROOT)
+FLAGS = {flag: one for one in SETTINGS.values() for flag in (one.flag, one.alias) if flag is not None}
 
 
 def test_no_flags_give_the_job_on_the_embedded_data():
@@ -82,6 +77,15 @@ REFERENCE_FLAGS = {
 }
 REFERENCE_SHORTHANDS = {"use_blur": True, "cache_dataset": False, "use_tpu": False, "proj_head_mode": "nonlinear"}
 REFERENCE_UNUSED = ("eval_name",)
+# The values of the reference's flags that mean "not set"; without an entry it has none.
+UNSET_IN_REFERENCE = {
+    "train_steps": 0,
+    "eval_steps": 0,
+    "checkpoint_steps": 0,
+    "fine_tune_after_block": -1,
+    "sk_ratio": 0.0,
+    "se_ratio": 0.0,
+}
 STALE = ("train_summary_steps", "variable_schema")
 CHOICES = {
     "mode": ("eval", "train_then_eval"),
@@ -98,26 +102,25 @@ CHOICES = {
 
 
 def test_every_flag_of_the_reference_is_there():
-    accepted = {*command_line.FLAGS, *command_line.SHORTHANDS, *command_line.STALE_FLAGS}
+    accepted = {*FLAGS, *command_line.SHORTHANDS, *command_line.STALE_FLAGS}
     assert {*REFERENCE_FLAGS, *REFERENCE_SHORTHANDS, *REFERENCE_UNUSED, *STALE} <= accepted
 
 
 @pytest.mark.parametrize(("name", "default"), REFERENCE_FLAGS.items())
 def test_a_flag_of_the_reference_has_its_default_and_reaches_its_field(name, default):
-    field, kind, _ = command_line.FLAGS[name]
+    field, kind = FLAGS[name].name, FLAGS[name].kind
     defaults = parse("--dataset=imagenet2012")
-    assert value_of(defaults, field) == default
+    if name in UNSET_IN_REFERENCE:
+        assert default == UNSET_IN_REFERENCE[name] and flatten(defaults)[field] is None
+    else:
+        assert flatten(defaults)[field] == default
+    if default is not None:
+        assert parse("--dataset=imagenet2012", f"--{name}={default}") == defaults
     samples = {int: ("7",), float: ("0.25",), bool: ("false", "true"), str: ("text",)}
     for text in CHOICES.get(name, samples[kind]):
         parsed = parse("--dataset=imagenet2012", f"--{name}={text}")
-        assert value_of(parsed, field) == (text == "true" if kind is bool else kind(text))
+        assert flatten(parsed)[field] == (text == "true" if kind is bool else kind(text))
         assert set(differences(defaults, parsed)) <= {field, "name"}
-
-
-def value_of(run, field):
-    for part in field.split("."):
-        run = getattr(run, part)
-    return run
 
 
 def test_our_own_flags_reach_their_fields():
@@ -128,23 +131,46 @@ def test_our_own_flags_reach_their_fields():
         "strategy": "default",
         "precision": "float32",
         "seed": 7,
-        "data_service": "a:1,b:2",
+        "data_service": ("a:1", "b:2"),
         "export_embedding": "normalized",
         "export_pca_dim": 3,
         "export_project": True,
         "export_precision": "float32",
-        "export_batch_sizes": "1,32",
+        "export_batch_sizes": (1, 32),
         "export_micro_batch_size": 32,
         "export_micro_batch_timeout_us": 5,
         "export_micro_batch_threads": 4,
         "export_license": "MIT",
-        "export_formats": "tflite",
+        "export_formats": ("tflite",),
         "deterministic": True,
         "microbatch_size": 128,
+        "encoder": "resnet",
+        "loss": "nt_xent",
+        "more_operators": (),
     }
-    assert set(ours) == set(command_line.FLAGS) - set(REFERENCE_FLAGS)
+    assert set(ours) == set(FLAGS) - set(REFERENCE_FLAGS)
     for name, value in ours.items():
-        assert value_of(parse(f"--{name}={value}"), command_line.FLAGS[name][0]) == value
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        assert flatten(parse(f"--{name}={text}"))[FLAGS[name].name] == value
+
+
+def test_the_old_values_of_flags_still_mean_not_set():
+    unset = {
+        "train_steps": "0", "eval_steps": "0", "checkpoint_steps": "0", "sk_ratio": "0", "se_ratio": "0.0",
+        "fine_tune_after_block": "-1", "keep_hub_module_max": "0", "microbatch_size": "0", "export_pca_dim": "0",
+        "export_micro_batch_size": "0",
+    }  # fmt: skip
+    assert set(unset) == {flag for flag, one in FLAGS.items() if one.unset is not None}
+    given = parse("--dataset=x", *(f"--{name}={value}" for name, value in unset.items()))
+    assert all(flatten(given)[FLAGS[name].name] is None for name in unset)
+    assert differences(parse("--dataset=x"), given) == {"export.keep": (1, None)}
+    empty = parse("--dataset=x", "--export_batch_sizes=", "--export_formats=", "--data_service=")
+    assert (empty.export.batch_sizes, empty.export.formats, empty.data.service) == ((), (), ())
+
+
+def test_set_can_unset():
+    run = parse("--dataset=x", "--train_steps=7", "--set=train.steps=none", "--set=export.batch_sizes=none")
+    assert (run.train.steps, run.export.batch_sizes) == (None, ())
 
 
 def test_stale_flags_are_ignored_with_a_warning(caplog):
@@ -174,7 +200,7 @@ def test_a_model_dir_alone_means_the_run_that_it_holds(tmp_path):
 
 def test_a_config_file_with_a_wrong_field_is_named(tmp_path):
     path = tmp_path / "wrong.py"
-    path.write_text("from tf_simclr.config import ModelConfig\ndef get_config(): return ModelConfig(temprature=1)")
+    path.write_text("from tf_simclr.settings import ModelConfig\ndef get_config(): return ModelConfig(temprature=1)")
     with pytest.raises(ValueError, match="wrong.py is wrong: .*unexpected keyword argument 'temprature'"):
         parse(f"--config={path}")
 
@@ -205,6 +231,9 @@ def test_configs_load_and_carry_their_own_name(path):
         (["--set=train.epoch=3"], ValueError, r"no config field train.epoch. Did you mean train.epochs\?"),
         (["--set=train.epochs"], ValueError, "--set needs section.field=value. Received: train.epochs"),
         (["--temperature=0"], ValueError, "model.temperature must be positive. Received: 0.0"),
+        (["--encoder=resnt"], ValueError, "encoder must be one of resnet.*Did you mean resnet.? Received: resnt"),
+        (["--loss=infonce"], ValueError, "model.loss must be one of nt_xent.* Received: infonce"),
+        (["--more_operators=warp"], ValueError, "augmentation.more_operators must be .*Received: warp"),
         (["--config=configs/cifar10_resnet81.py"], FileNotFoundError, "Did you mean configs/cifar10_resnet18.py"),
     ],
 )

@@ -4,24 +4,29 @@ import json
 
 import pytest
 
-from tf_simclr.settings import RunConfig, differences, from_dict, override, to_dict
+from tf_simclr.settings import SETTINGS, VERSION, ExportConfig, RunConfig, differences, from_dict, override, to_dict
 
 
 def test_override_converts_strings_to_the_type_of_the_field():
     changed = override(
         RunConfig(),
-        {"train.epochs": "7", "model.hidden_norm": "false", "optimizer.warmup_epochs": "0.5", "data.data_dir": "x",
+        {"export.batch_sizes": "2, 4", "export.formats": ["onnx"], "data.service": "", "export.keep": "none",
+         "train.epochs": "7", "model.hidden_norm": "false", "optimizer.warmup_epochs": "0.5", "data.data_dir": "x",
          "seed": 3, "model.temperature": 1, "model_dir": "none"},
     )  # fmt: skip
     assert (changed.train.epochs, changed.model.hidden_norm, changed.optimizer.warmup_epochs) == (7, False, 0.5)
     assert (changed.data.data_dir, changed.seed, changed.model.temperature) == ("x", 3, 1.0)
     assert isinstance(changed.model.temperature, float)
     assert changed.model_dir is None
+    assert (changed.export.batch_sizes, changed.export.formats) == ((2, 4), ("onnx",))
+    assert (changed.data.service, changed.export.keep) == ((), None)
     assert differences(RunConfig(), changed)["train.epochs"] == (100, 7)
 
 
 def test_json_round_trip():
-    changed = override(RunConfig(), {"train.epochs": 7, "data.dataset": "shapes"})
+    changed = override(RunConfig(), {"train.epochs": 7, "data.dataset": "shapes", "export.formats": "onnx,tflite"})
+    assert json.loads(json.dumps(to_dict(changed))) == to_dict(changed)
+    assert to_dict(changed)["version"] == VERSION
     assert from_dict(json.loads(json.dumps(to_dict(changed)))) == changed
 
 
@@ -39,18 +44,50 @@ def test_json_round_trip():
         ({"train.global_batch_size": 1}, "train.global_batch_size must be at least 2"),
         ({"mode": "trian"}, "mode must be one of"),
         ({"optimizer.name": "sgd"}, "optimizer.name must be one of"),
-        ({"train.steps": -1}, "train.steps must be at least 0"),
+        ({"train.steps": -1}, "train.steps must be at least 1, or none. Received: -1"),
+        ({"train.steps": 0}, "train.steps must be at least 1, or none. Received: 0"),
         ({"seed": -1}, r"seed must be between 0 and 2\*\*32 - 1. Received: -1"),
         ({"strategy": "mirorred"}, "strategy must be one of auto, default"),
         ({"optimizer.base_learning_rate": "nan"}, "base_learning_rate must be at least 0. Received: nan"),
         ({"model.resnet_depth": 19}, "resnet_depth must be one of 10, 18"),
-        ({"export.keep": -1}, "export.keep must be at least 0"),
+        ({"export.keep": -1}, "export.keep must be at least 1, or none"),
+        ({"finetune.after_block": -1}, "finetune.after_block must be from 0 to 4, or none"),
         ({"export.batch_sizes": "8,1"}, "export.batch_sizes must be whole numbers from 1 on, in increasing order"),
+        ({"export.batch_sizes": "1,many"}, "export.batch_sizes needs values of type int with commas.*: 1,many"),
+        ({"export.formats": "onnx;tflite"}, "formats must be any of tflite, onnx, with commas .*: onnx;tflite"),
+        ({"data.cache": "disk", "data.service": "a:1,b:2"}, "choose one. Received: cache=disk, service=a:1,b:2"),
     ],
 )
 def test_refuses_wrong_fields_and_values(changes, message):
     with pytest.raises(ValueError, match=message):
         override(RunConfig(), changes)
+
+
+def test_a_config_file_gives_lists_as_tuples():
+    with pytest.raises(ValueError, match="export.batch_sizes must be a tuple. Received: '1,8'"):
+        RunConfig(export=ExportConfig(batch_sizes="1,8"))
+
+
+def test_what_a_resumed_run_may_change_and_what_a_card_leaves_out():
+    of_run = ["name", "mode", "model_dir", "strategy", "tpu_name", "tpu_zone", "gcp_project"]
+    of_data = ["data.eval_split", "data.eval_data_dir", "data.max_broken_fraction", "data.cache", "data.service"]
+    of_train = [f"train.{name}" for name in ["checkpoint_epochs", "checkpoint_steps", "keep_checkpoints"]]
+    of_train += ["train.log_every_seconds", "train.log_every_steps"]
+    sections = [name for name in SETTINGS if name.startswith(("eval.", "export."))]
+    assert {name for name, one in SETTINGS.items() if one.resumable} == {*of_run, *of_data, *of_train, *sections}
+    machine = {"model_dir", "tpu_name", "tpu_zone", "gcp_project", "data.service"}
+    export = {name for name in SETTINGS if name.startswith("export.")}
+    assert {name for name, one in SETTINGS.items() if one.card == "leave_out"} == machine | export
+    assert {name for name, one in SETTINGS.items() if one.card == "shorten"} == {
+        "checkpoint", "data.data_dir", "data.eval_data_dir"
+    }  # fmt: skip
+
+
+def test_every_default_is_of_its_type_and_every_help_is_a_sentence():
+    for name, one in SETTINGS.items():
+        values = one.default if one.is_list else [one.default]
+        assert all(type(value) is one.kind or (value is None and one.is_optional) for value in values), name
+        assert one.help.endswith(".") and len(one.help) < 120, name
 
 
 def test_steps_are_counted_as_the_reference_does(golden_dir):

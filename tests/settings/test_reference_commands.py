@@ -9,11 +9,9 @@ import string
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
-from paths import ROOT
+from command import parse
 
 import run
-from tf_simclr.settings import command_line as command_line
 
 NUM_IMAGES = 12
 
@@ -136,10 +134,7 @@ def follow(command: str, places: dict[str, str]) -> pathlib.Path:
     smaller = [f"--set={field}={value}" for field, value in changes.items()]
     if is_cifar10:
         smaller.append(f"--data_dir={places['DATA_DIR']}")
-    values = flags.FlagValues()
-    command_line.define(values)
-    values(words[1:] + smaller)
-    settings = command_line.to_config(values, ROOT)
+    settings = parse(*words[2:], *smaller)
     run.run(settings)
     return pathlib.Path(settings.model_dir)
 

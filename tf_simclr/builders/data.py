@@ -36,11 +36,6 @@ def build_sources(config: RunConfig, folder: pathlib.Path) -> Sources:
         enough space.
     """
     data = config.data
-    if data.cache != "none" and data.service:
-        raise ValueError(
-            "data.cache keeps images on this machine, data.service reads them on others: choose one. "
-            f"Received: cache={data.cache}, service={data.service}"
-        )
     broken = BrokenFiles(folder / "data_report.json", data.max_broken_fraction)
     options: dict[str, Any] = {
         "image_feature": data.image_feature,

@@ -6,18 +6,29 @@ import tensorflow as tf
 
 from tf_simclr import devices, distribute
 from tf_simclr.augment import Augmentation
+from tf_simclr.builders.encoder import build_encoder, freeze
 from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier, crop_and_flip
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
-from tf_simclr.models.resnet import NUM_GROUPS, ResNet, check_image_size, resnet
+from tf_simclr.models.resnet import NUM_GROUPS
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.settings import RunConfig
+from tf_simclr.settings import RunConfig, check_name
+
+# Names of contrastive losses and of further operators, which --loss and --more_operators take.
+LOSSES = ("nt_xent",)
+OPERATORS: tuple[str, ...] = ()
 
 
 def build_augmentation(config: RunConfig) -> Augmentation:
-    """How the run makes views."""
+    """How the run makes views.
+
+    Raises:
+      ValueError: If there is no operator of a name.
+    """
     augmentation = config.augmentation
+    for name in augmentation.more_operators:
+        check_name("augmentation.more_operators", name, OPERATORS)
     return Augmentation(
         config.view_size,
         crop_sampler=augmentation.crop_sampler,
@@ -70,9 +81,10 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
     return model
 
 
-def build_simclr(config: RunConfig, encoder: ResNet, head: ProjectionHead, num_classes: int | None) -> SimCLR:
+def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, num_classes: int | None) -> SimCLR:
     """The model of contrastive pretraining."""
     model = config.model
+    check_name("model.loss", model.loss, LOSSES)
     classifier = None
     if model.online_classifier and num_classes is not None:
         classifier = _linear_classifier(config, num_classes)
@@ -86,11 +98,13 @@ def build_simclr(config: RunConfig, encoder: ResNet, head: ProjectionHead, num_c
         augmentation=build_augmentation(config),
         online_classifier=classifier,
         classifier_layer=model.classifier_layer,
-        microbatch_size=config.train.microbatch_size,
+        microbatch_size=config.train.microbatch_size or 0,
     )
 
 
-def build_classifier(config: RunConfig, encoder: ResNet, head: ProjectionHead, num_classes: int | None) -> Classifier:
+def build_classifier(
+    config: RunConfig, encoder: keras.Model, head: ProjectionHead, num_classes: int | None
+) -> Classifier:
     """The model of fine-tuning and of supervised training."""
     if num_classes is None:
         raise ValueError(f"train_mode={config.train_mode} needs labels. Received: images without classes")
@@ -102,8 +116,8 @@ def build_classifier(config: RunConfig, encoder: ResNet, head: ProjectionHead, n
         classifier_layer=config.model.classifier_layer,
         augmentation=crop_and_flip(build_augmentation(config)),
     )
-    if config.finetune.after_block >= 0:
-        encoder.freeze(config.finetune.after_block)
+    if config.finetune.after_block is not None:
+        freeze(encoder, config.finetune.after_block)
     if config.finetune.after_block == NUM_GROUPS:
         head.freeze_from(0)
     return model
@@ -117,22 +131,4 @@ def _linear_classifier(config: RunConfig, num_classes: int, *, zero_init: bool =
         l2=0.0 if name == "adamw" else decay,
         bias_l2=decay if name in ("momentum", "adam") else 0.0,
         zero_init=zero_init,
-    )
-
-
-def build_encoder(config: RunConfig, **settings: Any) -> ResNet:
-    """The ResNet of the config; `settings` are further arguments of `resnet`."""
-    policy, _ = devices.resolve_precision(config.train.precision)
-    sizes = {config.data.image_size, config.view_size}
-    check_image_size(min(sizes), config.stem, config.model.num_groups)
-    return resnet(
-        config.model.resnet_depth,
-        config.model.width_multiplier,
-        config.stem,
-        num_groups=config.model.num_groups,
-        sk_ratio=config.model.sk_ratio,
-        se_ratio=config.model.se_ratio,
-        image_size=config.data.image_size if len(sizes) == 1 else None,
-        dtype=policy,
-        **settings,
     )

@@ -83,7 +83,7 @@ def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> 
         seed=config.seed,
         total_steps=1 << 20,
         augmentation=model.augmentation,
-        data_service=config.data.service.split(",") if config.data.service else (),
+        data_service=config.data.service,
     )
     batch, images_per_second = measure.data_speed(dataset, size)
     images = min(whole, _SMALLEST_STEP * count)

@@ -108,7 +108,11 @@ def _judge_classifier(model: SimCLR | Classifier, test: Features) -> Scores:
 
 
 def _encode(
-    config: RunConfig, encoder: keras.Model, source: sources.Source, num_classes: int, num_batches: int = 0
+    config: RunConfig,
+    encoder: keras.Model,
+    source: sources.Source,
+    num_classes: int,
+    num_batches: int | None = None,
 ) -> Features:
     """Representations of a source, or of its first batches."""
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=config.eval.batch_size)

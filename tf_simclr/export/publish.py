@@ -1,6 +1,5 @@
 """The export of a run: made as the config asks, verified in a fresh process, published, and the old ones pruned."""
 
-import dataclasses
 import json
 import math
 import pathlib
@@ -22,7 +21,7 @@ from tf_simclr.export.verify import verify
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import weights
-from tf_simclr.settings import RunConfig, flatten, override
+from tf_simclr.settings import SETTINGS, RunConfig, flatten, override, to_dict, to_text
 
 NUM_VERIFIED_IMAGES = 32
 # More training images than these do not change principal components by much.
@@ -34,9 +33,6 @@ _STEPS = (
     "global_step/.ATTRIBUTES/VARIABLE_VALUE",
     "global_step",
 )
-# What the model card keeps of these settings is the last part of a path; of those below it keeps nothing.
-_PATHS = ("checkpoint", "data.data_dir", "data.eval_data_dir")
-_OF_THE_MACHINE = ("model_dir", "tpu_name", "tpu_zone", "gcp_project", "data.service")
 
 
 def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sources, folder: pathlib.Path) -> str:
@@ -61,7 +57,7 @@ def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sour
     step = int(model.optimizer.iterations.numpy())
     target = folder / "saved_model" / str(step or _step_of(config.checkpoint))
     other = {"keep", "formats"}  # These change nothing in the export.
-    settings = {name: value for name, value in dataclasses.asdict(config.export).items() if name not in other}
+    settings = {name: value for name, value in to_dict(config)["export"].items() if name not in other}
     if target.exists():
         _check_same_settings(target, settings)
     served = _at_precision(config, model)
@@ -80,7 +76,7 @@ def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sour
     else:
         details = _make_details(config, images, folder, step) | {"export": settings}
         export_encoder(served, str(target), serving=serving, details=details, check=check)
-    prune(target.parent, config.export.keep, target)
+    prune(target.parent, config.export.keep or 0, target)
     return "\n".join(
         [
             f"SavedModel:   {target}",
@@ -99,7 +95,7 @@ def _convert(config: RunConfig, source: sources.Source, target: pathlib.Path, di
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=needed)
     batch = next(iter(dataset))
     images = (batch[0] if isinstance(batch, tuple) else batch).numpy()
-    lines = convert.convert(target, directory, config.export.formats.split(","), images)
+    lines = convert.convert(target, directory, config.export.formats, images)
     return [f"Converted:    {directory}", *(f"              {line}" for line in lines)]
 
 
@@ -115,7 +111,7 @@ def _check_same_settings(target: pathlib.Path, settings: dict[str, Any]) -> None
     card = target / CARD
     before = json.loads(card.read_text(encoding="utf-8")).get("export", {}) if card.is_file() else {}
     changed = [
-        f"export.{name} was {before.get(name, 'not known')}, is {value}"
+        f"export.{name} was {to_text(before.get(name, 'not known'))}, is {to_text(value)}"
         for name, value in settings.items()
         if before.get(name) != value
     ]
@@ -147,15 +143,17 @@ def _at_precision(config: RunConfig, model: SimCLR | Classifier) -> Any:
 def _make_serving(config: RunConfig, model: Any, images: builders.Sources, *, has_own_classes: bool) -> Serving:
     """How the export is to serve; classes have names if they are those of the run's own images."""
     export = config.export
-    batching = MicroBatching(export.micro_batch_size, export.micro_batch_timeout_us, export.micro_batch_threads)
+    batching = None
+    if export.micro_batch_size is not None:
+        batching = MicroBatching(export.micro_batch_size, export.micro_batch_timeout_us, export.micro_batch_threads)
     return Serving(
         normalize=export.embedding == "normalized",
-        pca=_fit_pca(config, model, images.train) if export.pca_dim else None,
+        pca=_fit_pca(config, model, images.train) if export.pca_dim is not None else None,
         project=export.project,
         class_names=images.train.class_names if has_own_classes and model.classifier is not None else None,
         max_pixels=config.data.max_pixels,
-        batch_sizes=tuple(int(size) for size in export.batch_sizes.split(",") if size),
-        micro_batching=batching if export.micro_batch_size else None,
+        batch_sizes=export.batch_sizes,
+        micro_batching=batching,
     )
 
 
@@ -182,9 +180,9 @@ def _make_details(config: RunConfig, images: builders.Sources, folder: pathlib.P
     if step == 0:  # The weights come from elsewhere: nothing is known of their training.
         return details
     training = {
-        name: ",".join(pathlib.PurePath(path).name for path in value.split(",")) if name in _PATHS and value else value
+        name: _last_parts(value) if SETTINGS[name].card == "shorten" and value else value
         for name, value in flatten(config).items()
-        if name not in _OF_THE_MACHINE and not name.startswith("export.")
+        if SETTINGS[name].card != "leave_out"
     }
     result = folder / f"result_{step}.json"
     return details | {
@@ -196,3 +194,8 @@ def _make_details(config: RunConfig, images: builders.Sources, folder: pathlib.P
             "classes": images.train.num_classes,
         },
     }
+
+
+def _last_parts(paths: str) -> str:
+    """Paths with commas between them, without the folders that they lie in."""
+    return ",".join(pathlib.PurePath(path).name for path in paths.split(","))

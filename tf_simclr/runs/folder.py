@@ -17,7 +17,8 @@ from tf_simclr import files
 from tf_simclr.keras import keras
 from tf_simclr.runs import lock
 from tf_simclr.runs.identity import check_same_settings
-from tf_simclr.settings import RunConfig, from_dict, to_dict
+from tf_simclr.runs.saved_settings import FILE, settings_of_run
+from tf_simclr.settings import RunConfig, to_dict
 
 
 def run_folder(config: RunConfig) -> pathlib.Path:
@@ -40,22 +41,22 @@ def open_run(config: RunConfig, *, is_chief: bool = True) -> Iterator[pathlib.Pa
       The folder to write to; one that is thrown away for processes other than the chief.
 
     Raises:
-      ValueError: If the folder cannot be written, another process trains in it, or it holds a run with other settings;
-        the error lists them.
+      ValueError: If the folder cannot be written, another process trains in it, or it holds a run of another version or
+        with other settings; the error lists them.
     """
     if not is_chief:
         with tempfile.TemporaryDirectory() as unused:
             yield pathlib.Path(unused)
         return
     folder = make_folder(config)
-    saved = folder / "config.json"
     with contextlib.ExitStack() as stack:
         try:
             if config.trains:
                 stack.enter_context(lock.hold(folder))
-            if saved.is_file() and list_checkpoints(folder):
-                check_same_settings(from_dict(files.read_json(saved)), config, folder)
-            files.write_json(saved, to_dict(config))
+            saved = settings_of_run(folder) if list_checkpoints(folder) else None
+            if saved is not None:
+                check_same_settings(saved, config, folder)
+            files.write_json(folder / FILE, to_dict(config))
             files.write_json(folder / "run.json", _describe_run(config))
         except OSError as error:
             raise _not_writable(folder, error) from None

@@ -8,36 +8,15 @@ import numpy as np
 
 from tf_simclr import files
 from tf_simclr.data import sources
-from tf_simclr.settings import RunConfig, differences
-
-# What may differ when a run is resumed, because it does not change what is learnt: fields and whole sections.
-FREE = (
-    "name",
-    "mode",
-    "model_dir",
-    "strategy",
-    "tpu_name",
-    "data.eval_split",
-    "data.eval_data_dir",
-    "data.max_broken_fraction",
-    "data.cache",
-    "data.service",
-    "train.checkpoint_epochs",
-    "train.checkpoint_steps",
-    "train.keep_checkpoints",
-    "train.log_every_seconds",
-    "train.log_every_steps",
-    "eval",
-    "export",
-)
+from tf_simclr.settings import SETTINGS, RunConfig, differences, to_text
 
 
 def check_same_settings(old: RunConfig, new: RunConfig, folder: pathlib.Path) -> None:
     """Raises a `ValueError` that lists the settings that differ, if a resumed run may not change them."""
     changed = [
-        f"{name} was {before}, is {after}"
+        f"{name} was {to_text(before)}, is {to_text(after)}"
         for name, (before, after) in differences(old, new).items()
-        if name not in FREE and name.split(".")[0] not in FREE
+        if not SETTINGS[name].resumable
     ]
     if changed:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Everything that a run can be told."""
 
+from tf_simclr.settings.declaration import Setting, flatten, to_text
 from tf_simclr.settings.fields import (
     AugmentationConfig,
     DataConfig,
@@ -8,16 +9,15 @@ from tf_simclr.settings.fields import (
     FinetuneConfig,
     ModelConfig,
     OptimizerConfig,
-    RunConfig,
     TrainConfig,
-    differences,
-    flatten,
-    from_dict,
-    override,
-    to_dict,
 )
+from tf_simclr.settings.override import VERSION, differences, from_dict, override, to_dict
+from tf_simclr.settings.rules import check_name
+from tf_simclr.settings.run_config import SETTINGS, RunConfig
 
 __all__ = [
+    "SETTINGS",
+    "VERSION",
     "AugmentationConfig",
     "DataConfig",
     "EvalConfig",
@@ -26,10 +26,13 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "RunConfig",
+    "Setting",
     "TrainConfig",
+    "check_name",
     "differences",
     "flatten",
     "from_dict",
     "override",
     "to_dict",
+    "to_text",
 ]

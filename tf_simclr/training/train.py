@@ -110,7 +110,7 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
             start_step=start_step,
             total_steps=total_steps,
             augmentation=model.augmentation,
-            data_service=config.data.service.split(",") if config.data.service else (),
+            data_service=config.data.service,
         )
         if start_step == 0:
             first_batch = next(iter(dataset))

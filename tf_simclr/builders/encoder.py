@@ -1,0 +1,68 @@
+"""The encoder of a run, by its name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tf_simclr import devices
+from tf_simclr.keras import keras
+from tf_simclr.models.resnet import NUM_GROUPS, ResNet, check_image_size, resnet
+from tf_simclr.settings import RunConfig, check_name
+
+
+def _build_resnet(config: RunConfig, **settings: Any) -> ResNet:
+    policy, _ = devices.resolve_precision(config.train.precision)
+    sizes = {config.data.image_size, config.view_size}
+    check_image_size(min(sizes), config.stem, config.model.num_groups)
+    return resnet(
+        config.model.resnet_depth,
+        config.model.width_multiplier,
+        config.stem,
+        num_groups=config.model.num_groups,
+        sk_ratio=config.model.sk_ratio or 0.0,
+        se_ratio=config.model.se_ratio or 0.0,
+        image_size=config.data.image_size if len(sizes) == 1 else None,
+        dtype=policy,
+        **settings,
+    )
+
+
+# What `--encoder` takes: name -> function of the config and of the keyword arguments that `build_encoder` describes.
+# It honours train.precision and returns a Keras model from images [B, S, S, 3] in [0, 1] to float32 [B, F].
+ENCODERS: dict[str, Callable[..., keras.Model]] = {"resnet": _build_resnet}
+
+
+def build_encoder(config: RunConfig, **settings: Any) -> keras.Model:
+    """The encoder that `model.encoder` names.
+
+    Args:
+      config: The run.
+      **settings: Of its layers, all optional: `synchronized`, whether batch-norm statistics are those of all replicas;
+        `batch_norm_momentum`, the share of the moving averages that a step keeps; `l2`, the coefficient of a penalty
+        on every weight but those of normalisation.
+
+    Raises:
+      ValueError: If there is no encoder of this name, or its settings do not fit together.
+    """
+    check_name("model.encoder", config.model.encoder, ENCODERS)
+    return ENCODERS[config.model.encoder](config, **settings)
+
+
+def freeze(encoder: keras.Model, after_block: int) -> None:
+    """Freezes an encoder from the input to a block; a ResNet has several, any other encoder is one whole.
+
+    Args:
+      encoder: The encoder.
+      after_block: Last part to freeze: 0 the stem, 1 to 3 a group of blocks, 4 the whole encoder.
+
+    Raises:
+      ValueError: If the encoder has no such part.
+    """
+    if isinstance(encoder, ResNet):
+        encoder.freeze(after_block)
+    elif after_block == NUM_GROUPS:
+        encoder.trainable = False
+    else:
+        raise ValueError(
+            f"finetune.after_block must be {NUM_GROUPS}, the whole encoder, or none where the encoder is not a ResNet. "
+            f"Received: {after_block}"
+        )

@@ -1,0 +1,132 @@
+"""How a setting is declared: once, as a field of a dataclass, with all that there is to say about it."""
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from tf_simclr.settings.rules import Rule
+
+Card = Literal["keep", "shorten", "leave_out"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A setting as it is declared.
+
+    Attributes:
+      name: Section and field, such as "train.epochs"; fields of the run itself have no section.
+      kind: Type of the value, or of an item if it is a list.
+      choices: The values that there are; empty if `kind` and `rule` say it all.
+      is_list: Whether the value is a tuple. On the command line it is text with commas.
+      is_optional: Whether it may be `None`, which means "not set".
+      default: Its value where nobody says otherwise.
+      help: One sentence about it.
+      rule: What else the value must be.
+      flag: Its flag on the command line; without one, `--set` alone reaches it.
+      alias: A second flag, which yields to the first.
+      unset: Value of the flag that means `None`.
+      resumable: Whether a resumed run may change it, because it does not change what is learnt.
+      card: Whether a model card keeps the value, shortens paths to their last part, or leaves it out.
+    """
+
+    name: str
+    kind: type
+    choices: tuple[Any, ...]
+    is_list: bool
+    is_optional: bool
+    default: Any
+    help: str
+    rule: Rule | None
+    flag: str | None
+    alias: str | None
+    unset: Any
+    resumable: bool
+    card: Card
+
+    @property
+    def section(self) -> str:
+        """The part of the name before the dot; empty for settings of the run itself."""
+        return self.name.rpartition(".")[0]
+
+    def check(self, value: Any) -> None:
+        """Checks a value of the right type.
+
+        Raises:
+          ValueError: If it is not one of the choices or breaks the rule.
+        """
+        if value is None and self.is_optional:
+            return
+        if self.is_list and not isinstance(value, tuple):
+            raise ValueError(f"{self.name} must be a tuple. Received: {value!r}")
+        or_none = ", or none" if self.is_optional else ""
+        if self.choices and not set(value if self.is_list else [value]) <= set(self.choices):
+            choices = f"{'any' if self.is_list else 'one'} of {', '.join(map(str, self.choices))}{or_none}"
+            commas = ", with commas between them" if self.is_list else ""
+            raise ValueError(f"{self.name} must be {choices}{commas}. Received: {to_text(value)}")
+        if self.rule is not None and not self.rule.is_kept(value):
+            raise ValueError(f"{self.name} must be {self.rule.text}{or_none}. Received: {to_text(value)}")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    rule: Rule | None = None,
+    flag: str | None = None,
+    alias: str | None = None,
+    unset: Any = None,
+    resumable: bool = False,
+    card: Card = "keep",
+) -> Any:
+    """Declares a setting, as the default of a field of a frozen dataclass; see `Setting` for the arguments.
+
+    The type of the field says the rest: `Literal[...]` are choices, tuples are lists, `None` means "not set".
+    """
+    details = {
+        "help": help, "rule": rule, "flag": flag, "alias": alias, "unset": unset, "resumable": resumable, "card": card,
+    }  # fmt: skip
+    return dataclasses.field(default=default, metadata=details)
+
+
+@functools.cache
+def declared(cls: Any) -> dict[str, Setting]:
+    """The settings of a dataclass by name, those of the dataclasses in it included."""
+    return {one.name: one for one in _walk(cls, prefix="")}
+
+
+def _walk(cls: Any, prefix: str) -> Iterator[Setting]:
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        kind, name = hints[field.name], prefix + field.name
+        if dataclasses.is_dataclass(kind):
+            yield from _walk(kind, f"{name}.")
+            continue
+        is_optional = typing.get_origin(kind) in (types.UnionType, typing.Union)
+        kind = typing.get_args(kind)[0] if is_optional else kind
+        is_list = typing.get_origin(kind) is tuple
+        kind = typing.get_args(kind)[0] if is_list else kind
+        choices = typing.get_args(kind)
+        kind = type(choices[0]) if choices else kind
+        yield Setting(name, kind, choices, is_list, is_optional, field.default, **field.metadata)
+
+
+def flatten(config: Any) -> dict[str, Any]:
+    """All values by the names of their settings, such as "train.epochs"."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= {f"{field.name}.{name}": inner for name, inner in flatten(value).items()}
+        else:
+            flat[field.name] = value
+    return flat
+
+
+def to_text(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

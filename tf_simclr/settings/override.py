@@ -1,0 +1,90 @@
+"""Settings by name: changed, compared, written as JSON and read again."""
+
+import collections
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tf_simclr.settings.declaration import Setting, flatten
+from tf_simclr.settings.rules import nearest
+from tf_simclr.settings.run_config import SETTINGS, RunConfig
+
+# Of the format that `to_dict` returns. Since 2, `None` in place of 0 and "" says that something is not set.
+VERSION = 2
+
+
+def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """A copy of the config with settings changed by name.
+
+    Args:
+      config: The config to start from.
+      changes: New values by name, such as "seed" or "train.epochs". Text is converted to the type of the setting:
+        lists have commas between their items, and "none" stands for `None`.
+
+    Raises:
+      ValueError: If a setting does not exist (the error suggests the nearest), or its value has the wrong type.
+    """
+    values: dict[str, dict[str, Any]] = collections.defaultdict(dict)
+    for name, value in (flatten(config) | dict(changes)).items():
+        if name not in SETTINGS:
+            raise ValueError(f"There is no config field {name}.{nearest(name, SETTINGS)}")
+        section, _, field = name.rpartition(".")
+        values[section][field] = _convert(SETTINGS[name], value)
+    own = values.pop("")
+    sections = {section: type(getattr(config, section))(**fields) for section, fields in values.items()}
+    return RunConfig(**own, **sections)
+
+
+def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings whose values differ, as {name: (old, new)}."""
+    old_flat, new_flat = flatten(old), flatten(new)
+    return {name: (old_flat[name], new_flat[name]) for name in old_flat if old_flat[name] != new_flat[name]}
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The config as nested dictionaries that JSON can hold, with the version of their format."""
+
+    def with_lists(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs}
+
+    return {"version": VERSION} | dataclasses.asdict(config, dict_factory=with_lists)
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """The inverse of `to_dict`, also after a way through JSON. Who reads files checks their version.
+
+    Raises:
+      ValueError: If a setting does not exist or a value has the wrong type.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": inner_value for inner, inner_value in value.items()}
+        elif name != "version":
+            flat[name] = value
+    return override(RunConfig(), flat)
+
+
+def _convert(setting: Setting, value: Any) -> Any:
+    """The value in the type of its setting: text, as the command line gives it, is read."""
+    is_none = value is None or (isinstance(value, str) and value in ("none", "None"))
+    if is_none and setting.is_optional:
+        return None
+    try:
+        if not setting.is_list:
+            return _convert_item(setting.kind, value)
+        if is_none or value == "":
+            return ()
+        items = value if isinstance(value, (tuple, list)) else [item.strip() for item in str(value).split(",")]
+        return tuple(_convert_item(setting.kind, item) for item in items)
+    except (KeyError, ValueError, TypeError):
+        needed = "values of type {} with commas between them" if setting.is_list else "a value of type {}"
+        raise ValueError(f"{setting.name} needs {needed.format(setting.kind.__name__)}. Received: {value}") from None
+
+
+def _convert_item(kind: type, value: Any) -> Any:
+    if value is None or (kind is int and isinstance(value, float) and value != int(value)):
+        raise ValueError
+    if kind is bool and not isinstance(value, bool):
+        return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+    return kind(value)

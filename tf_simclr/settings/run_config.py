@@ -1,0 +1,101 @@
+"""Everything that a run can be told: the sections of `fields`, and what belongs to the run as a whole.
+
+A config file returns a `RunConfig`; `override` sets single fields of it by name.
+"""
+
+import dataclasses
+from typing import Literal
+
+from tf_simclr.settings import rules
+from tf_simclr.settings.declaration import declared, flatten, setting
+from tf_simclr.settings.fields import (
+    AugmentationConfig,
+    DataConfig,
+    EvalConfig,
+    ExportConfig,
+    FinetuneConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The whole run."""
+
+    name: str = setting("simclr", "Names the model_dir where none is given.", resumable=True)
+    mode: Literal["train", "eval", "train_then_eval", "export", "check"] = setting(
+        "train", "What to do; check looks at images, settings and machine before a run.", flag="mode", resumable=True
+    )
+    train_mode: Literal["pretrain", "finetune", "supervised"] = setting(
+        "pretrain",
+        "Pretrains without labels, fine-tunes a checkpoint on labels, or trains a new network on them (supervised).",
+        flag="train_mode",
+    )  # fmt: skip
+    model_dir: str | None = setting(
+        None, "Folder of the run, which is resumed if it is there already; none takes runs/NAME.",
+        flag="model_dir", resumable=True, card="leave_out",
+    )  # fmt: skip
+    checkpoint: str | None = setting(
+        None, "Weights to start from: a folder, a prefix or a SavedModel; ours or the reference's.",
+        flag="checkpoint", card="shorten",
+    )  # fmt: skip
+    seed: int = setting(0, "Seed of everything random.", rule=rules.SEED, flag="seed")
+    strategy: Literal["auto", "default", "mirrored", "multi_worker", "tpu"] = setting(
+        "auto", "How the devices share the work; auto takes all GPUs of the machine.", flag="strategy", resumable=True
+    )
+    tpu_name: str | None = setting(
+        None, "Name or address of the TPU.",
+        flag="tpu_name", alias="master", resumable=True, card="leave_out",
+    )  # fmt: skip
+    tpu_zone: str | None = setting(None, "Zone of the Cloud TPU.", flag="tpu_zone", resumable=True, card="leave_out")
+    gcp_project: str | None = setting(
+        None, "Project of the Cloud TPU.", flag="gcp_project", resumable=True, card="leave_out"
+    )
+    data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    model: ModelConfig = ModelConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    export: ExportConfig = ExportConfig()
+
+    def __post_init__(self) -> None:
+        for name, value in flatten(self).items():
+            SETTINGS[name].check(value)
+        rules.check_together(self)
+
+    @property
+    def view_size(self) -> int:
+        """Height and width in pixels of the views that the training makes."""
+        return self.augmentation.view_size or self.data.image_size
+
+    @property
+    def stem(self) -> str:
+        """The stem that "auto" stands for."""
+        by_size = "cifar" if self.data.image_size <= 32 else "imagenet"
+        return by_size if self.model.stem == "auto" else self.model.stem
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run trains before it does anything else."""
+        return self.mode in ("train", "train_then_eval")
+
+    def total_steps(self, num_examples: int) -> int:
+        """Steps of the whole run, counted as the reference does: `steps`, or else N * epochs // B + 1."""
+        return self.train.steps or num_examples * self.train.epochs // self.train.global_batch_size + 1
+
+    def warmup_steps(self, num_examples: int) -> int:
+        """Steps of the warm-up, as in the reference."""
+        return round(self.optimizer.warmup_epochs * num_examples // self.train.global_batch_size)
+
+    def checkpoint_steps(self, num_examples: int) -> int:
+        """Steps between two checkpoints: a multiple of those of an execution, at least one of them."""
+        executions_per_epoch = num_examples / self.train.global_batch_size / self.train.steps_per_execution
+        executions = max(1, round(self.train.checkpoint_epochs * executions_per_epoch))
+        return self.train.checkpoint_steps or executions * self.train.steps_per_execution
+
+
+SETTINGS = declared(RunConfig)
