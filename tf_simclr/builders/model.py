@@ -5,10 +5,10 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr import devices, distribute
-from tf_simclr.augment import Augmentation
+from tf_simclr.augment import Augmentation, crop_and_flip, simclr_chain
 from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.keras import keras
-from tf_simclr.models.classifier import Classifier, crop_and_flip
+from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.models.resnet import NUM_GROUPS, ResNet, check_image_size, resnet
 from tf_simclr.models.simclr import SimCLR
@@ -18,8 +18,7 @@ from tf_simclr.settings import RunConfig
 def build_augmentation(config: RunConfig) -> Augmentation:
     """How the run makes views."""
     augmentation = config.augmentation
-    return Augmentation(
-        config.view_size,
+    chain = simclr_chain(
         crop_sampler=augmentation.crop_sampler,
         crop_area=(augmentation.crop_min_area, 1.0),
         jitter_strength=augmentation.color_jitter_strength,
@@ -27,8 +26,8 @@ def build_augmentation(config: RunConfig) -> Augmentation:
         brightness=augmentation.brightness,
         grayscale_probability=augmentation.grayscale_probability,
         blur_probability=augmentation.blur_probability,
-        seed=config.seed,
     )
+    return Augmentation(config.view_size, branches=(chain, chain), seed=config.seed)
 
 
 def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
