@@ -16,7 +16,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from tf_simclr.augment import Augmentation, example_keys  # noqa: E402
+from tf_simclr.augment import Augmentation, example_keys, simclr_chain  # noqa: E402
 
 
 def augment_one_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
@@ -63,7 +63,8 @@ def main() -> None:
     size, batch_size = arguments.image_size, arguments.batch_size
 
     images = np.random.default_rng(0).integers(0, 256, (batch_size, size, size, 3), np.uint8)
-    augmentation = Augmentation(image_size=size, blur_probability=0.5 if arguments.blur else 0.0)
+    chain = simclr_chain(blur_probability=0.5 if arguments.blur else 0.0)
+    augmentation = Augmentation(image_size=size, branches=(chain, chain))
     batched = tf.function(augmentation, jit_compile=arguments.jit_compile)
     images_on_device = tf.constant(images)
 

@@ -31,7 +31,7 @@ import tensorflow as tf
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.augment import augment_one_image, without_buffers  # noqa: E402
-from tf_simclr.augment import Augmentation  # noqa: E402
+from tf_simclr.augment import Augmentation, simclr_chain  # noqa: E402
 from tf_simclr.data import sources  # noqa: E402
 from tf_simclr.data.batches import train_dataset  # noqa: E402
 from tf_simclr.data.formats import decode  # noqa: E402
@@ -76,7 +76,8 @@ def make_array(size: int) -> sources.ArraySource:
 
 def our_input(source: sources.Source, size: int, batch_size: int) -> Input:
     """This package's batches, and what it does with them on the device."""
-    augmentation = Augmentation(size, blur_probability=0.5 if size > 32 else 0.0)
+    chain = simclr_chain(blur_probability=0.5 if size > 32 else 0.0)
+    augmentation = Augmentation(size, branches=(chain, chain))
     batches = train_dataset(
         source,
         global_batch_size=batch_size,

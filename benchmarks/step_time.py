@@ -33,7 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.input_pipeline import plain_input  # noqa: E402
 from tf_simclr import LARS, ProjectionHead, SimCLR, nt_xent_loss, resnet  # noqa: E402
-from tf_simclr.augment import Augmentation  # noqa: E402
+from tf_simclr.augment import Augmentation, simclr_chain  # noqa: E402
 from tf_simclr.data import sources  # noqa: E402
 from tf_simclr.data.batches import train_dataset  # noqa: E402
 from tf_simclr.data.batches.waiting import WaitClock  # noqa: E402
@@ -167,7 +167,8 @@ def make_reference_loop(options: argparse.Namespace) -> Callable[[], object]:
 def make_model(options: argparse.Namespace) -> SimCLR:
     """The compiled model; small images are not blurred, as in the recipe for CIFAR-10."""
     size = options.image_size
-    augmentation = Augmentation(size, blur_probability=0.5 if size > 32 else 0.0)
+    chain = simclr_chain(blur_probability=0.5 if size > 32 else 0.0)
+    augmentation = Augmentation(size, branches=(chain, chain))
     encoder = make_encoder(options, options.precision)
     model = SimCLR(encoder, ProjectionHead(), image_size=size, augmentation=augmentation)
     model.compile(optimizer=LARS(0.1, weight_decay=1e-4))

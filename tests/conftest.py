@@ -6,8 +6,8 @@ import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# Started in the background by a shell without job control, the tests would ignore SIGINT, and so would the runs that they
-# start and interrupt.
+# Started in the background by a shell without job control, the tests would ignore SIGINT, and so would the runs that
+# they start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

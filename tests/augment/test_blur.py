@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.augment import blur
+from tf_simclr.augment import GaussianBlur, blur
 
 
 def apply_blur(images, sigma, where=None, radius=None, function=blur.gaussian_blur):
@@ -58,11 +58,11 @@ def test_blur_equals_addons():
 def test_only_the_chosen_images_are_blurred():
     images = tf.constant(np.random.default_rng(0).random((4, 3, 32, 32), np.float32))
     draws = tf.constant([[0.4, 0.9], [0.6, 0.9], [0.0, 0.2], [0.99, 0.9]])
-    result = blur.random_blur(images, draws, probability=0.5)
+    result = GaussianBlur(0.5)(images, draws)
     np.testing.assert_array_equal(result[1::2], images[1::2])
     low, high = blur.SIGMA_RANGE
     for index in (0, 2):
         sigma = low + (high - low) * float(draws[index, 1])
         expected = augment_oracle.blur(np.transpose(images[index], (1, 2, 0)), sigma)
         np.testing.assert_allclose(np.transpose(result[index], (1, 2, 0)), expected, atol=1e-5)
-    np.testing.assert_array_equal(blur.random_blur(images, draws, probability=0.0), images)
+    np.testing.assert_array_equal(GaussianBlur(0.0)(images, draws), images)

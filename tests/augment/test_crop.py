@@ -5,12 +5,16 @@ import pytest
 import tensorflow as tf
 from augment_oracle import kolmogorov_smirnov
 
-from tf_simclr.augment import crop, example_keys
+from tf_simclr.augment import RandomCrop, crop, example_keys
 from tf_simclr.augment.draws import uniform
 
 
+def make_draws(count):
+    return uniform(1, example_keys(2, 0, count), [0], {0: RandomCrop.num_draws})[0]
+
+
 def sample(count, height, width, **settings):
-    return crop.sample_boxes(uniform(1, example_keys(2, 0, count), crop.CROP_DRAWS), height, width, **settings).numpy()
+    return RandomCrop(**settings).boxes(make_draws(count), height, width).numpy()
 
 
 def describe(boxes):
@@ -78,18 +82,13 @@ def test_impossible_crops_fall_back_to_the_whole_image(sampler):
     np.testing.assert_array_equal(boxes, np.tile((0, 0, 20, 30), (10, 1)))
 
 
-def test_unknown_sampler():
-    with pytest.raises(ValueError, match="Received: 'torch'"):
-        sample(1, 8, 8, sampler="torch")
-
-
 def test_boxes_follow_from_each_image_size():
-    draws = uniform(1, example_keys(2, 0, 3), crop.CROP_DRAWS)
+    draws, boxes_of = make_draws(3), RandomCrop().boxes
     heights, widths = np.array([64, 500, 64]), np.array([64, 375, 30])
-    boxes = crop.sample_boxes(draws, heights, widths)
-    np.testing.assert_array_equal(tf.function(crop.sample_boxes, jit_compile=True)(draws, heights, widths), boxes)
+    boxes = boxes_of(draws, heights, widths)
+    np.testing.assert_array_equal(tf.function(boxes_of, jit_compile=True)(draws, heights, widths), boxes)
     for index in range(3):
-        alone = crop.sample_boxes(draws[index : index + 1], heights[index], widths[index])
+        alone = boxes_of(draws[index : index + 1], heights[index], widths[index])
         np.testing.assert_array_equal(alone[0], boxes[index])
 
 
@@ -113,5 +112,5 @@ def test_crop_and_resize_equals_the_reference(golden_dir):
     for image in ("img0", "img1", "img2"):
         boxes = np.stack([golden[f"{image}/crop{index}_box"] for index in range(3)])
         expected = np.stack([golden[f"{image}/crop{index}_resize32"] for index in range(3)])
-        actual = crop.crop_and_resize(tf.stack([golden[image]] * 3), boxes, tf.zeros(3, tf.bool), 32)
+        actual = crop.crop_and_resize(tf.stack([golden[image]] * 3), boxes, None, 32)
         np.testing.assert_allclose(tf.transpose(actual, (0, 2, 3, 1)), expected, atol=1e-5)

@@ -1,11 +1,12 @@
-"""The two views: the whole chain against tf.image, where its random numbers come from, and its errors."""
+"""The views: the whole chain against tf.image, where its random numbers come from, and branches that differ."""
 
 import augment_oracle
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.augment import Augmentation, crop, example_keys
+from tf_simclr.augment import Augmentation, RandomCrop, crop, crop_and_flip, example_keys, simclr_chain
+from tf_simclr.augment.draws import uniform
 
 OFF = {
     "flip_probability": 0.0,
@@ -19,6 +20,10 @@ def make_images(count, height=24, width=24):
     return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
 
 
+def make_augmentation(image_size, seed=0, **settings):
+    return Augmentation(image_size, branches=(simclr_chain(**settings),) * 2, seed=seed)
+
+
 def augment(augmentation, images, epoch=0):
     return augmentation(images, example_keys(epoch, 0, len(images)))
 
@@ -26,13 +31,15 @@ def augment(augmentation, images, epoch=0):
 @pytest.mark.parametrize("sampler", crop.SAMPLERS)
 def test_chain_equals_tf_image(sampler):
     images = make_images(12, 36, 50)
-    augmentation = Augmentation(image_size=30, crop_sampler=sampler, seed=3)
+    augmentation = make_augmentation(30, crop_sampler=sampler, seed=3)
     keys = example_keys(5, 0, 12)
     views = augmentation(images, keys)
     assert views.shape == (24, 30, 30, 3)
     assert views.dtype == tf.float32
-    draws = {name: value.numpy() for name, value in augmentation._draw(keys).items()}
-    boxes = crop.sample_boxes(draws["crop"], 36, 50, sampler=sampler).numpy()
+    counts = {operator.stream: operator.num_draws for operator in simclr_chain()}
+    names = ("crop", "flip", "jitter", "grayscale", "blur")
+    draws = dict(zip(names, map(np.asarray, uniform(3, keys, [0, 1], counts).values()), strict=True))
+    boxes = RandomCrop(sampler).boxes(draws["crop"], 36, 50).numpy()
     for index in range(24):
         y, x, height, width = boxes[index]
         image = tf.image.convert_image_dtype(images[index % 12, y : y + height, x : x + width], tf.float32)
@@ -43,7 +50,7 @@ def test_chain_equals_tf_image(sampler):
         overshoot = 0.0
         if apply < 0.8:
             order = np.argsort(order_draws)
-            if set(order[:2]) == {2, 3}:  # The one documented difference, see color_jitter.
+            if set(order[:2]) == {2, 3}:  # The one documented difference, see ColorJitter.
                 overshoot = max(float(tf.reduce_max(image)) - 1, -float(tf.reduce_min(image)), 0.0)
             image = augment_oracle.jitter(image, augment_oracle.factors_of(factor_draws, 1.0), order)
         if draws["grayscale"][index] < 0.2:
@@ -78,7 +85,7 @@ def test_any_part_of_a_batch_has_the_pixels_that_it_has_in_the_whole(jit_compile
 
 def test_crops_are_those_of_the_boxes():
     images, keys = make_images(4), example_keys(1, 0, 4)
-    augmentation = Augmentation(image_size=24, seed=2, **OFF)
+    augmentation = make_augmentation(24, seed=2, **OFF)
     boxes = augmentation.crop_boxes(keys, 24, 24)
     views = crop.crop_and_resize(np.concatenate((images, images)) / np.float32(255), boxes, tf.zeros(8, bool), 24)
     expected = tf.clip_by_value(tf.transpose(views, (0, 2, 3, 1)), 0.0, 1.0)
@@ -109,19 +116,19 @@ def test_range():
     # Black and white squares: the hardest for bicubic interpolation to stay in range.
     images = np.kron(make_images(32, 6, 6) // 128 * 255, np.ones((1, 4, 4, 1), np.uint8))
     for settings in ({}, OFF):
-        views = augment(Augmentation(image_size=32, **settings), images)
+        views = augment(make_augmentation(32, **settings), images)
         assert tf.reduce_min(views) == 0.0
         assert 0.9 < tf.reduce_max(views) <= 1.0
 
 
 def test_identity_when_everything_is_off():
     images = make_images(4)
-    whole = Augmentation(image_size=24, crop_area=(1.0, 1.0), crop_aspect_ratio=(1.0, 1.0), **OFF)
+    whole = make_augmentation(24, crop_area=(1.0, 1.0), crop_aspect_ratio=(1.0, 1.0), **OFF)
     np.testing.assert_allclose(augment(whole, images), np.concatenate((images, images)) / 255.0, atol=1e-6)
     views = make_images(8).reshape(4, 2, 24, 24, 3)
     expected = np.concatenate((views[:, 0], views[:, 1])) / 255.0
     np.testing.assert_allclose(augment(whole, views), expected, atol=1e-6)
-    mirrored = augment(Augmentation(image_size=24, **OFF | {"flip_probability": 1.0}), views)
+    mirrored = augment(make_augmentation(24, **OFF | {"flip_probability": 1.0}), views)
     np.testing.assert_allclose(mirrored, expected[:, :, ::-1], atol=1e-6)
 
 
@@ -134,7 +141,7 @@ def test_shares_are_the_probabilities():
         return np.mean(np.any(changed, axis=(1, 2, 3)))
 
     def views(**settings):
-        return augment(Augmentation(image_size=10, **OFF | settings), images).numpy()
+        return augment(make_augmentation(10, **OFF | settings), images).numpy()
 
     assert share(np.abs(views(flip_probability=0.3) - originals) > 1e-3) == pytest.approx(0.3, abs=0.04)
     assert share(np.abs(views(jitter_probability=0.7) - originals) > 1e-3) == pytest.approx(0.7, abs=0.04)
@@ -142,21 +149,60 @@ def test_shares_are_the_probabilities():
     assert share(np.ptp(gray, axis=-1, keepdims=True) > 1e-3) == pytest.approx(0.6, abs=0.04)
 
 
+MIXED = (
+    simclr_chain(crop_area=(0.2, 0.9)),
+    simclr_chain(crop_sampler="uniform_area", **OFF),
+    simclr_chain(crop_area=(0.2, 0.9)),
+)
+
+
+@pytest.mark.parametrize(("is_cropped", "jit_compile"), [(False, False), (False, True), (True, False)])
+def test_each_view_is_what_its_branch_makes_whatever_the_others(is_cropped, jit_compile):
+    images = make_images(12).reshape(4, 3, 24, 24, 3) if is_cropped else make_images(4)
+    keys = example_keys(3, 7, 4)
+    views = tf.function(Augmentation(24, branches=MIXED, seed=2), jit_compile=jit_compile)(images, keys)
+    views = np.split(views, 3)
+    for number, chain in enumerate(MIXED):
+        alike = Augmentation(24, branches=(chain,) * (number + 1), seed=2)
+        expected = alike(images[:, : number + 1] if is_cropped else images, keys)
+        np.testing.assert_allclose(views[number], expected[-4:], atol=1e-5)
+    assert np.abs(views[0] - views[2]).max(axis=(1, 2, 3)).min() > 0.01
+
+
+def test_boxes_are_those_of_each_branchs_crop():
+    keys = example_keys(3, 7, 5)
+    augmentation = Augmentation(24, branches=MIXED, seed=2)
+    heights, widths = 40 + np.arange(15), 60 + np.arange(15)[::-1]
+    boxes = np.split(augmentation.crop_boxes(keys, 40, 60), 3)
+    boxes_by_image = np.split(augmentation.crop_boxes(keys, heights, widths), 3)
+    for number, chain in enumerate(MIXED):
+        draws = uniform(2, keys, [number], {0: RandomCrop.num_draws})[0]
+        np.testing.assert_array_equal(boxes[number], chain[0].boxes(draws, 40, 60))
+        rows = slice(5 * number, 5 * number + 5)
+        np.testing.assert_array_equal(boxes_by_image[number], chain[0].boxes(draws, heights[rows], widths[rows]))
+
+
+def test_crop_and_flip_keeps_those_of_the_first_branch():
+    images = make_images(4)
+    one = crop_and_flip(Augmentation(24, branches=MIXED, seed=2))
+    assert one.num_views == 1
+    expected = make_augmentation(24, seed=2, **OFF | {"crop_area": (0.2, 0.9), "flip_probability": 0.5})
+    np.testing.assert_array_equal(augment(one, images), augment(expected, images)[:4])
+
+
+def test_lists_become_tuples():
+    chain = list(simclr_chain(crop_area=[0.2, 1.0], crop_aspect_ratio=[1.0, 2.0]))
+    augmentation = Augmentation(24, branches=[chain, chain])
+    expected = make_augmentation(24, crop_area=(0.2, 1.0), crop_aspect_ratio=(1.0, 2.0))
+    assert augmentation == expected and hash(augmentation) == hash(expected)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 0}, "`image_size` .* Received: 0"),
-        ({"crop_sampler": "torch"}, "`crop_sampler` must be one of tensorflow, .* Received: 'torch'"),
-        ({"brightness": "v1"}, "`brightness` .* Received: 'v1'"),
-        ({"crop_area": (0.5, 0.2)}, "`crop_area`"),
-        ({"crop_area": (0.0, 1.0)}, "`crop_area`"),
-        ({"crop_area": (0.5, 1.5)}, "`crop_area`"),
-        ({"crop_area": (0.01, 0.05)}, "`crop_area` must reach 0.1"),
-        ({"crop_aspect_ratio": (2.0, 1.0)}, "`crop_aspect_ratio`"),
-        ({"jitter_strength": -0.5}, "`jitter_strength`"),
-        ({"jitter_strength": float("nan")}, "`jitter_strength`"),
-        ({"flip_probability": 1.5}, "`flip_probability`"),
-        ({"blur_probability": -0.1}, "`blur_probability`"),
+        ({"image_size": 0}, "`image_size` must be at least 1 pixel. Received: 0"),
+        ({"branches": ()}, "`branches` must have at least one chain of operators. Received: ()"),
+        ({"branches": (simclr_chain(),) * 257}, "at most 256 views, .* Received: view 256"),
     ],
 )
 def test_invalid_settings(settings, message):

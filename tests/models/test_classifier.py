@@ -8,9 +8,9 @@ import tensorflow as tf
 from replicas import mirrored
 
 from tf_simclr import builders
-from tf_simclr.augment import Augmentation, example_keys
+from tf_simclr.augment import Augmentation, crop_and_flip, example_keys
 from tf_simclr.keras import keras
-from tf_simclr.models.classifier import Classifier, crop_and_flip
+from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.settings import RunConfig, override
 

@@ -7,7 +7,7 @@ from oracles import nt_xent_loss as slow_nt_xent_loss
 from replicas import mirrored
 from tiny import fit, tiny_encoder, tiny_model, weights
 
-from tf_simclr.augment import Augmentation
+from tf_simclr.augment import Augmentation, simclr_chain
 from tf_simclr.keras import keras
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.resnet import resnet
@@ -101,12 +101,13 @@ def test_online_classifier_without_labels_is_an_error(photos):
 
 def test_learns_to_tell_images_apart_from_an_array(photos):
     keras.utils.set_random_seed(0)
+    chain = simclr_chain(crop_area=(0.8, 1.0), jitter_strength=0.2, blur_probability=0)
     model = SimCLR(
         resnet(10, 0.125, "strided", num_groups=2, dtype="mixed_bfloat16"),
         ProjectionHead(2, 16),
         image_size=32,
         temperature=0.2,
-        augmentation=Augmentation(32, crop_area=(0.8, 1.0), jitter_strength=0.2, blur_probability=0),
+        augmentation=Augmentation(32, branches=(chain, chain)),
     )
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
     history = model.fit(photos, batch_size=16, epochs=150, verbose=0).history

@@ -6,6 +6,14 @@ import tensorflow as tf
 OPERATORS = ("brightness", "contrast", "saturation", "hue")
 
 
+def make_images(count, low=0.0, high=1.0):
+    """Noise with a few special pixels: black, white, gray, pure and two equal colours."""
+    images = np.random.default_rng(1).random((count, 6, 9, 3), np.float32) * (high - low) + low
+    images[:, 0, :3] = [(0, 0, 0), (1, 1, 1), (0.5, 0.5, 0.5)]
+    images[:, 0, 3:8] = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.2, 0.7, 0.7), (0.7, 0.2, 0.7)]
+    return images
+
+
 def jitter(image, factors, order, additive_brightness=False):
     """Applies the operators (indices into OPERATORS) to `[H, W, 3]` in this order and clips after each."""
     for index in order:

@@ -1,6 +1,29 @@
 """Augmentation of batches on the device: stateless, and the same numbers with and without XLA."""
 
+from tf_simclr.augment.blur import GaussianBlur
+from tf_simclr.augment.chain import Chain, simclr_chain
+from tf_simclr.augment.crop import RandomCrop
 from tf_simclr.augment.draws import example_keys
-from tf_simclr.augment.views import Augmentation
+from tf_simclr.augment.flip import RandomFlip
+from tf_simclr.augment.grayscale import RandomGrayscale
+from tf_simclr.augment.jitter import ColorJitter
+from tf_simclr.augment.operator import Operator
+from tf_simclr.augment.views import Augmentation, crop_and_flip
 
-__all__ = ["Augmentation", "example_keys"]
+# Operators that a run appends to the paper's chain by their names, with the defaults of their fields.
+OPERATORS: dict[str, type[Operator]] = {}
+
+__all__ = [
+    "OPERATORS",
+    "Augmentation",
+    "Chain",
+    "ColorJitter",
+    "GaussianBlur",
+    "Operator",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomGrayscale",
+    "crop_and_flip",
+    "example_keys",
+    "simclr_chain",
+]

@@ -1,40 +1,59 @@
 """Gaussian blur over batches, with a sigma per image."""
 
+import dataclasses
+from typing import ClassVar
+
 import tensorflow as tf
 
 from tf_simclr.augment.fusion import fused_on_cpu
+from tf_simclr.augment.operator import Operator
 from tf_simclr.devices import on_accelerator
 
-BLUR_DRAWS = 2
 SIGMA_RANGE = (0.1, 2.0)
 
 # Up to this width a CPU, too, is at least as fast with matrices.
 MAX_MATRIX_SIZE_PX = 160
 
 
-def random_blur(images: tf.Tensor, draws: tf.Tensor, *, probability: float = 0.5) -> tf.Tensor:
-    """Blurs some images, each with a sigma of its own, uniform in `SIGMA_RANGE` (paper, appendix A).
+@dataclasses.dataclass(frozen=True)
+class GaussianBlur(Operator):
+    """Blurs some images, each with a sigma of its own, uniform in [0.1, 2] pixels (paper, appendix A).
 
     The reference shares one sigma among all images of a batch.
 
-    Args:
-      images: float32 `[n, 3, S, S]`, channels first.
-      draws: float32 `[n, BLUR_DRAWS]`, uniform in [0, 1): whether to blur, and the sigma.
+    Attributes:
       probability: Share of the images to blur. The others come back as they are.
+      stream: Stream of its random numbers.
 
-    Returns:
-      float32 `[n, 3, S, S]`.
+    Raises:
+      ValueError: If `probability` is not between 0 and 1.
     """
-    low, high = SIGMA_RANGE
-    sigma = low + (high - low) * draws[:, 1]
-    return gaussian_blur(images, sigma, draws[:, 0] < probability, kernel_radius(images.shape[-1]))
+
+    num_draws: ClassVar[int] = 2
+    on_planes: ClassVar[bool] = False
+
+    probability: float = 0.5
+    stream: int = 4
+
+    def __call__(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """Applies the operator.
+
+        Args:
+          images: float32 `[n, 3, S, S]`.
+          draws: float32 `[n, 2]`, uniform in [0, 1): whether to blur, and the sigma.
+
+        Returns:
+          float32 `[n, 3, S, S]`.
+        """
+        low, high = SIGMA_RANGE
+        sigma = low + (high - low) * draws[:, 1]
+        return gaussian_blur(images, sigma, draws[:, 0] < self.probability, kernel_radius(images.shape[-1]))
 
 
 def gaussian_blur(images: tf.Tensor, sigma: tf.Tensor, where: tf.Tensor, radius: int) -> tf.Tensor:
     """Convolves the images with a Gaussian.
 
-    As in the reference the kernel is normalised, and the image is padded with zeros, so that it darkens towards its
-    border.
+    As in the reference, the kernel is normalised and the image is padded with zeros, so it darkens towards its border.
 
     Args:
       images: float32 `[n, 3, H, W]`, channels first.
@@ -71,7 +90,7 @@ def blur_by_taps(images: tf.Tensor, sigma: tf.Tensor, where: tf.Tensor, radius: 
 
 @fused_on_cpu
 def _sum_of_shifts(padded: tf.Tensor, kernel: tf.Tensor, axis: int) -> tf.Tensor:
-    """Sums `padded` along `axis`, weighted by a symmetric kernel, of which float32 `[n, radius + 1]` is one half."""
+    """Sums `padded` along `axis`, weighted by a symmetric kernel whose one half is float32 `[n, radius + 1]`."""
     radius = kernel.shape[1] - 1
     size = padded.shape[axis] - 2 * radius
 
@@ -100,6 +119,6 @@ def _blur_matrices(sigma: tf.Tensor, where: tf.Tensor, size: int, radius: int) -
 def kernel_radius(size: int) -> int:
     """Taps on each side of the middle one, for images of `size` pixels: the kernel is a tenth of the image wide.
 
-    So it has 3 taps at 32 px and 23 taps at 224 px, as in the reference.
+    As in the reference, it has 3 taps at 32 px and 23 taps at 224 px.
     """
     return size // 10 // 2

@@ -1,89 +1,118 @@
-"""Random crops: where they lie, and cutting them out of a batch by matrix products.
+"""Random crops: where they lie, and cutting them out of a batch by matrix products."""
 
-All functions are pure: the caller brings the uniform random numbers.
-"""
-
+import dataclasses
 import math
+from typing import ClassVar
 
 import tensorflow as tf
+
+from tf_simclr.augment.operator import check_choice
 
 SAMPLERS = ("tensorflow", "uniform_area")
 
 # The reference's min_object_covered. Its object is the whole image, so this is a least area too.
 MIN_COVERED_AREA = 0.1
 
-# The reference tries 100 times and then takes the whole image. With its settings 5 % of the tries are
-# rejected, so 16 tries, made at once, differ from 100 in fewer than one image in 1e20.
+# The reference tries 100 times and then takes the whole image. With its settings 5 % of the tries are rejected, so 16
+# tries, made at once, differ from 100 in fewer than one image in 1e20.
 _ATTEMPTS = 16
-CROP_DRAWS = 2 * _ATTEMPTS + 2
 
 # TensorFlow's bicubic kernel looks its weights up in a table of this many steps per pixel.
 _SUBPIXEL_STEPS = 1024.0
 
 
-def sample_boxes(
-    draws: tf.Tensor,
-    heights: tf.Tensor,
-    widths: tf.Tensor,
-    *,
-    sampler: str = "tensorflow",
-    area: tuple[float, float] = (0.08, 1.0),
-    aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> tf.Tensor:
-    """Turns uniform random numbers into crop boxes.
+@dataclasses.dataclass(frozen=True)
+class RandomCrop:
+    """Where the views lie in their images: the first of every chain (paper, appendix A).
 
-    `"tensorflow"` draws from the distribution of `tf.image.sample_distorted_bounding_box` with the arguments
-    of the reference: the aspect ratio is uniform, the height is uniform over what the area range allows,
-    crops under a tenth of the image are rejected, and a crop never touches the last row (column) unless it
-    has full height (width). `"uniform_area"` is the sampler of the paper (appendix A): the area is uniform,
-    the aspect ratio log-uniform, and every position equally likely. Where no attempt fits, the box is the
-    whole image.
+    Unlike the operators that follow, it is not called: it says where the crops lie, and `crop_and_resize` cuts them out
+    on the device, or the data pipeline does where the sizes of the images vary.
 
-    Args:
-      draws: float32 `[n, CROP_DRAWS]`, uniform in [0, 1).
-      heights: integer `[n]` or scalar, image heights in pixels.
-      widths: integer `[n]` or scalar, image widths in pixels.
-      sampler: One of `SAMPLERS`.
-      area: Smallest and largest area of the crop, as a fraction of the image's.
-      aspect_ratio: Smallest and largest width / height of the crop in pixels.
+    `"tensorflow"` draws from the distribution of `tf.image.sample_distorted_bounding_box` with the arguments of the
+    reference: the aspect ratio is uniform, the height is uniform over what the area range allows, crops under a tenth
+    of the image are rejected, and a crop never touches the last row (column) unless it has full height (width).
+    `"uniform_area"` is the sampler of the paper: the area is uniform, the aspect ratio log-uniform, and every position
+    equally likely. Where no attempt fits, the box is the whole image.
 
-    Returns:
-      int32 `[n, 4]`: y, x, height, width, inside the image.
+    Attributes:
+      sampler: `"tensorflow"` (the reference's) or `"uniform_area"` (the paper's).
+      area: Smallest and largest area of a crop, as a fraction of the image's.
+      aspect_ratio: Smallest and largest width / height of a crop in pixels.
+      stream: Stream of its random numbers, see `Operator`.
 
     Raises:
-      ValueError: If the sampler is unknown.
+      ValueError: If a value is out of its range.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"`sampler` must be one of {', '.join(SAMPLERS)}. Received: {sampler!r}")
-    propose = _propose_like_tensorflow if sampler == "tensorflow" else _propose_uniform_area
-    column = (tf.shape(draws)[0], 1)
-    full_height = tf.broadcast_to(tf.reshape(tf.cast(heights, tf.float32), (-1, 1)), column)
-    full_width = tf.broadcast_to(tf.reshape(tf.cast(widths, tf.float32), (-1, 1)), column)
-    first, second, place_y, place_x = tf.split(draws, (_ATTEMPTS, _ATTEMPTS, 1, 1), axis=1)
 
-    height, width, accepted = propose(first, second, full_height, full_width, area, aspect_ratio)
-    chosen = tf.argmax(tf.cast(accepted, tf.int32), axis=1, output_type=tf.int32)[:, tf.newaxis]
-    found = tf.reduce_any(accepted, axis=1, keepdims=True)
-    height = tf.where(found, tf.gather(height, chosen, batch_dims=1), full_height)
-    width = tf.where(found, tf.gather(width, chosen, batch_dims=1), full_width)
+    num_draws: ClassVar[int] = 2 * _ATTEMPTS + 2
 
-    # TensorFlow's sampler draws one of H - h positions, although there are H - h + 1.
-    positions = 0.0 if sampler == "tensorflow" else 1.0
-    y = tf.floor(place_y * (full_height - height + positions))
-    x = tf.floor(place_x * (full_width - width + positions))
-    return tf.cast(tf.concat((y, x, height, width), axis=1), tf.int32)
+    sampler: str = "tensorflow"
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        # JSON has lists only, and operators are compared and hashed.
+        object.__setattr__(self, "area", tuple(self.area))
+        object.__setattr__(self, "aspect_ratio", tuple(self.aspect_ratio))
+        check_choice("RandomCrop.sampler", self.sampler, SAMPLERS)
+        low, high = self.area
+        if not 0 < low <= high <= 1:
+            raise ValueError(
+                f"`RandomCrop.area` must be two fractions, 0 < smallest <= largest <= 1. Received: {self.area!r}"
+            )
+        if self.sampler == "tensorflow" and high < MIN_COVERED_AREA:
+            raise ValueError(
+                f"`RandomCrop.area` must reach {MIN_COVERED_AREA}, because sampler='tensorflow' takes no smaller "
+                f"crops; 'uniform_area' does. Received: {self.area!r}"
+            )
+        low, high = self.aspect_ratio
+        if not 0 < low <= high:
+            raise ValueError(
+                "`RandomCrop.aspect_ratio` must be two ratios, 0 < smallest <= largest. "
+                f"Received: {self.aspect_ratio!r}"
+            )
+
+    def boxes(self, draws: tf.Tensor, heights: tf.Tensor, widths: tf.Tensor) -> tf.Tensor:
+        """Turns uniform random numbers into crop boxes.
+
+        Args:
+          draws: float32 `[n, num_draws]`, uniform in [0, 1).
+          heights: integer `[n]` or scalar, image heights in pixels.
+          widths: integer `[n]` or scalar, image widths in pixels.
+
+        Returns:
+          int32 `[n, 4]`: y, x, height, width, inside the image.
+        """
+        propose = _propose_like_tensorflow if self.sampler == "tensorflow" else _propose_uniform_area
+        column = (tf.shape(draws)[0], 1)
+        full_height = tf.broadcast_to(tf.reshape(tf.cast(heights, tf.float32), (-1, 1)), column)
+        full_width = tf.broadcast_to(tf.reshape(tf.cast(widths, tf.float32), (-1, 1)), column)
+        first, second, place_y, place_x = tf.split(draws, (_ATTEMPTS, _ATTEMPTS, 1, 1), axis=1)
+
+        height, width, accepted = propose(first, second, full_height, full_width, self.area, self.aspect_ratio)
+        chosen = tf.argmax(tf.cast(accepted, tf.int32), axis=1, output_type=tf.int32)[:, tf.newaxis]
+        found = tf.reduce_any(accepted, axis=1, keepdims=True)
+        height = tf.where(found, tf.gather(height, chosen, batch_dims=1), full_height)
+        width = tf.where(found, tf.gather(width, chosen, batch_dims=1), full_width)
+
+        # TensorFlow's sampler draws one of H - h positions, although there are H - h + 1.
+        positions = 0.0 if self.sampler == "tensorflow" else 1.0
+        y = tf.floor(place_y * (full_height - height + positions))
+        x = tf.floor(place_x * (full_width - width + positions))
+        return tf.cast(tf.concat((y, x, height, width), axis=1), tf.int32)
 
 
-def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, flip: tf.Tensor, size: int) -> tf.Tensor:
+def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor | None, size: int) -> tf.Tensor:
     """Cuts a box out of every image and resizes it, by two matrix products per image.
 
-    Equals `tf.image.resize(image[y:y+h, x:x+w], (size, size), "bicubic")`, mirrored where `flip` says so.
+    Equals `tf.image.resize(image[y:y+h, x:x+w], (size, size), "bicubic")`, mirrored where `flips` says so.
     Like that, it may leave [0, 1] by a few hundredths at sharp edges.
 
     Args:
       images: float32 `[n, H, W, 3]`.
       boxes: int32 `[n, 4]`: y, x, height, width, inside the image.
-      flip: bool `[n]`, whether to mirror left and right.
+      flips: bool `[n]`, whether to mirror left and right; `None` mirrors nothing.
       size: Height and width of the result in pixels.
 
     Returns:
@@ -92,8 +121,8 @@ def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, flip: tf.Tensor, size: 
     count = tf.shape(images)[0]
     height, width = images.shape[1:3]
     y, x, box_height, box_width = tf.unstack(tf.cast(boxes, tf.float32), axis=1)
-    rows = _resize_matrices(y, box_height, tf.zeros_like(flip), height, size)
-    columns = _resize_matrices(x, box_width, flip, width, size)
+    rows = _resize_matrices(y, box_height, None, height, size)
+    columns = _resize_matrices(x, box_width, flips, width, size)
     images = tf.matmul(rows, tf.reshape(images, (count, height, width * 3)))
     images = tf.transpose(tf.reshape(images, (count, size, width, 3)), (0, 3, 1, 2))
     images = tf.matmul(tf.reshape(images, (count, 3 * size, width)), columns, transpose_b=True)
@@ -158,15 +187,18 @@ def _propose_uniform_area(
     return height, width, accepted
 
 
-def _resize_matrices(start: tf.Tensor, length: tf.Tensor, flip: tf.Tensor, in_size: int, out_size: int) -> tf.Tensor:
-    """Matrices `[n, out_size, in_size]` that cut `[start, start + length)` out of an axis and resize it.
+def _resize_matrices(
+    start: tf.Tensor, length: tf.Tensor, flips: tf.Tensor | None, in_size: int, out_size: int
+) -> tf.Tensor:
+    """Matrices `[n, out_size, in_size]` that cut `[start, start + length)` out of an axis, resize it, and mirror it.
 
     Bicubic (Keys, a = -0.5) with half-pixel centers and no antialiasing. As in TensorFlow's kernel, source
     positions are rounded to 1/1024 of a pixel, and samples outside of the crop count nothing.
     """
-    start, length, flip = (value[:, tf.newaxis] for value in (start, length, flip))
+    start, length = start[:, tf.newaxis], length[:, tf.newaxis]
     target = tf.range(out_size, dtype=tf.float32)
-    target = tf.where(flip, (out_size - 1.0) - target, target)
+    if flips is not None:
+        target = tf.where(flips[:, tf.newaxis], (out_size - 1.0) - target, target)
     position = (target + 0.5) * (length / out_size) - 0.5
     position = start + tf.round(position * _SUBPIXEL_STEPS) / _SUBPIXEL_STEPS
 

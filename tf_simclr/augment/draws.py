@@ -1,11 +1,20 @@
 """Uniform random numbers for every image of a batch, which follow from the image's own key.
 
 The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), that of
-`tf.random`. It maps a counter to random bits, so that any image's numbers can be had without those of the others, on
-any device, in any part of a batch. TensorFlow's own operation draws them for one key at a time.
+`tf.random`. It maps a counter to a block of four random words, so that any image's numbers can be had without those of
+the others, on any device, in any part of a batch. TensorFlow's own operation draws them for one key at a time.
+
+The counter of a block is (block | view << 8 | stream << 16, epoch, example's lower word, example's upper word). So the
+numbers of an operator, which has a stream of its own, depend neither on the other operators nor on the number of views.
 """
 
+from collections.abc import Mapping, Sequence
+
 import tensorflow as tf
+
+MAX_VIEWS = 2**8
+MAX_STREAMS = 2**16
+MAX_DRAWS = 4 * 2**8
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
@@ -18,26 +27,55 @@ def example_keys(epoch: tf.Tensor | int, first_example: tf.Tensor | int, count: 
     return tf.stack((tf.fill(tf.shape(examples), tf.cast(epoch, tf.int64)), examples), axis=1)
 
 
-def uniform(seed: int, keys: tf.Tensor, count: int) -> tf.Tensor:
+def uniform(seed: int, keys: tf.Tensor, views: Sequence[int], counts: Mapping[int, int]) -> dict[int, tf.Tensor]:
     """Draws float32 numbers, uniform in [0, 1): the same on every device, with and without XLA.
 
     Args:
       seed: Any integer; its lower 64 bits count.
       keys: integer `[n, 2]`, (epoch, example) of every image: the lower 32 bits of the first, all of the second.
-      count: Numbers for every image.
+      views: Numbers of the V views to draw for.
+      counts: Numbers to draw for every image and view, by stream.
 
     Returns:
-      float32 `[n, count]`. A row follows from the seed and its key alone; a longer row starts with the shorter one.
+      float32 `[V n, count]` by stream, view after view. A row follows from the seed and its key, view and stream alone;
+      a longer row starts with the shorter one.
+
+    Raises:
+      ValueError: If a view, a stream or a count is out of the counter's range.
     """
-    blocks = tf.range(-(-count // 4), dtype=tf.int64)[tf.newaxis]
+    check_ranges(views, counts)
+    if not counts:
+        return {}
+    num_blocks = {stream: -(-count // 4) for stream, count in counts.items()}
+    words = [
+        [[block | view << 8 | stream << 16 for stream, number in num_blocks.items() for block in range(number)]]
+        for view in views
+    ]
     epochs, examples = tf.split(tf.cast(keys, tf.int64), 2, axis=1)
-    bits = tf.stack(_philox((*_words(blocks)[:1], *_words(epochs)[:1], *_words(examples)), seed), axis=2)
-    bits = tf.reshape(bits, (-1, 4 * blocks.shape[1]))[:, :count]
+    # All numbers in one go: each step of the generator is one operation, whose overhead is paid once.
+    bits = philox((tf.constant(words, tf.uint32), _words(epochs)[0], *_words(examples)), seed)
+    bits = tf.reshape(tf.stack(bits, axis=3), (-1, 4 * sum(num_blocks.values())))
     bits = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
-    return tf.cast(bits, tf.float32) * 2.0**-23
+    rows = tf.split(tf.cast(bits, tf.float32) * 2.0**-23, [4 * number for number in num_blocks.values()], axis=1)
+    return {stream: row[:, :count] for (stream, count), row in zip(counts.items(), rows, strict=True)}
 
 
-def _philox(counter: tuple[tf.Tensor, ...], seed: int) -> tuple[tf.Tensor, ...]:
+def check_ranges(views: Sequence[int], counts: Mapping[int, int]) -> None:
+    """Raises ValueError unless the counter has room for these views, and these numbers of draws by stream."""
+    for view in views:
+        if not 0 <= view < MAX_VIEWS:
+            raise ValueError(f"An image has at most {MAX_VIEWS} views, numbered from 0. Received: view {view}")
+    for stream, count in counts.items():
+        if not 0 <= stream < MAX_STREAMS:
+            raise ValueError(f"`stream` must be between 0 and {MAX_STREAMS - 1}. Received: {stream}")
+        if not 0 < count <= MAX_DRAWS:
+            raise ValueError(
+                f"An operator draws between 1 and {MAX_DRAWS} numbers for each image. "
+                f"Received: {count} in stream {stream}"
+            )
+
+
+def philox(counter: tuple[tf.Tensor, ...], seed: int) -> tuple[tf.Tensor, ...]:
     """Four uint32 tensors of random bits for four uint32 tensors of counters, whose shapes are broadcast."""
     first, second, third, fourth = counter
     for number in range(_NUM_ROUNDS):

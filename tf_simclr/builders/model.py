@@ -5,19 +5,18 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr import devices, distribute
-from tf_simclr.augment import Augmentation
+from tf_simclr.augment import OPERATORS, Augmentation, crop_and_flip, simclr_chain
 from tf_simclr.builders.encoder import build_encoder, freeze
 from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.keras import keras
-from tf_simclr.models.classifier import Classifier, crop_and_flip
+from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.models.resnet import NUM_GROUPS
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.settings import RunConfig, check_name
 
-# Names of contrastive losses and of further operators, which --loss and --more_operators take.
+# Names of contrastive losses, which --loss takes.
 LOSSES = ("nt_xent",)
-OPERATORS: tuple[str, ...] = ()
 
 
 def build_augmentation(config: RunConfig) -> Augmentation:
@@ -29,8 +28,7 @@ def build_augmentation(config: RunConfig) -> Augmentation:
     augmentation = config.augmentation
     for name in augmentation.more_operators:
         check_name("augmentation.more_operators", name, OPERATORS)
-    return Augmentation(
-        config.view_size,
+    chain = simclr_chain(
         crop_sampler=augmentation.crop_sampler,
         crop_area=(augmentation.crop_min_area, 1.0),
         jitter_strength=augmentation.color_jitter_strength,
@@ -38,8 +36,9 @@ def build_augmentation(config: RunConfig) -> Augmentation:
         brightness=augmentation.brightness,
         grayscale_probability=augmentation.grayscale_probability,
         blur_probability=augmentation.blur_probability,
-        seed=config.seed,
     )
+    chain += tuple(OPERATORS[name]() for name in augmentation.more_operators)
+    return Augmentation(config.view_size, branches=(chain, chain), seed=config.seed)
 
 
 def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:

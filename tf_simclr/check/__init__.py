@@ -9,12 +9,12 @@ from absl import logging
 from tqdm import tqdm
 
 from tf_simclr import builders, files
+from tf_simclr.augment import crop_and_flip
 from tf_simclr.check import images, machine, settings
 from tf_simclr.check.findings import Finding, by_severity, describe, has_failed
 from tf_simclr.check.sheet import write_sheet
 from tf_simclr.data.quality.survey import Survey, sample, survey
 from tf_simclr.data.sources import ArraySource
-from tf_simclr.models.classifier import crop_and_flip
 from tf_simclr.runs.folder import make_folder
 from tf_simclr.settings import RunConfig, override
 

@@ -1,12 +1,11 @@
 """Training on labels: fine-tuning, linear evaluation by gradient descent, and the supervised baseline."""
 
-import dataclasses
 from typing import Any
 
 import tensorflow as tf
 
 from tf_simclr import distribute
-from tf_simclr.augment import Augmentation
+from tf_simclr.augment import Augmentation, crop_and_flip
 from tf_simclr.keras import keras
 from tf_simclr.metrics import classification
 from tf_simclr.models.heads import ProjectionHead, check_layer, head_outputs
@@ -84,10 +83,3 @@ class Classifier(EncoderTrainer):
             objective = (loss + sum(self.losses)) / distribute.num_replicas()
         gradients = tape.gradient(objective, self.trainable_variables)
         return self.update(gradients, {"loss": loss, "top_1_accuracy": accuracy})
-
-
-def crop_and_flip(augmentation: Augmentation) -> Augmentation:
-    """The same crops and flips, one of each image, and no change of colours."""
-    return dataclasses.replace(
-        augmentation, num_views=1, jitter_strength=0.0, grayscale_probability=0.0, blur_probability=0.0
-    )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.augment import Augmentation
+from tf_simclr.augment import Augmentation, simclr_chain
 from tf_simclr.data import sources
 from tf_simclr.data.batches import eval_dataset, train_dataset
 from tf_simclr.data.formats import decode
@@ -109,7 +109,8 @@ def test_array_batches_are_whole_images_and_need_no_labels(array):
 
 @pytest.mark.parametrize("sampler", ["tensorflow", "uniform_area"])
 def test_file_batches_are_two_crops_of_every_image(files, sampler):
-    augmentation = Augmentation(SIZE, crop_sampler=sampler, crop_area=(0.2, 0.9), crop_aspect_ratio=(0.5, 2.0))
+    chain = simclr_chain(crop_sampler=sampler, crop_area=(0.2, 0.9), crop_aspect_ratio=(0.5, 2.0))
+    augmentation = Augmentation(SIZE, branches=(chain, chain))
     dataset = train(files, augmentation=augmentation, start_step=5, total_steps=6)
     assert dataset.element_spec[0]["images"] == tf.TensorSpec([BATCH, 2, SIZE, SIZE, 3], tf.uint8)
     ((views, labels, keys),) = batches(dataset)
