@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from tf_simclr import files
 from tf_simclr.data.files.names import in_print
 from tf_simclr.data.files.walk import is_local
 from tf_simclr.data.formats import decode
@@ -121,7 +122,7 @@ class BrokenFiles:
             )
 
     def write(self) -> None:
-        """Writes the report, beside its place first, so that a reader never sees half of it."""
+        """Writes the report; a reader never sees half of it."""
         if self._report_path is None:
             return
         report = {
@@ -130,10 +131,11 @@ class BrokenFiles:
             "skipped": [self._entries[path] for path in sorted(self._entries)],
             "checked": sorted(self._checked),
         }
-        beside = f"{os.fspath(self._report_path)}.{os.getpid()}"
-        with tf.io.gfile.GFile(beside, "w") as file:
-            file.write(json.dumps(report, indent=2) + "\n")
-        tf.io.gfile.rename(beside, self._report_path, overwrite=True)
+        if is_local(os.fspath(self._report_path)):
+            files.write_json(self._report_path, report)
+        else:  # Object stores replace a file as a whole.
+            with tf.io.gfile.GFile(self._report_path, "w") as file:
+                file.write(json.dumps(report, indent=2) + "\n")
 
 
 def _describe(reasons: dict[str, str]) -> str:
