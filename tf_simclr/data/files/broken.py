@@ -45,8 +45,8 @@ class BrokenFiles:
     A file that has changed since (in size or time) is looked at again.
 
     Args:
-      report_path: JSON file to read and to keep up to date, or None.
-      max_fraction: part of all files that may be broken, in [0, 1]; see `check`.
+      report_path: The JSON file to read and to keep up to date, or None.
+      max_fraction: Part of all files that may be broken, in [0, 1]; see `check`.
     """
 
     def __init__(self, report_path: str | os.PathLike[str] | None = None, max_fraction: float = 1.0) -> None:
@@ -89,7 +89,7 @@ class BrokenFiles:
         return self._entries[path]["reason"]
 
     def is_checked(self, paths: Iterable[str]) -> bool:
-        """Whether all these files were looked at before, and none has changed; from now on they count as such."""
+        """Whether all these files were looked at before and none has changed since. From now on they were."""
         digest = hashlib.blake2b(digest_size=16)
         for path in paths:
             digest.update(repr((path, *_stamp(path))).encode())
@@ -112,7 +112,7 @@ class BrokenFiles:
                 )  # fmt: skip
 
     def check(self) -> None:
-        """Raises a ValueError with the list when more than `max_fraction` of all files are broken."""
+        """Raises a `ValueError` with the list if more than `max_fraction` of all files are broken."""
         if len(self) > self._max_fraction * max(self.num_files, len(self)):
             where = f"; {os.fspath(self._report_path)} lists them all" if self._report_path is not None else ""
             reasons = {path: entry["reason"] for path, entry in self._entries.items()}

@@ -23,10 +23,10 @@ class Survey:
       heights: int32 [N], in pixels.
       widths: int32 [N].
       labels: int64 [N], or None.
-      class_names: the name of every class id, or None.
-      formats: number of images by format; of images in memory, by the suffix of their names.
+      class_names: The name of every class id, or None.
+      formats: Number of images by format; of images in memory, by the suffix of their names.
       fingerprints: uint64 [N], equal for equal pixels.
-      looks: perceptual hashes.
+      looks: Perceptual hashes.
     """
 
     names: np.ndarray
@@ -43,7 +43,7 @@ def survey(source: Source, watch: Callable[[int], Any] = lambda count: None) -> 
     """Decodes every image of a source once.
 
     Args:
-      source: N images; what turns out to be broken is added to its broken files.
+      source: N images; those that turn out to be broken are added to its broken files.
       watch: Gets the number of images that were looked at since the last call.
 
     Raises:

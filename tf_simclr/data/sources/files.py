@@ -94,6 +94,8 @@ class FileSource(EncodedSource):
         return tf.io.gfile.GFile(os.fsencode(self.paths[index]), "rb").read()
 
     def in_memory(self) -> "FileSource":
+        if self.contents is not None:
+            return self
         contents = [tf.io.gfile.GFile(os.fsencode(path), "rb").read() for path in self.paths]
         return dataclasses.replace(self, contents=np.array(contents, object))
 

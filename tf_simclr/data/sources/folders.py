@@ -137,7 +137,7 @@ def _reason(files: FileSource, position: int) -> str:
 
 
 def _load_array(files: FileSource, decoded: tf.data.Dataset, height: int, width: int) -> ArraySource | None:
-    """Decodes all files to memory; None when one has another size than the given one."""
+    """Decodes all files to memory; None if one has another size than the given one."""
     fitting = decoded.map(lambda position, image: (position, tf.ensure_shape(image, [height, width, 3])))
     images = np.empty([files.num_examples, height, width, 3], np.uint8)
     positions = []

@@ -1,4 +1,4 @@
-"""What sources share whose images are records in files that are numbered when they are opened."""
+"""Files of records as a source, whatever their format: their records are numbered when the files are opened."""
 
 import abc
 import dataclasses
@@ -19,7 +19,7 @@ from tf_simclr.data.sources.streams import RecordSource
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class RecordFileSource(RecordSource):
-    """Files of records. A subclass says how to read one, in `read_file` and, if records are more, in `image_in`.
+    """Files of records. A subclass says how to read one: `read_file` gives its records, `image_in` what is the image.
 
     Attributes:
       files: The files.

@@ -1,4 +1,4 @@
-"""What sources share whose images are records: they are read one after the other, whatever some of them hold."""
+"""Records as a source: encoded images that are read one after the other, whatever some of them hold."""
 
 import abc
 import functools
@@ -118,7 +118,8 @@ class RecordSource(EncodedSource):
             return tf.ensure_shape(is_broken, []), image, *label
 
         examples = self.records().map(read, num_parallel_calls=tf.data.AUTOTUNE)
-        return examples.filter(lambda is_broken, *example: ~is_broken).map(lambda is_broken, *example: example)
+        readable = examples.filter(lambda is_broken, *example: ~is_broken)
+        return readable.map(lambda is_broken, *example: example)
 
     def _report(self, stops_run: bool, is_spare: bool, name: bytes, encoded: bytes) -> bool:
         """Remembers a broken record or, where the first ones stand in, those that are lost; always true."""
