@@ -64,7 +64,7 @@ def index_batches(
 ) -> tf.data.Dataset:
     """For every step (epoch int64 [], (examples int64 [B], read int64 [B])).
 
-    `examples` are the batch, and `read` is what to read for them: `replace(examples)`, called once an epoch on its order.
+    `examples` are the batch; `read` is `replace(examples)`, what to read for them, made from the order of every epoch.
 
     Sorting random keys gives a uniformly random permutation at 0.2 s per million examples and epoch. That is
     why it is preferred to `tf.random.experimental.index_shuffle`: the latter's permutations of neighbouring
