@@ -174,7 +174,7 @@ def test_names_of_any_bytes_are_checked_shown_and_noted(tmp_path, photos):
     source = sources.from_folder(tmp_path, max_cached_bytes=0)
     found = survey.survey(source)
     assert sorted(found.names) == sorted(source.paths)
-    samples = survey.sample(source, 2)
+    samples = source.sample(2)
     assert [one.name for one in samples] == [source.paths[0], source.paths[-1]]
     findings = [Finding("warn", "duplicates", "Some.", "", [list(found.names)])]
     assert "caf\\udce90.pngs/0.png" in describe(findings).encode().decode()
@@ -257,7 +257,7 @@ def test_the_sheet_shows_the_views_of_the_run(tmp_path, photos, is_array):
     options = {"global_batch_size": 8, "seed": 3, "total_steps": 1, "augmentation": augmentation}
     (batch,) = train_dataset(source, **options)
     expected = np.stack(np.split(augmentation(batch["images"], batch["keys"]).numpy(), 2), axis=1)
-    shown = survey.sample(source, 3)
+    shown = source.sample(3)
     assert [one.number for one in shown] == [0, 3, 7] and [pathlib.Path(one.name).stem for one in shown] == list("037")
     for one in shown:
         np.testing.assert_array_equal(one.image, photos[one.number])

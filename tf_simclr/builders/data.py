@@ -4,7 +4,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from tf_simclr.data import sources
-from tf_simclr.data.quality.broken import BrokenFiles
+from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.sources import cache, shapes, tfds
 from tf_simclr.settings import DataConfig, RunConfig
 

@@ -13,8 +13,7 @@ from tf_simclr.augment import crop_and_flip
 from tf_simclr.check import images, machine, settings
 from tf_simclr.check.findings import Finding, by_severity, describe, has_failed
 from tf_simclr.check.sheet import write_sheet
-from tf_simclr.data.quality.survey import Survey, sample, survey
-from tf_simclr.data.sources import ArraySource
+from tf_simclr.data.quality.survey import Survey, survey
 from tf_simclr.runs.folder import make_folder
 from tf_simclr.settings import RunConfig, override
 
@@ -58,8 +57,7 @@ def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Fin
     augmentation = builders.build_augmentation(config)
     if config.train_mode != "pretrain":
         augmentation = crop_and_flip(augmentation)
-    is_array = isinstance(train, ArraySource)
-    write_sheet(sample(train, _SHEET_IMAGES), augmentation, is_array, folder / "check_views.png")
+    write_sheet(train.sample(_SHEET_IMAGES), augmentation, train.has_one_size, folder / "check_views.png")
     statistics = {part: images.statistics(found) for part, found in surveys.items()}
     entries = [dataclasses.asdict(finding) for finding in findings]
     files.write_json(folder / "check.json", {"findings": entries, "images": statistics})

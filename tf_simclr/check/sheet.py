@@ -8,13 +8,13 @@ import tensorflow as tf
 from tf_simclr.augment import Augmentation
 from tf_simclr.data.files.names import in_print
 from tf_simclr.data.formats import decode
-from tf_simclr.data.quality.survey import Sample
+from tf_simclr.data.sources import Sample
 
 _COLUMNS = 2
 _NAME_CHARACTERS = 44
 
 
-def write_sheet(samples: list[Sample], augmentation: Augmentation, is_array: bool, path: pathlib.Path) -> None:
+def write_sheet(samples: list[Sample], augmentation: Augmentation, has_one_size: bool, path: pathlib.Path) -> None:
     """Writes a PNG file of images, each with its views of epoch 0 beside it."""
     # Matplotlib takes a second to import, and writes a cache of its fonts.
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ def write_sheet(samples: list[Sample], augmentation: Augmentation, is_array: boo
     for panel in axes.flat:
         panel.set_axis_off()
     for row, sample in zip(axes, samples, strict=False):
-        views = make_views(sample, augmentation, is_array)
+        views = make_views(sample, augmentation, has_one_size)
         for panel, image in zip(row, [sample.image, *views], strict=True):
             panel.imshow(image)
         height, width, _ = sample.image.shape
@@ -36,10 +36,10 @@ def write_sheet(samples: list[Sample], augmentation: Augmentation, is_array: boo
     figure.savefig(path, dpi=100)
 
 
-def make_views(sample: Sample, augmentation: Augmentation, is_array: bool) -> np.ndarray:
+def make_views(sample: Sample, augmentation: Augmentation, has_one_size: bool) -> np.ndarray:
     """The views that the run makes of an image in epoch 0: float32 [V, S, S, 3] in [0, 1]."""
     image, keys = tf.constant(sample.image), tf.constant([[0, sample.number]], tf.int64)
-    if not is_array:  # As `pipeline.train_dataset` does, which crops images of varying sizes one by one.
+    if not has_one_size:  # As `train_dataset` does, which crops images of varying sizes one by one.
         boxes = tf.unstack(augmentation.crop_boxes(keys, *sample.image.shape[:2]), num=augmentation.num_views)
         image = tf.stack([decode.crop_and_resize(image, box, augmentation.image_size) for box in boxes])
     return augmentation(image[tf.newaxis], keys).numpy()

@@ -1,10 +1,6 @@
 """What a resumed run may not change: its settings, but for a few, and its images."""
 
-import os
 import pathlib
-from typing import Any
-
-import numpy as np
 
 from tf_simclr import files
 from tf_simclr.data import sources
@@ -36,7 +32,7 @@ def check_same_images(source: sources.Source, folder: pathlib.Path, start_step: 
     Raises:
       ValueError: If there are other images than those that the run started with.
     """
-    path, found = folder / "images.json", _describe_images(source)
+    path, found = folder / "images.json", source.identity()
     if start_step == 0 or not path.is_file():
         files.write_json(path, found)
         return
@@ -49,21 +45,3 @@ def check_same_images(source: sources.Source, folder: pathlib.Path, start_step: 
             f"The images have changed since the run in {folder} started: {'; '.join(changed)}. "
             "Put them back as they were, or start anew in another --model_dir"
         )
-
-
-def _describe_images(source: sources.Source) -> dict[str, Any]:
-    """The number of the images, and digests of what tells them apart: their pixels if they are in memory, or names."""
-    if isinstance(source, sources.ArraySource):
-        names: Any = source.images
-    elif isinstance(source, sources.TfdsSource):
-        names = f"{source.builder.info.full_name} {source.split}".encode()
-    else:
-        names = os.fsencode("\n".join(source.keys))  # Names may be of any bytes.
-    description = {"images": source.num_examples, "digest of the names": _digest(names)}
-    if getattr(source, "labels", None) is not None:
-        description["digest of the labels"] = _digest(source.labels)
-    return description
-
-
-def _digest(content: Any) -> str:
-    return files.digest(np.ascontiguousarray(content).data)

@@ -148,8 +148,7 @@ def _explaining(source: sources.Source, folder: pathlib.Path) -> Iterator[None]:
             "the run goes on from the last checkpoint"
         ) from error
     except tf.errors.OpError:
-        if not isinstance(source, sources.ArraySource):
-            source.broken.check()
+        source.broken.check()
         raise
     except OSError as error:
         raise OSError(

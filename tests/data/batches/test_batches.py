@@ -10,8 +10,8 @@ import tensorflow as tf
 from tf_simclr.augment import Augmentation, simclr_chain
 from tf_simclr.data import sources
 from tf_simclr.data.batches import eval_dataset, train_dataset
+from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.formats import decode
-from tf_simclr.data.quality.broken import BrokenFiles
 
 BATCH = 4
 COUNT = 18  # Four batches an epoch, and two examples over.

@@ -13,8 +13,8 @@ from tf_simclr.augment import Augmentation
 from tf_simclr.data import sources
 from tf_simclr.data.batches import train_dataset
 from tf_simclr.data.files import list_cache, listing, walk
+from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.files.names import Names
-from tf_simclr.data.quality.broken import BrokenFiles
 
 ODD_NAMES = ["no utf-8 \udcff\udcfe", "new\nline", "a # b, c", "glob[1]*?", "quote\"'\\", "ü" * 120, "100%"]
 

@@ -46,7 +46,7 @@ def test_cache_returns_the_same_and_another_seed_does_not(splits, monkeypatch):
     monkeypatch.setattr(shapes, "draw", lambda *_: pytest.fail("drawn again although cached"))
     for seed, expected in ((0, images), (1, other_images)):
         np.testing.assert_array_equal(shapes.load("test", seed=seed, cache_dir=folder)[0], expected)
-    assert not list(folder.glob("*.tmp"))
+    assert not list(folder.glob(".*"))
 
 
 def test_broken_or_unwritable_cache_costs_a_warning_only(tmp_path, monkeypatch, caplog):

@@ -1,6 +1,7 @@
 """TFDS data sets, prepared in a temporary folder by builders of our own."""
 
 import dataclasses
+import hashlib
 import os
 import shutil
 
@@ -11,8 +12,8 @@ import tensorflow as tf
 from tf_simclr.augment import Augmentation
 from tf_simclr.data import sources
 from tf_simclr.data.batches import eval_dataset, train_dataset
+from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.formats import decode
-from tf_simclr.data.quality.broken import BrokenFiles
 from tf_simclr.data.sources.tfds import from_tfds
 
 COUNT = 30
@@ -249,3 +250,9 @@ def test_what_cannot_be_opened_is_one_clear_sentence(data_dir, name, split, erro
     with pytest.raises(error, match=message) as info:
         from_tfds(name, split, data_dir, download=False)
     assert "\n" not in str(info.value)
+
+
+def test_streamed_data_sets_are_told_apart_by_their_name_and_split(data_dir):
+    source = from_tfds("varied_images", "train[50%:]", data_dir)
+    name = hashlib.blake2b(b"varied_images/1.0.0 train[50%:]", digest_size=8).hexdigest()
+    assert source.identity() == {"images": COUNT // 2, "digest of the names": name}

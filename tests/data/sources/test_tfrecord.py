@@ -7,7 +7,7 @@ import tensorflow as tf
 from tf_simclr.augment import Augmentation
 from tf_simclr.data import sources
 from tf_simclr.data.batches import train_dataset
-from tf_simclr.data.quality.broken import BrokenFiles
+from tf_simclr.data.files.broken import BrokenFiles
 
 COUNT = 18
 

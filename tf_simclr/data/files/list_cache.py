@@ -1,11 +1,11 @@
 """Lists of large folders, kept for the next start."""
 
-import hashlib
 import os
 import pathlib
 
 import numpy as np
 
+from tf_simclr import files
 from tf_simclr.data.files.names import Names
 from tf_simclr.data.files.walk import Walk, is_local
 from tf_simclr.data.formats import decode
@@ -39,21 +39,19 @@ def save(names: Names, walk: Walk, folder: str, cache_folder: pathlib.Path | Non
     name_bytes, name_ends = names.pack()
     folder_bytes, folder_ends = Names(walk.folders).pack()
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.npz")
-    np.savez(
-        beside,
-        name_bytes=name_bytes,
-        name_ends=name_ends,
-        folder_bytes=folder_bytes,
-        folder_ends=folder_ends,
-        times=np.array(list(walk.folders.values()), np.int64),
-    )
-    os.replace(beside, path)
+    with files.replacing(path) as beside:
+        np.savez(
+            beside,
+            name_bytes=name_bytes,
+            name_ends=name_ends,
+            folder_bytes=folder_bytes,
+            folder_ends=folder_ends,
+            times=np.array(list(walk.folders.values()), np.int64),
+        )
 
 
 def _path(folder: str, cache_folder: pathlib.Path | None) -> pathlib.Path | None:
     if cache_folder is None or not is_local(folder):
         return None
     listed = repr((os.path.abspath(folder), decode.IMAGE_SUFFIXES))
-    digest = hashlib.blake2b(listed.encode(), digest_size=8).hexdigest()
-    return cache_folder / f"{digest}.npz"
+    return cache_folder / f"{files.digest(listed.encode())}.npz"

@@ -23,11 +23,11 @@ class Listing(NamedTuple):
     """Image files, sorted by key.
 
     Attributes:
-      paths: what opens each of them.
-      keys: its path relative to the folder that it was found from, with "/" between its parts, which stays the same
+      paths: What opens each of them.
+      keys: Its path relative to the folder that it was found from, with "/" between its parts, which stays the same
         when that folder is moved: what decides whether it is held out.
-      classes: the name of its class, or None.
-      problems: path and reason of what could not be listed.
+      classes: The name of its class, or None.
+      problems: Path and reason of what could not be listed.
     """
 
     paths: Names
@@ -51,14 +51,14 @@ def list_images(data_dir: str, cache_folder: pathlib.Path | None = None) -> List
     are followed, and a folder that several of them lead to is walked once.
 
     Args:
-      data_dir: one or more places, comma-separated: a folder, at any depth; a pattern, for files or for folders; a .txt
+      data_dir: One or more places, comma-separated: a folder, at any depth; a pattern, for files or for folders; a .txt
         file with one path per line, or a .csv file with path and, if known, label, where paths are relative to the
         folder of the file.
-      cache_folder: where the list of a local folder is kept, to be used again as long as no folder in it has changed.
+      cache_folder: Where the list of a local folder is kept and used again as long as no folder in it has changed.
 
     Raises:
-      FileNotFoundError: when a place does not exist.
-      ValueError: when there is no image, or a list is malformed.
+      FileNotFoundError: If a place does not exist.
+      ValueError: If there is no image, or a list is malformed.
     """
     places = split_places(data_dir)
     walk = Walk()
@@ -80,7 +80,7 @@ def expand(place: str) -> list[str]:
     """What a glob pattern stands for, sorted; a place that exists stands for itself.
 
     Raises:
-      FileNotFoundError: when nothing is there.
+      FileNotFoundError: If nothing is there.
     """
     if exists(place):
         return [place]

@@ -11,15 +11,15 @@ _CHUNK = 1 << 16
 
 
 def in_print(name: str) -> str:
-    """The name with what is no UTF-8 written as an escape, so that any stream takes it."""
+    """The name with bytes that are not UTF-8 written as escapes, so that any stream takes it."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 class Names(Sequence[str]):
     """An immutable sequence of names: their bytes one after the other, and where each one ends.
 
-    A million paths of 60 bytes take 68 MB, a quarter of what Python's strings take. What is no UTF-8 comes back as
-    `os.fsdecode` returns it.
+    A million paths of 60 bytes take 68 MB, a quarter of what Python's strings take. Names that are not UTF-8 come back
+    as `os.fsdecode` returns them.
 
     Args:
       names: The names.

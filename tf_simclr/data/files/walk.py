@@ -34,15 +34,15 @@ def is_folder(path: str) -> bool:
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is none of another file system, such as gs://BUCKET."""
+    """Whether the path is on the local file system, and not on another such as gs://BUCKET."""
     return "://" not in path
 
 
 def entries(folder: str) -> Iterator[Entry]:
-    """The images and folders in a folder, in no order, but for those whose name starts with a dot.
+    """The images and folders in a folder, in no order, without those whose name starts with a dot.
 
     Raises:
-      OSError: where it cannot be listed, or not to its end.
+      OSError: If it cannot be listed to its end.
     """
     if not is_local(folder):
         try:
@@ -50,7 +50,7 @@ def entries(folder: str) -> Iterator[Entry]:
         except tf.errors.OpError as error:
             raise OSError(error.message) from error
         for name in names:
-            is_image = _is_image(name)  # Who asks a bucket about every image takes an hour.
+            is_image = _is_image(name)  # To ask a bucket about every image takes an hour.
             if not name.startswith(".") and (is_image or is_folder(f"{folder}/{name}")):
                 yield Entry(name, is_folder=not is_image)
         return
@@ -81,9 +81,9 @@ class Walk:
     """One way through folders and all below them, on which no folder is visited twice.
 
     Attributes:
-      problems: path and reason of what could not be read.
-      folders: the local folders and when each was changed, in nanoseconds.
-      started: when the walk started, in nanoseconds.
+      problems: Path and reason of what could not be read.
+      folders: The local folders and when each was changed, in nanoseconds.
+      started: When the walk started, in nanoseconds.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Walk:
         self._next_message = time.monotonic() + _PROGRESS_SECONDS
 
     def files(self, root: str) -> Iterator[str]:
-        """The image files in a folder and below, in no order; names the number in the log every few seconds.
+        """The image files in a folder and below, in no order; the log says every few seconds how many.
 
         Links come last, so that a folder is walked where it is rather than where a link to it is.
         """

@@ -23,15 +23,15 @@ def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     """Decodes one JPEG, PNG, GIF (its first frame), BMP or, where TensorFlow can, WebP image.
 
     Args:
-      encoded: string scalar, the content of an image file.
-      max_pixels: images of more pixels are refused by their header, before memory is taken for them.
+      encoded: The content of an image file, string [].
+      max_pixels: Images with more pixels are refused by their header, before memory is taken for them.
 
     Returns:
       uint8 [H, W, 3], turned as the EXIF orientation of a JPEG asks for. Grey images have three equal channels,
       CMYK and palettes become RGB, 16 bits become 8, an alpha channel is dropped.
 
     Raises:
-      tf.errors.InvalidArgumentError: when the bytes are not a whole image of a known format, or too large.
+      tf.errors.InvalidArgumentError: If the bytes are not a whole image of a known format, or it is too large.
     """
     num_pixels, orientation, palette, still = headers.read_header(encoded)
     is_known = tf.Assert(num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or WebP image"])
@@ -79,7 +79,7 @@ def central_crop(images: tf.Tensor, proportion: float = CROP_PROPORTION) -> tf.T
 
     Args:
       images: [..., H, W, C] of any dtype.
-      proportion: side of the square as a part of the shorter side, in (0, 1].
+      proportion: Side of the square as a part of the shorter side, in (0, 1].
 
     Returns:
       [..., side, side, C], same dtype.
@@ -99,8 +99,8 @@ def preprocess_for_eval(images: tf.Tensor, image_size: int) -> tf.Tensor:
     pixels untouched where the size is right already. No mean or standard deviation is removed.
 
     Args:
-      images: uint8, or float in [0, 1]: one image [H, W, 3] or a batch of one size [B, H, W, 3].
-      image_size: side S of the encoder's input in pixels.
+      images: Of type uint8, or float in [0, 1]: one image [H, W, 3] or a batch of one size [B, H, W, 3].
+      image_size: Side S of the encoder's input in pixels.
 
     Returns:
       float32 [S, S, 3] or [B, S, S, 3] in [0, 1].
@@ -116,9 +116,9 @@ def crop_and_resize(image: tf.Tensor, box: tf.Tensor, image_size: int) -> tf.Ten
     """Cuts a box out of one image and resizes it as the reference does (bicubic, half-pixel centres).
 
     Args:
-      image: uint8 [H, W, 3].
+      image: Pixels, uint8 [H, W, 3].
       box: int32 [4], (top, left, height, width), inside the image.
-      image_size: side S of the result in pixels.
+      image_size: Side S of the result in pixels.
 
     Returns:
       uint8 [S, S, 3], rounded to the nearest level.

@@ -57,16 +57,16 @@ def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf
     """Reads the header of an image file.
 
     Args:
-      encoded: string scalar, the content of the file.
+      encoded: The content of the file, string [].
 
     Returns:
-      num_pixels: height times width as the header states them, int64 scalar; 0 where it is no image of a known format.
-      orientation: int32 scalar from 1 to 8, the EXIF orientation of a JPEG; 1, upright, where it has none.
-      palette: the colours of a BMP file with eight bits per pixel, uint8 [256, 3]; [0, 3] for every other file.
-      still: the file; of a GIF the part that holds its first frame alone.
+      num_pixels: Height times width as the header states them, int64 []; 0 if the format is not known.
+      orientation: The EXIF orientation of a JPEG, int32 [] from 1 to 8; 1, upright, where it has none.
+      palette: The colours of a BMP file with eight bits per pixel, uint8 [256, 3]; [0, 3] for every other file.
+      still: The file; of a GIF only the part that holds its first frame.
 
     Raises:
-      tf.errors.InvalidArgumentError: where the header of a JPEG is broken.
+      tf.errors.InvalidArgumentError: If the header of a JPEG is broken.
     """
     is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG  # Most files are, so they alone take the short way.
     no_palette = tf.zeros([0, 3], tf.uint8)
@@ -75,7 +75,7 @@ def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf
 
 @rare_branch(tf.TensorSpec([], tf.string))
 def _read_other(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What `read_header` returns for a file that is no JPEG."""
+    """What `read_header` returns for a file that is not a JPEG."""
     head = _bytes(encoded, _PALETTE_END)
     start = head[:32]
     matches = tf.reduce_all((start[:16] == _SIGNATURE_BYTES) | _IS_ANY_BYTE, axis=1)

@@ -1,174 +1,145 @@
-"""Where images come from: an array in memory, files, or a TFDS data set or TFRecord files that are streamed.
+"""What every source of images answers, and the helpers that sources share."""
 
-A source says what the examples are; `pipeline.py` decides on their order and turns them into batches.
-"""
-
-import dataclasses
-import hashlib
+import abc
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data.files.names import Names
-from tf_simclr.data.formats.headers import MAX_PIXELS
-from tf_simclr.data.quality.broken import BrokenFiles
-from tf_simclr.data.sources.streams import TfdsSource, TfrecordSource
+from tf_simclr import files
+from tf_simclr.data.files.broken import BrokenFiles
+from tf_simclr.data.sources.order import Steps
 
 # Sets of images of one small size up to this many decoded bytes are kept in memory.
 MAX_CACHED_BYTES = 1 << 30
 MAX_CACHED_SIDE_PX = 128
 
+# Images that `Source.inspect` yields at a time.
+INSPECTED_AT_ONCE = 256
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ArraySource:
-    """Images of one size, decoded, in memory.
+
+class Sample(NamedTuple):
+    """One image of a source: the number that its keys carry in training, its name, and its pixels uint8 [H, W, 3]."""
+
+    number: int
+    name: str
+    image: np.ndarray
+
+
+class Source(abc.ABC):
+    """N images, with or without labels: the contract between what holds images and what reads them.
+
+    Batches, checks, caches and runs know sources by these members alone. To add a source, subclass `EncodedSource`
+    (any encoded images), `RecordSource` (encoded images that can only be read one after the other) or
+    `RecordFileSource` (such images in files), and name what opens it in `sources/open.py`.
 
     Attributes:
-      images: uint8 [N, H, W, 3].
-      labels: int64 [N] in [0, number of classes), or None.
-      class_names: name of every class id, or None.
-      names: for images read from files, each one's path relative to its folder.
-      skipped: (path, reason) of every file that could not be decoded.
+      labels: int64 [N] in [0, number of classes). None where there are none, or where they come with the images only.
+      class_names: The name of every class id, or None.
+      broken: The files or records that turned out to be broken.
+      has_one_size: Whether the images are decoded and known to have one size. If so, `train_examples` yields whole
+        batches, which the device crops. If not, it yields images one by one, to be cropped before they are batched.
     """
 
-    images: np.ndarray
-    labels: np.ndarray | None = None
-    class_names: tuple[str, ...] | None = None
-    names: tuple[str, ...] | None = None
-    skipped: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.shape[-1] != 3 or self.images.dtype != np.uint8:
-            raise ValueError(
-                "The images of an ArraySource must be uint8 of shape [N, H, W, 3]. "
-                f"Received: {self.images.dtype} {list(self.images.shape)}"
-            )
-        _check_labels(self.labels, self.num_examples)
+    labels: np.ndarray | None
+    class_names: tuple[str, ...] | None
+    broken: BrokenFiles
+    has_one_size: ClassVar[bool]
 
     @property
+    @abc.abstractmethod
     def num_examples(self) -> int:
-        return len(self.images)
+        """N, counting images that are not known to be broken yet."""
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """What decides which examples are held out: their names, or their positions without."""
-        return self.names if self.names is not None else tuple(map(str, range(self.num_examples)))
+    @abc.abstractmethod
+    def keys(self) -> Sequence[str]:
+        """N names that are the same on every machine. They decide which examples are held out."""
 
     @property
     def num_classes(self) -> int | None:
         """Number of classes, or None without labels."""
-        return _count_classes(self.labels, self.class_names)
-
-    def subset(self, indices: np.ndarray) -> "ArraySource":
-        """The examples at `indices` (int64 [M]), in that order."""
-        return dataclasses.replace(
-            self,
-            images=self.images[indices],
-            labels=None if self.labels is None else self.labels[indices],
-            names=None if self.names is None else tuple(self.names[i] for i in indices),
-        )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FileSource:
-    """Image files that are decoded when they are needed: any sizes, any number.
-
-    Their content is read when it is needed, too, unless the source holds it.
-
-    Attributes:
-      folder: the folder that the names start from; "" when they come from several.
-      names: path of every file relative to the folder, with "/" between its parts.
-      labels: int64 [N] in [0, number of classes), or None.
-      class_names: name of every class id, or None.
-      skipped: (path, reason) of every file that was found broken when the folder was opened.
-      contents: the files' bytes, object [N], or None.
-      keys: what decides which files are held out; the names by default.
-      max_pixels: larger images count as broken.
-      broken: gets the files that turn out to be broken later.
-      originals: what the files are called there; their paths by default.
-    """
-
-    folder: str
-    names: Sequence[str]
-    labels: np.ndarray | None = None
-    class_names: tuple[str, ...] | None = None
-    skipped: tuple[tuple[str, str], ...] = ()
-    contents: np.ndarray | None = None
-    keys: Sequence[str] = ()
-    max_pixels: int = MAX_PIXELS
-    broken: BrokenFiles = dataclasses.field(default_factory=BrokenFiles)
-    originals: Names | None = None
-
-    def __post_init__(self) -> None:
-        _check_labels(self.labels, self.num_examples)
-        for field in ("names", "keys"):
-            names = getattr(self, field) or self.names
-            object.__setattr__(self, field, names if isinstance(names, Names) else Names(names))
+        if self.labels is None:
+            return None
+        return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
 
     @property
-    def num_examples(self) -> int:
-        return len(self.names)
+    def lost(self) -> dict[str, str]:
+        """Name and reason of every example that reading the source does not come across."""
+        return {}
 
-    @property
-    def num_classes(self) -> int | None:
-        """Number of classes, or None without labels."""
-        return _count_classes(self.labels, self.class_names)
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run compares: the number of images, and digests of their names and of their labels."""
+        identity = {"images": self.num_examples, "digest of the names": files.digest(self._identifying_bytes())}
+        if self.labels is not None:
+            identity["digest of the labels"] = files.digest(np.ascontiguousarray(self.labels).data)
+        return identity
 
-    @property
-    def paths(self) -> Names:
-        return Names(self.names).with_prefix(os.path.join(self.folder, "") if self.folder else "")
+    def _identifying_bytes(self) -> Any:
+        """Bytes, or a buffer of them, that tell these images from others."""
+        return os.fsencode("\n".join(self.keys))  # Names may consist of any bytes.
 
-    @property
-    def reported_paths(self) -> Names:
-        """What broken files are called in the report."""
-        return self.paths if self.originals is None else self.originals
+    def subset(self, indices: np.ndarray) -> "Source":
+        """The examples at `indices`, int64 [M], in that order. Data sets that come in named splits need none."""
+        raise NotImplementedError(f"A part of a {type(self).__name__} cannot be taken")
 
-    def replacements(self) -> np.ndarray:
-        """For every file the one to read in its place, int64 [N]: itself, or for a broken one the next that is not."""
-        indices = np.arange(self.num_examples)
-        if not len(self.broken):
-            return indices
-        readable = np.flatnonzero([path not in self.broken for path in self.reported_paths])
-        return readable[np.searchsorted(readable, indices) % len(readable)] if readable.size else indices
+    @abc.abstractmethod
+    def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
+        """Reads what the wanted steps train on, in an order that follows from their seed alone.
 
-    def subset(self, indices: np.ndarray) -> "FileSource":
-        """The examples at `indices` (int64 [M]), in that order."""
-        names = Names(self.names).take(indices)
-        return dataclasses.replace(
-            self,
-            names=names,
-            labels=None if self.labels is None else self.labels[indices],
-            contents=None if self.contents is None else self.contents[indices],
-            originals=None if self.originals is None else self.originals.take(indices),
-            keys=names if self.keys is self.names else Names(self.keys).take(indices),
-        )
+        Another image of the source takes the place of a broken one, so that no other example moves.
+
+        Args:
+          steps: The wanted steps, and the batch size B.
+          reports: Whether broken images are added to `broken`, and too many of them stop the run. False where the
+            dataset runs in another process, which does not know this one's Python functions.
+
+        Returns:
+          Dataset of (key, image, label), or (key, image) without labels; B elements a step. Key is int64 [2], (epoch,
+          number of the example); image uint8 [H, W, 3]; label int64 []. With `has_one_size` an element is a whole
+          batch: keys int64 [B, 2], images uint8 [B, H, W, 3], labels int64 [B].
+        """
+
+    @abc.abstractmethod
+    def eval_examples(self) -> tf.data.Dataset:
+        """Reads every image once, in order, without the broken ones.
+
+        Returns:
+          Dataset of (image uint8 [H, W, 3], label int64 []), or (image,) without labels.
+        """
+
+    @abc.abstractmethod
+    def sample(self, count: int) -> list[Sample]:
+        """Decodes about `count` images from all over the source, or its first ones if it reads only in a row."""
+
+    @abc.abstractmethod
+    def inspect(self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Iterator[dict[str, np.ndarray]]:
+        """Decodes every image once, in order, and looks at it.
+
+        Args:
+          look: Maps images of one size, uint8 [b, H, W, 3], to columns of numbers [b, ...].
+
+        Yields:
+          The columns of the next n images, those of `look` and:
+            name: object [n], path of a file, FILE#record=INDEX of a record, or position in an array.
+            signature: object [n], the first bytes of an encoded image; of a decoded one the suffix of its name.
+            height, width: int32 [n], in pixels; 0 if the image is broken, and then `look` saw another one.
+            reason: object [n], why the image is broken, or "".
+            label: int64 [n], if there are labels.
+        """
+
+    @abc.abstractmethod
+    def in_memory(self) -> "Source":
+        """Reads the whole source, so that every epoch is served from memory."""
+
+    @abc.abstractmethod
+    def sample_encoded(self, count: int) -> list[bytes]:
+        """About `count` encoded images, to estimate the size of all. Empty if the images are decoded already."""
 
 
-Source = ArraySource | FileSource | TfdsSource | TfrecordSource
-
-
-def in_memory(source: Source) -> ArraySource | FileSource:
-    """Reads a source whole, so that every epoch is served from memory: decoded pixels as they are, files encoded."""
-    if isinstance(source, ArraySource):
-        return source
-    if isinstance(source, FileSource):
-        files = [tf.io.gfile.GFile(os.fsencode(path), "rb").read() for path in source.paths]
-        return dataclasses.replace(source, contents=np.array(files, object))
-    _, names, encoded, *labels = zip(*source.records().as_numpy_iterator(), strict=True)
-    return FileSource(
-        "",
-        tuple(os.fsdecode(name) for name in names),
-        np.array(labels[0], np.int64) if labels else None,
-        source.class_names,
-        contents=np.array(encoded, object),
-        max_pixels=source.max_pixels,
-    )
-
-
-def holdout(source: ArraySource | FileSource | TfrecordSource, fraction: float) -> tuple[Any, Any]:
+def holdout(source: Source, fraction: float) -> tuple[Source, Source]:
     """Splits a source that has no test part of its own.
 
     An example is held out if the hash of its key (the path relative to its folder; its position in an array), as a
@@ -177,11 +148,14 @@ def holdout(source: ArraySource | FileSource | TfrecordSource, fraction: float) 
     example with the smallest (or largest) hash goes there.
 
     Args:
-      source: an ArraySource, a FileSource or a TfrecordSource.
-      fraction: part to hold out, in (0, 1), on the average.
+      source: At least two examples, in a source that has `subset`.
+      fraction: The part to hold out, in (0, 1), on average.
 
     Returns:
       (rest, held_out), two sources of the same kind, each in the order of `source`.
+
+    Raises:
+      ValueError: If the fraction is out of range or there are fewer than two examples.
     """
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"The fraction to hold out must be between 0 and 1. Received: {fraction}")
@@ -197,7 +171,7 @@ def holdout(source: ArraySource | FileSource | TfrecordSource, fraction: float) 
 
 
 def _hash(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
+    return int(files.digest(key.encode("utf-8", "surrogateescape")), 16)
 
 
 def number_classes(
@@ -206,15 +180,15 @@ def number_classes(
     """Turns the names of classes into ids.
 
     Args:
-      names: the class of every example.
-      class_names: the classes and the order of their ids; by default the sorted names, numbers by their size.
-      place: what holds the examples, for the error.
+      names: The class of every example.
+      class_names: The classes and the order of their ids; by default the sorted names, numbers by their size.
+      place: What holds the examples, for the error.
 
     Returns:
       (labels int64 [N], class names).
 
     Raises:
-      ValueError: when there is a class that is not in `class_names`.
+      ValueError: If there is a class that is not in `class_names`.
     """
     if class_names is None:
         are_numbers = all(name.isdecimal() for name in names)
@@ -229,13 +203,8 @@ def number_classes(
     return np.array([ids[name] for name in names], np.int64), tuple(class_names)
 
 
-def _count_classes(labels: np.ndarray | None, class_names: tuple[str, ...] | None) -> int | None:
-    if labels is None:
-        return None
-    return len(class_names) if class_names else int(labels.max()) + 1
-
-
-def _check_labels(labels: np.ndarray | None, count: int) -> None:
+def check_labels(labels: np.ndarray | None, count: int) -> None:
+    """Raises a `ValueError` unless labels are int64 [count] or None."""
     if labels is not None and (labels.shape != (count,) or labels.dtype != np.int64):
         raise ValueError(
             f"The labels of {count} images must be int64 of shape [{count}]. "

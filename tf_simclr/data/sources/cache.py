@@ -1,7 +1,6 @@
 """Keeping a data set close at hand: its encoded images in memory, or its decoded images on a disk."""
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 import shutil
@@ -11,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import devices
+from tf_simclr import devices, files
 from tf_simclr.data.formats import decode
-from tf_simclr.data.sources.base import ArraySource, FileSource, Source, TfdsSource, TfrecordSource, in_memory
+from tf_simclr.data.sources.base import Source
+from tf_simclr.data.sources.files import FileSource
+from tf_simclr.data.sources.streams import RecordSource
 
 # Images from which the size of the cache is estimated.
 _SAMPLE_EXAMPLES = 64
@@ -26,7 +27,7 @@ def keep(source: Source, place: str, folder: pathlib.Path) -> Source:
     read. Decoded files of an earlier run in `folder` are used again if the original has the same size and time.
 
     Args:
-      source: Images; those of an ArraySource are in memory already.
+      source: Images; decoded ones are in memory already.
       place: "none", "memory" (files as they are) or "disk" (decoded files).
       folder: Where decoded files go.
 
@@ -34,19 +35,20 @@ def keep(source: Source, place: str, folder: pathlib.Path) -> Source:
       `source` itself, or a FileSource of the same pixels.
 
     Raises:
-      ValueError: If the images do not fit, or are to go to the disk but are no files.
+      ValueError: If the images do not fit, or records should go to the disk.
     """
-    if place == "none" or isinstance(source, ArraySource):
+    if place == "none":
         return source
     if place == "memory":
-        needed = np.mean([len(content) for content in _sample(source)]) * source.num_examples
-        _check_fits(needed, devices.free_memory(), "in memory", "memory")
-        return in_memory(source)
-    if not isinstance(source, FileSource):
+        if sample := source.sample_encoded(_SAMPLE_EXAMPLES):
+            needed = np.mean([len(content) for content in sample]) * source.num_examples
+            _check_fits(needed, devices.free_memory(), "in memory", "memory")
+        return source.in_memory()
+    if isinstance(source, RecordSource):
         raise ValueError(
             f"data.cache=disk decodes image files; data.cache=memory takes records, too. Received: {source.name}"
         )
-    return _decoded(source, folder)
+    return _decoded(source, folder) if isinstance(source, FileSource) else source
 
 
 def _decoded(source: FileSource, folder: pathlib.Path) -> FileSource:
@@ -54,17 +56,18 @@ def _decoded(source: FileSource, folder: pathlib.Path) -> FileSource:
     missing = [index for index, name in enumerate(names) if not (folder / name).exists()]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        needed = np.mean([_decoded_bytes(content) for content in _sample(source)]) * len(missing)
+        sample = source.sample_encoded(_SAMPLE_EXAMPLES)
+        needed = np.mean([_decoded_bytes(content) for content in sample]) * len(missing)
         _check_fits(needed, shutil.disk_usage(folder).free, f"in {folder}", "disk")
         paths = tf.data.Dataset.from_tensor_slices([os.fsencode(source.paths[index]) for index in missing])
         images = paths.map(lambda path: decode.try_decode_image(tf.io.read_file(path)), tf.data.AUTOTUNE)
         for index, image in zip(missing, images, strict=True):
             path = folder / names[index]
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name(f".{os.getpid()}")
-            # A file that is no image stays as it is, to be reported by who reads it.
-            beside.write_bytes(_to_bmp(image.numpy()) if len(image) else _content(source.paths[index]))
-            os.replace(beside, path)
+            # A broken image is kept as it is, to be reported by what reads it.
+            content = _to_bmp(image.numpy()) if len(image) else source.read_bytes(index)
+            with files.replacing(path) as beside:
+                beside.write_bytes(content)
     return dataclasses.replace(source, folder=str(folder), names=names, originals=source.paths)
 
 
@@ -77,23 +80,10 @@ def _to_bmp(image: np.ndarray) -> bytes:
     return header + struct.pack("<IiiHH6I", 40, width, height, 1, 24, 0, rows.size, 0, 0, 0, 0) + rows.tobytes()
 
 
-def _content(path: str) -> bytes:
-    return tf.io.gfile.GFile(os.fsencode(path), "rb").read()
-
-
 def _fingerprint(path: str) -> str:
     """Changes with the file."""
     status = tf.io.gfile.stat(os.fsencode(path))
-    return hashlib.blake2b(os.fsencode(f"{path} {status.length} {status.mtime_nsec}"), digest_size=6).hexdigest()
-
-
-def _sample(source: FileSource | TfdsSource | TfrecordSource) -> list[bytes]:
-    """Encoded images from all over the source, or its first ones if it is a stream."""
-    if isinstance(source, FileSource):
-        indices = np.unique(np.linspace(0, source.num_examples - 1, _SAMPLE_EXAMPLES).astype(int))
-        return [_content(source.paths[index]) for index in indices]
-    records = source.records().take(_SAMPLE_EXAMPLES).as_numpy_iterator()
-    return [image for _, _, image, *_ in records]
+    return files.digest(os.fsencode(f"{path} {status.length} {status.mtime_nsec}"), size=6)
 
 
 def _decoded_bytes(content: bytes) -> int:

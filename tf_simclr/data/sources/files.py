@@ -1,178 +1,195 @@
-"""Image files as a source: which of them are broken, and whether they fit in memory."""
+"""Image files as a source."""
 
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data.files import listing, walk
+from tf_simclr.data.files.broken import BrokenFiles, broken_reason
+from tf_simclr.data.files.names import Names
 from tf_simclr.data.formats import decode
 from tf_simclr.data.formats.headers import MAX_PIXELS
-from tf_simclr.data.quality.broken import BrokenFiles, broken_reason
-from tf_simclr.data.sources.base import MAX_CACHED_BYTES, MAX_CACHED_SIDE_PX, ArraySource, FileSource, number_classes
+from tf_simclr.data.sources.base import check_labels
+from tf_simclr.data.sources.encoded import EncodedSource
+from tf_simclr.data.sources.order import Steps, index_batches
 
-TRAIN_FOLDER = "train"
-EVAL_FOLDERS = ("test", "val", "validation")
-
-# Files up to this many bytes in all are decoded once when the folder is opened (about ten seconds on two
-# cores), to report the broken ones before training starts. In larger sets they are found, and reported, as
-# they are read.
-_CHECKED_BYTES = 1 << 29
+# How many files in a row may be broken before a run stops: a few are an accident, this many a lost disk.
+_MAX_BROKEN_IN_A_ROW = 100
 
 
-def from_folder(
-    folder: str | os.PathLike[str],
-    *,
-    class_names: Sequence[str] | None = None,
-    max_cached_bytes: int = MAX_CACHED_BYTES,
-    max_pixels: int = MAX_PIXELS,
-    broken: BrokenFiles | None = None,
-) -> ArraySource | FileSource:
-    """Opens image files: those of a folder at any depth, with or without class subfolders, or see `listing`.
+@dataclasses.dataclass(frozen=True, eq=False)
+class FileSource(EncodedSource):
+    """Image files that are read and decoded when they are needed: any sizes, any number.
 
-    When every image has a class (see `listing.list_images`) and there are at least two classes, there are labels;
-    otherwise there are none. Examples are sorted by path. Broken files are left out, named in the log and listed in
-    the source's `skipped`.
-
-    Args:
-      folder: what `listing.list_images` takes, mostly a folder: local, or any that `tf.io.gfile` reads.
-      class_names: the classes and the order of their ids, to label one folder as another one was labelled; by
-        default the sorted names of the subfolders.
-      max_cached_bytes: images that all have one size, of at most 128 px, are decoded to memory if they fit in
-        this.
-      max_pixels: larger images count as broken.
-      broken: knows the files that were found broken before, and gets those that are now.
-
-    Returns:
-      An ArraySource for small images of one size, else a FileSource.
-
-    Raises:
-      FileNotFoundError: when there is no such folder.
-      ValueError: when it holds no image, or no image that can be decoded, or a class not in `class_names`.
+    Attributes:
+      folder: The folder that the names start from; "" if they come from several.
+      names: The path of every file relative to the folder, with "/" between its parts.
+      labels: int64 [N] in [0, number of classes), or None.
+      class_names: The name of every class id, or None.
+      skipped: (path, reason) of every file that was found broken when the folder was opened.
+      contents: The bytes of the files, object [N], if the source holds them; None if they are read each time.
+      keys: What decides which files are held out; the names by default.
+      max_pixels: Images with more pixels count as broken.
+      broken: Gets the files that turn out to be broken later.
+      originals: What `broken` calls the files; their paths by default.
     """
-    broken = broken if broken is not None else BrokenFiles()
-    listed = listing.list_images(os.fspath(folder), broken.list_folder)
-    files = _to_source(listed, os.fspath(folder), class_names, max_pixels, broken)
-    decoded = _decoded(files)
-    height, width = _first_image_size(files, decoded)
-    small = max(height, width) <= MAX_CACHED_SIDE_PX and files.num_examples * height * width * 3 <= max_cached_bytes
-    source = _load_array(files, decoded, height, width) if small else None
-    return source if source is not None else _check_files(files, decoded)
 
+    folder: str
+    names: Sequence[str]
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+    contents: np.ndarray | None = None
+    keys: Sequence[str] = ()
+    max_pixels: int = MAX_PIXELS
+    broken: BrokenFiles = dataclasses.field(default_factory=BrokenFiles)
+    originals: Names | None = None
 
-def split_folders(folder: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Finds the parts of a folder that is laid out as train/ beside test/, val/ or validation/.
+    def __post_init__(self) -> None:
+        check_labels(self.labels, self.num_examples)
+        for field in ("names", "keys"):
+            names = getattr(self, field) or self.names
+            object.__setattr__(self, field, names if isinstance(names, Names) else Names(names))
 
-    Only a folder with no other subfolders counts as such, so that "train" can be a class among others.
+    @property
+    def num_examples(self) -> int:
+        return len(self.names)
 
-    Returns:
-      (train_folder, eval_folder): `folder` itself and None without such a layout, or when it is no folder; test/
-      comes before val/.
-    """
-    folder = os.fspath(folder)
-    if not walk.is_folder(folder):
-        return folder, None
-    subfolders = {entry.name for entry in walk.readable_entries(folder) if entry.is_folder}
-    if TRAIN_FOLDER not in subfolders or subfolders - {TRAIN_FOLDER, *EVAL_FOLDERS}:
-        return folder, None
-    eval_folder = next((os.path.join(folder, name) for name in EVAL_FOLDERS if name in subfolders), None)
-    return os.path.join(folder, TRAIN_FOLDER), eval_folder
+    @property
+    def paths(self) -> Names:
+        """What opens every file."""
+        return Names(self.names).with_prefix(os.path.join(self.folder, "") if self.folder else "")
 
+    @property
+    def reported_paths(self) -> Names:
+        """What broken files are called in the report."""
+        return self.paths if self.originals is None else self.originals
 
-def _to_source(
-    listed: listing.Listing,
-    data_dir: str,
-    class_names: Sequence[str] | None,
-    max_pixels: int,
-    broken: BrokenFiles,
-) -> FileSource:
-    """All files, broken or not, with their labels."""
-    broken.num_files += len(listed.paths) + len(listed.problems)
-    broken.add(listed.problems)
-    classes = [class_name for class_name in listed.classes if class_name is not None]
-    labels, names = None, None
-    if len(classes) == len(listed.classes) and (class_names is not None or len(set(classes)) > 1):
-        labels, names = number_classes(classes, class_names, data_dir)
-    is_folder = walk.is_folder(data_dir)
-    return FileSource(
-        data_dir if is_folder else "",
-        listed.keys if is_folder else listed.paths,
-        labels,
-        names,
-        keys=listed.keys,
-        max_pixels=max_pixels,
-        broken=broken,
-    )
+    def replacements(self) -> np.ndarray:
+        """For every file the one to read in its place, int64 [N]: itself, or for a broken one the next that is not."""
+        indices = np.arange(self.num_examples)
+        if not len(self.broken):
+            return indices
+        readable = np.flatnonzero([path not in self.broken for path in self.reported_paths])
+        return readable[np.searchsorted(readable, indices) % len(readable)] if readable.size else indices
 
+    def subset(self, indices: np.ndarray) -> "FileSource":
+        names = Names(self.names).take(indices)
+        return dataclasses.replace(
+            self,
+            names=names,
+            labels=None if self.labels is None else self.labels[indices],
+            contents=None if self.contents is None else self.contents[indices],
+            originals=None if self.originals is None else self.originals.take(indices),
+            keys=names if self.keys is self.names else Names(self.keys).take(indices),
+        )
 
-def _decoded(files: FileSource) -> tf.data.Dataset:
-    """(position int64, image uint8 [H, W, 3]) of every file that can be decoded, in order."""
-    path_at = files.paths.lookup()
+    def read_bytes(self, index: int) -> bytes:
+        """The content of a file."""
+        if self.contents is not None:
+            return self.contents[index]
+        return tf.io.gfile.GFile(os.fsencode(self.paths[index]), "rb").read()
 
-    def read(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return position, decode.decode_image(tf.io.read_file(path_at(position)), files.max_pixels)
+    def in_memory(self) -> "FileSource":
+        if self.contents is not None:
+            return self
+        contents = [tf.io.gfile.GFile(os.fsencode(path), "rb").read() for path in self.paths]
+        return dataclasses.replace(self, contents=np.array(contents, object))
 
-    return (
-        tf.data.Dataset.range(files.num_examples)
-        .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .ignore_errors()
-    )
+    def sample_encoded(self, count: int) -> list[bytes]:
+        return [self.read_bytes(index) for index in self._spread(count)]
 
+    def _spread(self, count: int) -> np.ndarray:
+        """At most `count` positions from the first file to the last, int64 [n]."""
+        return np.unique(np.linspace(0, self.num_examples - 1, count).astype(int))
 
-def _first_image_size(files: FileSource, decoded: tf.data.Dataset) -> tuple[int, int]:
-    for _, image in decoded.take(1):
-        return image.shape[0], image.shape[1]
-    raise ValueError(
-        f"None of the {files.num_examples} image files in {files.folder!r} can be decoded; the first one: "
-        f"{_reason(files, 0)}. Received: {files.names[0]!r}"
-    )
+    def _handles(self, count: int | None = None) -> tf.data.Dataset:
+        """A handle is a path, or the content of the file if the source holds it."""
+        numbers = np.arange(self.num_examples) if count is None else self._spread(count)
+        labels = () if self.labels is None else (self.labels[numbers],)
+        contents = None if self.contents is None else tf.constant(self.contents)
+        path_at = self.paths.lookup()
 
+        def find(number: tf.Tensor, *label: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            path = path_at(number)
+            return number, path, path if contents is None else tf.gather(contents, number), *label
 
-def _reason(files: FileSource, position: int) -> str:
-    return broken_reason(functools.partial(tf.io.read_file, os.fsencode(files.paths[position])), files.max_pixels)
+        return tf.data.Dataset.from_tensor_slices((numbers, *labels)).map(find)
 
+    def _fetch(self, handle: tf.Tensor) -> tf.Tensor:
+        return tf.io.read_file(handle) if self.contents is None else handle
 
-def _load_array(files: FileSource, decoded: tf.data.Dataset, height: int, width: int) -> ArraySource | None:
-    """Decodes all files to memory; None when one has another size than the given one."""
-    fitting = decoded.map(lambda position, image: (position, tf.ensure_shape(image, [height, width, 3])))
-    images = np.empty([files.num_examples, height, width, 3], np.uint8)
-    positions = []
-    count = 0
-    try:
-        for position, pixels in fitting.batch(256).prefetch(2).as_numpy_iterator():
-            images[count : count + len(pixels)] = pixels
-            positions.append(position)
-            count += len(pixels)
-    except tf.errors.InvalidArgumentError:  # An image has another size.
-        return None
-    readable = _without_broken(files, np.concatenate(positions))
-    return ArraySource(images[:count], readable.labels, readable.class_names, tuple(readable.keys), readable.skipped)
+    def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
+        read = self._reader(stops_run=True, reports=reports)
 
+        def replace_broken(order: tf.Tensor) -> tf.Tensor:
+            used = tf.numpy_function(self.replacements, [], tf.int64) if reports else self.replacements()
+            return tf.gather(tf.ensure_shape(used, [self.num_examples]), order)
 
-def _check_files(files: FileSource, decoded: tf.data.Dataset) -> FileSource:
-    """Decodes all files of a set of moderate size once, and leaves out those that are broken."""
-    paths = files.paths
-    size = 0
-    for path in paths:
-        if walk.exists(path):
-            size += tf.io.gfile.stat(os.fsencode(path)).length
-        if size > _CHECKED_BYTES:
-            return files
-    if files.broken.is_checked(paths):
-        positions = np.array([i for i, path in enumerate(paths) if path not in files.broken])
-    else:
-        readable = decoded.map(lambda position, image: position).batch(256)
-        positions = np.concatenate(list(readable.as_numpy_iterator()))
-    return _without_broken(files, positions)
+        def read_example(epoch: tf.Tensor, example: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return tf.stack([epoch, example]), *read(index)[1:]
 
+        batches = index_batches(self.num_examples, steps, replace_broken)
+        examples = batches.map(lambda epoch, indices: (tf.fill(tf.shape(indices[0]), epoch), *indices)).unbatch()
+        return steps.in_lane(examples).map(read_example, num_parallel_calls=tf.data.AUTOTUNE)
 
-def _without_broken(files: FileSource, positions: np.ndarray) -> FileSource:
-    """Keeps the files at the given positions and reports all others as broken."""
-    paths = files.paths
-    missing = np.setdiff1d(np.arange(files.num_examples), positions)
-    files.broken.add({paths[i]: _reason(files, i) for i in missing if paths[i] not in files.broken})
-    skipped = tuple((paths[i], files.broken.reason(paths[i])) for i in missing)
-    return dataclasses.replace(files.subset(positions), skipped=skipped)
+    def eval_examples(self) -> tf.data.Dataset:
+        read = self._reader(stops_run=False)
+        known = self.replacements() == np.arange(self.num_examples)
+        indices = tf.data.Dataset.from_tensor_slices(np.flatnonzero(known))
+        examples = indices.map(lambda index: (index, *read(index)), num_parallel_calls=tf.data.AUTOTUNE)
+        readable = examples.filter(lambda index, used, *example: used == index)
+        return readable.map(lambda index, used, *example: example)
+
+    def _reader(self, *, stops_run: bool, reports: bool = True) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+        """Makes the function index -> (index of the file that was read, image, label).
+
+        In the place of a broken file, the next one that can be read is taken, so that no other example of the batch
+        moves. Too many broken files stop a training run, but not an evaluation. Without reports nothing stops.
+        """
+        count = self.num_examples
+        content_at = None if self.contents is None else functools.partial(tf.gather, tf.constant(self.contents))
+        path_at = self.paths.lookup()
+        labels = () if self.labels is None else (tf.constant(self.labels),)
+
+        def fetch(index: tf.Tensor) -> tf.Tensor:
+            return tf.io.read_file(path_at(index)) if content_at is None else content_at(index)
+
+        report = functools.partial(self._report, fetch, stops_run)
+
+        def read_one(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            image = decode.decode_image(fetch(index), self.max_pixels)
+            return index, image, *(tf.gather(column, index) for column in labels)
+
+        def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            # TensorFlow graphs cannot catch errors, but a nested dataset can leave out elements that fail. The
+            # last candidate is the wanted file again, whose error stops the run.
+            candidates = tf.data.Dataset.range(min(_MAX_BROKEN_IN_A_ROW, count))
+            readable = candidates.map(lambda offset: read_one((index + offset) % count)).ignore_errors()
+            readable = readable.concatenate(tf.data.Dataset.from_tensors(index).map(read_one))
+            used, *example = readable.take(1).get_single_element()
+            if not reports:
+                return used, *example
+            used = tf.cond(
+                used == index,
+                lambda: used,
+                lambda: tf.numpy_function(report, [index, used], tf.int64, stateful=False),
+            )
+            used = tf.ensure_shape(used, [])
+            with tf.control_dependencies([used]):  # A caller that drops the index gets the report all the same.
+                return used, *(tf.identity(column) for column in example)
+
+        return read
+
+    def _report(self, fetch: Callable[[tf.Tensor], tf.Tensor], stops_run: bool, wanted: int, used: int) -> int:
+        """Remembers the files from the one wanted up to the one used as broken."""
+        paths = self.reported_paths
+        found = (i % len(paths) for i in range(wanted, used if used > wanted else used + len(paths)))
+        new = [i for i in found if paths[i] not in self.broken]
+        self.broken.add({paths[i]: broken_reason(functools.partial(fetch, i), self.max_pixels) for i in new})
+        if stops_run:
+            self.broken.check()
+        return used

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
+
+from tf_simclr import files
 
 CLASS_NAMES = (
     "disk", "ring", "rectangle", "triangle", "cross", "star", "crescent", "bars", "dots", "hourglass",
@@ -117,23 +118,12 @@ def load(
         logging.warning("The shapes data is drawn again, because its cache %s cannot be read: %s", path, error)
     images, labels = draw(NUM_EXAMPLES[split], np.random.Generator(np.random.PCG64([_VERSION, seed, _STREAMS[split]])))
     try:
-        _write(path, images, labels)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(path) as beside:
+            np.savez(beside, images=images, labels=labels)
     except OSError as error:
         logging.warning("The shapes data is not kept, because its cache %s cannot be written: %s", path, error)
     return images, labels
-
-
-def _write(path: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Writes beside and renames, so that a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            np.savez(file, images=images, labels=labels)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def draw(num_examples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

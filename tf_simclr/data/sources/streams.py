@@ -1,6 +1,6 @@
-"""Sources that are streamed: they are read record by record, because they do not fit in memory."""
+"""Records as a source: encoded images that are read one after the other, whatever some of them hold."""
 
-import dataclasses
+import abc
 import functools
 import os
 from typing import Any
@@ -8,193 +8,144 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data.formats.headers import MAX_PIXELS
-from tf_simclr.data.quality.broken import RECORD_SEPARATOR, BrokenFiles
+from tf_simclr.data.files.broken import RECORD_SEPARATOR, broken_reason
+from tf_simclr.data.formats import decode
+from tf_simclr.data.sources.encoded import EncodedSource
+from tf_simclr.data.sources.files import FileSource
+from tf_simclr.data.sources.order import ORDER_STREAM, Steps
 
-_MAX_NUMBER = 2**31 - 1
+# Encoded images among which a stream is shuffled, on top of the order of its files.
+_SHUFFLE_BUFFER_EXAMPLES = 10_000
+
+# How many records in a row may be broken before a run stops. All of them are held in memory.
+_MAX_BROKEN_IN_A_ROW = 16
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TfdsSource:
-    """A TFDS data set that is read record by record: its images vary in size or do not fit in memory.
+class RecordSource(EncodedSource):
+    """Encoded images that can only be read one after the other. A subclass says how, in `records`.
 
-    Attributes:
-      builder: the prepared `tfds.core.DatasetBuilder`.
-      split: TFDS split expression, for example "train" or "train[:90%]".
-      image_feature: name of the feature that is the image.
-      label_feature: name of the feature that is the class, or None.
-      class_names: name of every class id, or None.
-      max_pixels: larger images count as broken.
-      broken: gets the records that turn out to be broken.
+    The name of a record is "FILE#record=INDEX"; `keys` are the names that should be found.
     """
 
-    builder: Any
-    split: str
-    image_feature: str = "image"
-    label_feature: str | None = None
-    class_names: tuple[str, ...] | None = None
-    max_pixels: int = MAX_PIXELS
-    broken: BrokenFiles = dataclasses.field(default_factory=BrokenFiles)
-
     @property
-    def num_examples(self) -> int:
-        return self.builder.info.splits[self.split].num_examples
-
-    @property
-    def num_classes(self) -> int | None:
-        """Number of classes, or None without labels."""
-        return len(self.class_names or ()) if self.labelled else None
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the examples carry a class."""
-        return self.label_feature is not None
-
-    @property
+    @abc.abstractmethod
     def name(self) -> str:
-        """What it is called in messages."""
-        return str(self.builder.data_path)
+        """What messages call the source."""
 
-    @property
-    def labels(self) -> None:
-        """None: the labels are known only as the records are read."""
-        return None
-
-    @functools.cached_property
-    def keys(self) -> tuple[str, ...]:
-        """The names of all records, as they should be."""
-        files = self.builder.info.splits[self.split].file_instructions
-        return tuple(
-            f"{file.filename}{RECORD_SEPARATOR}{index}"
-            for file in files
-            for index in range(file.skip, file.skip + file.take)
-        )
-
+    @abc.abstractmethod
     def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
-        """Reads every example once, still encoded.
+        """Reads every example once, still encoded. A damaged file ends where the damage starts.
 
         Args:
-          shuffle_seed: int64 scalar from which the order of the record files follows; None reads them in
-            order.
+          shuffle_seed: int64 [] from which the order of the files follows; None reads them in order.
 
         Returns:
-          Dataset of (number of the example, int64 scalar, the same in every order; name, "FILE#record=INDEX"; encoded
-          image, a string scalar; label, an int64 scalar), or without the label where there are none.
+          Dataset of (number of the example int64 [], the same in every order; name string []; encoded image string [];
+          label int64 []), or without the label where there are none.
         """
-        import tensorflow_datasets as tfds  # Slow to import, and needed by TFDS users only.
 
-        read_config = tfds.ReadConfig(
-            shuffle_seed=shuffle_seed,
-            shuffle_reshuffle_each_iteration=False,
-            try_autocache=False,
-            enable_ordering_guard=False,
-            assert_cardinality=False,
-            add_tfds_id=True,
-        )
-        dataset = self.builder.as_dataset(
-            split=self.split,
-            shuffle_files=shuffle_seed is not None,
-            read_config=read_config,
-            decoders={self.image_feature: tfds.decode.SkipDecoding()},
-        )
+    def why_lost(self, file: str) -> str:
+        """Why records of a file are not found. A format that can tell damage from absence says more."""
+        return "it is not there, or no example of this data set"
 
-        def pick(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-            tfds_id = example["tfds_id"]  # FILE__INDEX
-            file = tf.strings.regex_replace(tfds_id, r"__\d+$", "")
-            index = tf.strings.regex_replace(tfds_id, r"^.*__", "")
-            folder = os.path.join(self.name, "")
-            label = () if self.label_feature is None else (tf.cast(example[self.label_feature], tf.int64),)
-            return (
-                tf.strings.to_hash_bucket_fast(tfds_id, _MAX_NUMBER),
-                tf.strings.join([folder, file, RECORD_SEPARATOR, index]),
-                example[self.image_feature],
-                *label,
+    @functools.cached_property
+    def lost(self) -> dict[str, str]:
+        read = {os.fsdecode(name) for name in self.records().map(lambda number, name, *_: name).as_numpy_iterator()}
+        files = {name: name.partition(RECORD_SEPARATOR)[0] for name in self.keys if name not in read}
+        reasons = {file: self.why_lost(file) for file in set(files.values())}
+        return {name: reasons[file] for name, file in files.items()}
+
+    def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
+        """As `Source.train_examples`; the order is that of the files, then of a buffer.
+
+        In the place of a broken record comes the next one that can be decoded, and in the places of those that a
+        damaged file lacks, the first ones of the source.
+        """
+
+        def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
+            shuffle_seed = tf.random.stateless_uniform([], seed, minval=None, maxval=None, dtype=tf.int64, alg="philox")
+            # The shuffles would depend on `tf.random.set_seed`, too, and fail where that has set 0.
+            shuffle_seed.graph.seed = ORDER_STREAM
+            records = self.records(shuffle_seed)
+            records = records.shuffle(_SHUFFLE_BUFFER_EXAMPLES, seed=shuffle_seed, reshuffle_each_iteration=False)
+            records = records.map(lambda *record: (False, *record))
+            records = records.concatenate(self.records().map(lambda *record: (True, *record)))
+            return records.enumerate().window(_MAX_BROKEN_IN_A_ROW, shift=1).enumerate()
+
+        def read_example(epoch: tf.Tensor, candidates: tuple[tf.Tensor, Any]) -> tuple[tf.Tensor, ...]:
+            number, *example = self._read_first(*candidates, reports=reports)
+            return tf.stack([epoch, number]), *example
+
+        examples = steps.chain_epochs(shuffled, elements_per_step=steps.batch_size)
+        return steps.in_lane(examples).map(read_example, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _read_first(
+        self, wanted: tf.Tensor, window: tuple[tf.data.Dataset, Any], *, reports: bool
+    ) -> tuple[tf.Tensor, ...]:
+        """(number of the first record of a window, image and label of the first one that can be decoded)."""
+
+        def decoded(place: tf.Tensor, record: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+            is_spare, number, _, encoded, *label = record
+            return place, is_spare, number, decode.decode_image(encoded, self.max_pixels), *label
+
+        def report(record: tuple[tf.Tensor, ...]) -> tf.Tensor:
+            is_spare, number, name, encoded, *_ = record
+            if not reports:
+                return number
+            done = tf.numpy_function(functools.partial(self._report, True), [is_spare, name, encoded], tf.bool)
+            with tf.control_dependencies([done]):
+                return tf.identity(number)
+
+        places, records = window
+        candidates = tf.data.Dataset.zip((places, tf.data.Dataset.zip(records)))
+        # TensorFlow graphs cannot catch errors, but a nested dataset can leave out elements that fail. The last
+        # candidate is the wanted record again, whose error stops the run.
+        readable = candidates.map(decoded).ignore_errors().concatenate(candidates.take(1).map(decoded))
+        place, is_spare, number, *example = readable.take(1).get_single_element()
+        is_wanted = (place == wanted) & ~is_spare
+        number = tf.cond(is_wanted, lambda: number, lambda: report(candidates.take(1).get_single_element()[1]))
+        return number, *example
+
+    def eval_examples(self) -> tf.data.Dataset:
+        report = functools.partial(self._report, False, False)
+
+        def read(number: tf.Tensor, name: tf.Tensor, encoded: tf.Tensor, *label: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            image = decode.try_decode_image(encoded, self.max_pixels)
+            is_broken = tf.size(image) == 0
+            is_broken = tf.cond(
+                is_broken, lambda: tf.numpy_function(report, [name, encoded], tf.bool), lambda: is_broken
             )
+            return tf.ensure_shape(is_broken, []), image, *label
 
-        # A file that is damaged ends there.
-        return dataset.ignore_errors().map(pick)
+        examples = self.records().map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        readable = examples.filter(lambda is_broken, *example: ~is_broken)
+        return readable.map(lambda is_broken, *example: example)
 
+    def _report(self, stops_run: bool, is_spare: bool, name: bytes, encoded: bytes) -> bool:
+        """Remembers a broken record or, where the first ones stand in, those that are lost; always true."""
+        path = os.fsdecode(name)
+        if is_spare:
+            self.broken.add(self.lost)
+        elif path not in self.broken:
+            self.broken.add({path: broken_reason(functools.partial(tf.identity, encoded), self.max_pixels)})
+        if stops_run:
+            self.broken.check()
+        return True
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TfrecordSource:
-    """TFRecord files of tf.train.Example that are read record by record.
+    def _handles(self, count: int | None = None) -> tf.data.Dataset:
+        """A handle is the encoded image itself."""
+        return self.records().take(-1 if count is None else count)
 
-    Attributes:
-      files: the files.
-      counts: the number of records in each of them.
-      indices: int64 [N], increasing: which of all the records, counted through the files, the examples are.
-      image_feature: name of the bytes feature that holds the encoded image.
-      keys: "FILE#record=INDEX" of every example: what decides which are held out.
-      labels: int64 [N], or None.
-      class_names: name of every class id, or None.
-      max_pixels: larger images count as broken.
-      broken: gets the records that turn out to be broken after the files were opened.
-    """
+    def sample_encoded(self, count: int) -> list[bytes]:
+        return [encoded for _, _, encoded, *_ in self.records().take(count).as_numpy_iterator()]
 
-    files: tuple[str, ...]
-    counts: tuple[int, ...]
-    indices: np.ndarray
-    image_feature: str
-    keys: tuple[str, ...]
-    labels: np.ndarray | None = None
-    class_names: tuple[str, ...] | None = None
-    max_pixels: int = MAX_PIXELS
-    broken: BrokenFiles = dataclasses.field(default_factory=BrokenFiles)
-
-    @property
-    def num_examples(self) -> int:
-        return len(self.indices)
-
-    @property
-    def num_classes(self) -> int | None:
-        """Number of classes, or None without labels."""
-        return len(self.class_names or ()) if self.labelled else None
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the examples carry a class."""
-        return self.labels is not None
-
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
-        return self.files[0]
-
-    def subset(self, indices: np.ndarray) -> "TfrecordSource":
-        """The examples at `indices` (int64 [M], increasing)."""
-        return dataclasses.replace(
-            self,
-            indices=self.indices[indices],
-            keys=tuple(self.keys[i] for i in indices),
-            labels=None if self.labels is None else self.labels[indices],
+    def in_memory(self) -> FileSource:
+        _, names, encoded, *labels = zip(*self.records().as_numpy_iterator(), strict=True)
+        return FileSource(
+            "",
+            tuple(os.fsdecode(name) for name in names),
+            np.array(labels[0], np.int64) if labels else None,
+            self.class_names,
+            contents=np.array(encoded, object),
+            max_pixels=self.max_pixels,
         )
-
-    def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
-        """Reads every example once, as `TfdsSource.records` does."""
-        # For every record its label; without labels 0; -1 where it is no example.
-        wanted = np.full(sum(self.counts), -1, np.int64)
-        wanted[self.indices] = 0 if self.labels is None else self.labels
-        table = tf.constant(wanted)
-        firsts = tf.constant(np.cumsum((0, *self.counts[:-1])), tf.int64)
-        order = tf.range(len(self.files))
-        if shuffle_seed is not None:
-            seeds = tf.stack([shuffle_seed, tf.constant(0, tf.int64)])
-            order = tf.argsort(tf.random.stateless_uniform([len(self.files)], seeds, alg="philox"), stable=True)
-
-        def read_file(index: tf.Tensor) -> tf.data.Dataset:
-            # A file that is cut off ends at its last whole record.
-            file, first = tf.gather(list(self.files), index), tf.gather(firsts, index)
-            records = tf.data.TFRecordDataset(file).ignore_errors().enumerate(first)
-            named = records.map(lambda i, record: (i, _record_name(file, i - first), record, tf.gather(table, i)))
-            return named.filter(lambda number, name, record, label: label >= 0)
-
-        def parse(number: tf.Tensor, name: tf.Tensor, record: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            feature = {self.image_feature: tf.io.FixedLenFeature([], tf.string)}
-            image = tf.io.parse_single_example(record, feature)[self.image_feature]
-            return number, name, image, *((label,) if self.labelled else ())
-
-        return tf.data.Dataset.from_tensor_slices(order).flat_map(read_file).map(parse)
-
-
-def _record_name(file: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    return tf.strings.join([file, RECORD_SEPARATOR, tf.strings.as_string(index)])

@@ -1,14 +1,108 @@
 """TensorFlow Datasets (TFDS) as a source. TFDS is imported when it is used: that takes seconds."""
 
+import dataclasses
 import difflib
+import functools
+import os
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from tf_simclr.data.batches.streaming import lost_records, readable_records
+from tf_simclr.data.files.broken import RECORD_SEPARATOR, BrokenFiles
 from tf_simclr.data.formats.headers import MAX_PIXELS
-from tf_simclr.data.quality.broken import BrokenFiles
-from tf_simclr.data.sources.base import MAX_CACHED_BYTES, MAX_CACHED_SIDE_PX, ArraySource, TfdsSource
+from tf_simclr.data.sources import tfrecord
+from tf_simclr.data.sources.array import ArraySource
+from tf_simclr.data.sources.base import MAX_CACHED_BYTES, MAX_CACHED_SIDE_PX
+from tf_simclr.data.sources.streams import RecordSource
+
+_MAX_NUMBER = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TfdsSource(RecordSource):
+    """A TFDS data set that is read record by record: its images vary in size or do not fit in memory.
+
+    Attributes:
+      builder: The prepared `tfds.core.DatasetBuilder`.
+      split: TFDS split expression, for example "train" or "train[:90%]".
+      image_feature: The feature that is the image.
+      label_feature: The feature that is the class, or None.
+      class_names: The name of every class id, or None.
+      max_pixels: Images with more pixels count as broken.
+      broken: Gets the records that turn out to be broken.
+      labels: None: the labels are known only as the records are read.
+    """
+
+    builder: Any
+    split: str
+    image_feature: str = "image"
+    label_feature: str | None = None
+    class_names: tuple[str, ...] | None = None
+    max_pixels: int = MAX_PIXELS
+    broken: BrokenFiles = dataclasses.field(default_factory=BrokenFiles)
+    labels: np.ndarray | None = dataclasses.field(default=None, init=False)
+
+    @property
+    def num_examples(self) -> int:
+        return self.builder.info.splits[self.split].num_examples
+
+    @property
+    def num_classes(self) -> int | None:
+        return None if self.label_feature is None else len(self.class_names or ())
+
+    @property
+    def name(self) -> str:
+        return str(self.builder.data_path)
+
+    @functools.cached_property
+    def keys(self) -> tuple[str, ...]:
+        files = self.builder.info.splits[self.split].file_instructions
+        return tuple(
+            f"{file.filename}{RECORD_SEPARATOR}{index}"
+            for file in files
+            for index in range(file.skip, file.skip + file.take)
+        )
+
+    def _identifying_bytes(self) -> bytes:
+        return f"{self.builder.info.full_name} {self.split}".encode()
+
+    def why_lost(self, file: str) -> str:
+        return tfrecord.damage(file) or super().why_lost(file)
+
+    def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
+        import tensorflow_datasets as tfds  # Slow to import, and needed by TFDS users only.
+
+        read_config = tfds.ReadConfig(
+            shuffle_seed=shuffle_seed,
+            shuffle_reshuffle_each_iteration=False,
+            try_autocache=False,
+            enable_ordering_guard=False,
+            assert_cardinality=False,
+            add_tfds_id=True,
+        )
+        dataset = self.builder.as_dataset(
+            split=self.split,
+            shuffle_files=shuffle_seed is not None,
+            read_config=read_config,
+            decoders={self.image_feature: tfds.decode.SkipDecoding()},
+        )
+
+        def pick(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+            tfds_id = example["tfds_id"]  # FILE__INDEX
+            file = tf.strings.regex_replace(tfds_id, r"__\d+$", "")
+            index = tf.strings.regex_replace(tfds_id, r"^.*__", "")
+            folder = os.path.join(self.name, "")
+            label = () if self.label_feature is None else (tf.cast(example[self.label_feature], tf.int64),)
+            return (
+                tf.strings.to_hash_bucket_fast(tfds_id, _MAX_NUMBER),
+                tf.strings.join([folder, file, RECORD_SEPARATOR, index]),
+                example[self.image_feature],
+                *label,
+            )
+
+        # A file that is damaged ends there.
+        return dataset.ignore_errors().map(pick)
 
 
 def from_tfds(
@@ -28,22 +122,20 @@ def from_tfds(
     Args:
       name: TFDS name, for example "cifar10" or "imagenet2012:5.1.0".
       split: TFDS split expression, for example "train" or "train[:90%]".
-      data_dir: folder of prepared TFDS data sets; TFDS's own default when None.
-      image_feature: name of the feature that is the image; by default the one that is of this type.
-      label_feature: name of the feature that is the class; by default the one that is of this type, if there is one.
-      download: whether to download and prepare the data set when `data_dir` does not hold it.
-      max_pixels: larger images count as broken.
-      max_cached_bytes: images of one fixed size, of at most 128 px, are decoded to memory if they fit in
-        this.
-      broken: gets the records that are broken.
+      data_dir: Folder of prepared TFDS data sets; by default TFDS's own.
+      image_feature: The feature that is the image; by default the one that is of this type.
+      label_feature: The feature that is the class; by default the one that is of this type, if there is one.
+      download: Whether to download and prepare a data set that `data_dir` does not hold.
+      max_pixels: Images with more pixels count as broken.
+      max_cached_bytes: Images of one fixed size, of at most 128 px, are decoded to memory if they fit in this.
+      broken: Gets the records that are broken.
 
     Returns:
       An ArraySource for small images of one size, else a TfdsSource.
 
     Raises:
-      ValueError: when TFDS has no such data set or split, or its examples are not images, or several features may be
-        meant.
-      FileNotFoundError: when the data set is not prepared and could not, or was not to, be downloaded.
+      ValueError: If TFDS has no such data set or split, its examples hold no image, or several features may be meant.
+      FileNotFoundError: If the data set is not prepared, and may not or cannot be downloaded.
     """
     builder = _find_builder(name, data_dir)
     _prepare(builder, name, download)
@@ -126,10 +218,10 @@ def _feature_of_type(builder: Any, role: str, kind: Any, wanted: str | None) -> 
 
 
 def _load_array(source: TfdsSource) -> ArraySource:
-    columns = list(zip(*readable_records(source).batch(256).as_numpy_iterator(), strict=True))
+    columns = list(zip(*source.eval_examples().batch(256).as_numpy_iterator(), strict=True))
     if not columns:
         raise ValueError(f"No image of the TFDS data set can be decoded. Received: {source.name!r}")
     images, *labels = (np.concatenate(column) for column in columns)
     if len(images) < source.num_examples:
-        source.broken.add(lost_records(source))
+        source.broken.add(source.lost)
     return ArraySource(images, labels[0] if labels else None, source.class_names)

@@ -1,27 +1,57 @@
 """TFRecord files of tf.train.Example as a source."""
 
+import dataclasses
 import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tf_simclr.data.files import listing, walk
-from tf_simclr.data.formats import decode
+from tf_simclr.data.files.broken import BrokenFiles, in_short
 from tf_simclr.data.formats.headers import MAX_PIXELS
-from tf_simclr.data.quality.broken import RECORD_SEPARATOR, BrokenFiles, broken_reason, in_short
-from tf_simclr.data.sources.base import number_classes
-from tf_simclr.data.sources.streams import TfrecordSource
+from tf_simclr.data.sources.record_files import RecordFileSource, open_records
 
 # The names that are common in TFRecord files, the first one found is taken.
 IMAGE_FEATURES = ("image/encoded", "image", "image_raw", "image_bytes", "jpeg", "png", "encoded")
 LABEL_FEATURES = ("image/class/label", "label", "class", "image/class/text", "image/label", "class_id")
 
 _IS_TFRECORD = re.compile(r"\.tfrec(ords?)?(\b|$|-)|-\d+-of-\d+$")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class TfrecordSource(RecordFileSource):
+    """TFRecord files of tf.train.Example.
+
+    Attributes:
+      image_feature: The bytes feature that holds the encoded image.
+    """
+
+    kind = "TFRecord"
+
+    image_feature: str
+
+    def read_file(self, file: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(file)
+
+    def image_in(self, record: tf.Tensor) -> tf.Tensor:
+        feature = {self.image_feature: tf.io.FixedLenFeature([], tf.string)}
+        return tf.io.parse_single_example(record, feature)[self.image_feature]
+
+    def why_lost(self, file: str) -> str:
+        return damage(file) or super().why_lost(file)
+
+
+def damage(file: str) -> str | None:
+    """Says in a few words why a TFRecord file cannot be read to its end; None if it can."""
+    try:
+        for _ in tf.data.TFRecordDataset(file):
+            pass
+    except tf.errors.OpError as error:
+        return f"its file is damaged: {in_short(error)}"
+    return None
 
 
 def are_tfrecords(place: str) -> bool:
@@ -46,46 +76,36 @@ def from_tfrecords(
     label_feature: str | None = None,
     max_pixels: int = MAX_PIXELS,
     broken: BrokenFiles | None = None,
-) -> TfrecordSource:
+) -> RecordFileSource:
     """Opens TFRecord files; reads them once, to decode every image and to count the classes.
 
     Args:
-      data_dir: files, patterns, or folders of nothing else, comma-separated.
-      class_names: the classes and the order of their ids; by default those that the labels name.
-      image_feature: the bytes feature that holds an encoded image; by default the first of IMAGE_FEATURES there is.
-      label_feature: the feature of the class, an integer or a text; by default the first of LABEL_FEATURES there is.
-      max_pixels: larger images count as broken.
-      broken: gets the records that cannot be used.
+      data_dir: Files, patterns, or folders that hold nothing else, comma-separated.
+      class_names: The classes and the order of their ids; by default those that the labels name.
+      image_feature: The bytes feature that holds an encoded image; by default the first of IMAGE_FEATURES there is.
+      label_feature: The feature of the class, an integer or a text; by default the first of LABEL_FEATURES there is.
+      max_pixels: Images with more pixels count as broken.
+      broken: Gets the records that cannot be used.
+
+    Returns:
+      A TfrecordSource.
 
     Raises:
-      FileNotFoundError: when there is no such file.
-      ValueError: when there is no record, or no feature of that name, or a class that is not in `class_names`.
+      FileNotFoundError: If there is no such file.
+      ValueError: If there is no record, or no feature of that name, or a class that is not in `class_names`.
     """
     broken = broken if broken is not None else BrokenFiles()
     files = tuple(dict.fromkeys(file for place in listing.split_places(data_dir) for file in _files(place)))
     image_feature, label_feature = _choose_features(files, image_feature, label_feature)
-    scans = [_scan(file, image_feature, label_feature, broken) for file in files]
-    counts = tuple(len(scan) for scan in scans)
-    keys = [f"{file}{RECORD_SEPARATOR}{i}" for file, count in zip(files, counts, strict=True) for i in range(count)]
-    classes = [class_name for scan in scans for _, class_name in scan]
-    indices = np.flatnonzero([has_image for scan in scans for has_image, _ in scan])
-    labels = None
-    if label_feature is not None and all(classes[i] is not None for i in indices):
-        labels, class_names = number_classes([str(classes[i]) for i in indices], class_names, data_dir)
-    source = TfrecordSource(
+    return open_records(
+        functools.partial(TfrecordSource, image_feature=image_feature, max_pixels=max_pixels),
         files,
-        counts,
-        indices,
-        image_feature,
-        tuple(keys[i] for i in indices),
-        labels,
-        tuple(class_names) if labels is not None and class_names is not None else None,
-        max_pixels,
-        broken,
+        [_scan(file, image_feature, label_feature, broken) for file in files],
+        class_names=class_names,
+        broken=broken,
+        place=data_dir,
+        missing=f"no feature {image_feature}",
     )
-    broken.num_files += len(keys)
-    broken.add({keys[i]: f"no feature {image_feature}" for i in np.setdiff1d(np.arange(len(keys)), indices)})
-    return _without_broken(source, broken)
 
 
 def _choose_features(
@@ -116,9 +136,11 @@ def _read(file: str, broken: BrokenFiles | None) -> Iterator[bytes]:
             broken.add({file: in_short(error)})
 
 
-def _scan(file: str, image_feature: str, label_feature: str | None, broken: BrokenFiles) -> list[tuple[bool, Any]]:
+def _scan(
+    file: str, image_feature: str, label_feature: str | None, broken: BrokenFiles
+) -> list[tuple[bool, str | None]]:
     """For every record whether it has an image, and its class or None."""
-    found: list[tuple[bool, Any]] = []
+    found: list[tuple[bool, str | None]] = []
     for record in _read(file, broken):
         try:
             features = tf.train.Example.FromString(record).features.feature
@@ -130,30 +152,3 @@ def _scan(file: str, image_feature: str, label_feature: str | None, broken: Brok
         has_image = image_feature in features and len(features[image_feature].bytes_list.value) == 1
         found.append((has_image, str(values[0]) if values else None))
     return found
-
-
-def _without_broken(source: TfrecordSource, broken: BrokenFiles) -> TfrecordSource:
-    """Decodes every image once, unless that was done before, and leaves out those that are broken."""
-
-    def position_of(position: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
-        with tf.control_dependencies([decode.decode_image(encoded, source.max_pixels)]):
-            return tf.identity(position)
-
-    if not broken.is_checked(source.files):
-        images = source.records().map(lambda number, name, image, *label: image)
-        readable = images.enumerate().map(position_of, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-        good = list(readable.as_numpy_iterator())
-        bad = np.setdiff1d(np.arange(source.num_examples), good)
-        if bad.size:
-            images = source.subset(bad).records().map(lambda number, name, image, *label: image)
-            contents = zip((source.keys[i] for i in bad), images, strict=True)
-            broken.add(
-                {
-                    key: broken_reason(functools.partial(tf.identity, image), source.max_pixels)
-                    for key, image in contents
-                }
-            )
-    kept = np.array([i for i, key in enumerate(source.keys) if key not in broken], np.int64)
-    if not kept.size:
-        raise ValueError(f"No image of the TFRecord files can be decoded. Received: {source.files[0]!r}")
-    return source.subset(kept)

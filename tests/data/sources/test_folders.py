@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr.data import sources
-from tf_simclr.data.sources import files as file_sources
+from tf_simclr.data.sources import folders
 
 
 def write(folder: pathlib.Path, name: str, value: int = 0, size: tuple[int, int] = (8, 8)) -> None:
@@ -83,7 +83,7 @@ def test_large_sets_are_not_read_when_they_are_opened(tmp_path, monkeypatch):
     write(tmp_path, "1.png")
     write(tmp_path, "2.png", size=(9, 9))
     (tmp_path / "3.png").write_bytes(b"broken")
-    monkeypatch.setattr(file_sources, "_CHECKED_BYTES", 10)
+    monkeypatch.setattr(folders, "_CHECKED_BYTES", 10)
     source = sources.from_folder(tmp_path)
     assert source.names == ("1.png", "2.png", "3.png") and source.skipped == ()
 
@@ -196,20 +196,6 @@ def test_links_and_loops_do_no_harm(tmp_path):
     assert source.class_names == ("a", "b", "c")
 
 
-def test_npz_arrays_with_numbers_or_names_as_labels(tmp_path, photos):
-    path = tmp_path / "set.npz"
-    np.savez(path, images=photos, labels=np.arange(16) % 12)
-    source = sources.open_images(path)
-    np.testing.assert_array_equal(source.images, photos)
-    assert source.class_names == tuple(str(i) for i in range(12))
-    np.testing.assert_array_equal(source.labels, np.arange(16) % 12)
-    np.savez(path, images=photos)
-    assert sources.open_images(path).labels is None
-    np.savez(path, pixels=photos)
-    with pytest.raises(ValueError, match="no array `images`"):
-        sources.open_images(path)
-
-
 def test_an_old_example_never_changes_sides(tmp_path):
     for i in range(40):
         write(tmp_path, f"{i:02}.png")
@@ -222,18 +208,3 @@ def test_an_old_example_never_changes_sides(tmp_path):
     as_list = tmp_path / "list.txt"
     as_list.write_text("\n".join([*train.names, *after.names]))
     assert sorted(sources.open_train_and_eval(as_list, held_out_fraction=0.3)[1].names) == sorted(after.names)
-
-
-def test_holdout_of_an_array(photos):
-    rest, held_out = sources.holdout(sources.ArraySource(photos, np.arange(16)), 0.01)
-    assert (rest.num_examples, held_out.num_examples) == (15, 1)
-    np.testing.assert_array_equal(held_out.images[0], photos[held_out.labels[0]])
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        sources.holdout(rest, 1.0)
-
-
-def test_arrays_are_checked(photos):
-    with pytest.raises(ValueError, match="uint8.*Received: float64"):
-        sources.ArraySource(photos / 255.0)
-    with pytest.raises(ValueError, match=r"int64 of shape \[16\].*\[15\]"):
-        sources.ArraySource(photos, np.arange(15))

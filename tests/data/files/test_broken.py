@@ -14,10 +14,10 @@ from paths import SUPPORT
 from tf_simclr import builders
 from tf_simclr.augment import Augmentation
 from tf_simclr.data import sources
-from tf_simclr.data.batches import train, train_dataset
-from tf_simclr.data.quality import broken
+from tf_simclr.data.batches import train_dataset
+from tf_simclr.data.files import broken
 from tf_simclr.data.sources import files as file_sources
-from tf_simclr.data.sources import streams
+from tf_simclr.data.sources import folders
 from tf_simclr.settings import RunConfig, override
 
 COUNT = 20
@@ -49,7 +49,7 @@ def test_what_was_found_once_is_not_looked_at_again(folder, tmp_path, monkeypatc
     assert (entry["size"], entry["mtime_seconds"]) == (8, int(os.stat(entry["path"]).st_mtime))
 
     looked_at = []
-    monkeypatch.setattr(file_sources, "broken_reason", lambda *_: looked_at.append(1) or "")
+    monkeypatch.setattr(folders, "broken_reason", lambda *_: looked_at.append(1) or "")
     again, _ = open_with_report(folder, report)
     assert again.names == source.names and again.skipped == source.skipped and not looked_at
     (folder / "b" / "07.png").write_bytes((folder / "b" / "09.png").read_bytes())
@@ -61,13 +61,13 @@ def test_what_was_found_once_is_not_looked_at_again(folder, tmp_path, monkeypatc
 def test_files_found_broken_in_training_are_read_once_and_stop_a_run_when_too_many(
     folder, tmp_path, monkeypatch, max_fraction
 ):
-    monkeypatch.setattr(file_sources, "_CHECKED_BYTES", 10)
+    monkeypatch.setattr(folders, "_CHECKED_BYTES", 10)
     report = tmp_path / "data_report.json"
     source, files = open_with_report(folder, report, max_fraction)
     assert source.num_examples == COUNT
     reads = []
-    reason = train.broken_reason
-    monkeypatch.setattr(train, "broken_reason", lambda *arguments: reads.append(1) or reason(*arguments))
+    reason = file_sources.broken_reason
+    monkeypatch.setattr(file_sources, "broken_reason", lambda *arguments: reads.append(1) or reason(*arguments))
 
     def run(source):
         options = {"global_batch_size": 4, "seed": 0, "augmentation": Augmentation(8)}
@@ -93,15 +93,16 @@ def test_files_found_broken_in_training_are_read_once_and_stop_a_run_when_too_ma
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["files", "records"])
 def test_a_service_in_another_process_replaces_what_is_broken(folder, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(file_sources, "_CHECKED_BYTES", 10)
+    monkeypatch.setattr(folders, "_CHECKED_BYTES", 10)
     source, files = open_with_report(folder, None, 1.0)
     if kind == "records":
         with tf.io.TFRecordWriter(str(tmp_path / "all.tfrecord")) as writer:
             for path in source.paths:
                 image = tf.train.Feature(bytes_list=tf.train.BytesList(value=[pathlib.Path(path).read_bytes()]))
                 writer.write(tf.train.Example(features=tf.train.Features(feature={"image": image})).SerializeToString())
-        keys = tuple(f"{tmp_path}/all.tfrecord#record={i}" for i in range(COUNT))
-        source = streams.TfrecordSource((f"{tmp_path}/all.tfrecord",), (COUNT,), np.arange(COUNT), "image", keys)
+        source = sources.TfrecordSource(
+            files=(f"{tmp_path}/all.tfrecord",), counts=(COUNT,), indices=np.arange(COUNT), image_feature="image"
+        )
     options = {"global_batch_size": 4, "seed": 0, "augmentation": Augmentation(8), "total_steps": 10}
     program = [sys.executable, str(SUPPORT / "serve_data.py")]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:

@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from tf_simclr import files
 from tf_simclr.data.files.names import in_print
 from tf_simclr.data.files.walk import is_local
 from tf_simclr.data.formats import decode
@@ -44,8 +45,8 @@ class BrokenFiles:
     A file that has changed since (in size or time) is looked at again.
 
     Args:
-      report_path: JSON file to read and to keep up to date, or None.
-      max_fraction: part of all files that may be broken, in [0, 1]; see `check`.
+      report_path: The JSON file to read and to keep up to date, or None.
+      max_fraction: Part of all files that may be broken, in [0, 1]; see `check`.
     """
 
     def __init__(self, report_path: str | os.PathLike[str] | None = None, max_fraction: float = 1.0) -> None:
@@ -88,7 +89,7 @@ class BrokenFiles:
         return self._entries[path]["reason"]
 
     def is_checked(self, paths: Iterable[str]) -> bool:
-        """Whether all these files were looked at before, and none has changed; from now on they count as such."""
+        """Whether all these files were looked at before and none has changed since. From now on they were."""
         digest = hashlib.blake2b(digest_size=16)
         for path in paths:
             digest.update(repr((path, *_stamp(path))).encode())
@@ -111,7 +112,7 @@ class BrokenFiles:
                 )  # fmt: skip
 
     def check(self) -> None:
-        """Raises a ValueError with the list when more than `max_fraction` of all files are broken."""
+        """Raises a `ValueError` with the list if more than `max_fraction` of all files are broken."""
         if len(self) > self._max_fraction * max(self.num_files, len(self)):
             where = f"; {os.fspath(self._report_path)} lists them all" if self._report_path is not None else ""
             reasons = {path: entry["reason"] for path, entry in self._entries.items()}
@@ -121,7 +122,7 @@ class BrokenFiles:
             )
 
     def write(self) -> None:
-        """Writes the report, beside its place first, so that a reader never sees half of it."""
+        """Writes the report; a reader never sees half of it."""
         if self._report_path is None:
             return
         report = {
@@ -130,10 +131,11 @@ class BrokenFiles:
             "skipped": [self._entries[path] for path in sorted(self._entries)],
             "checked": sorted(self._checked),
         }
-        beside = f"{os.fspath(self._report_path)}.{os.getpid()}"
-        with tf.io.gfile.GFile(beside, "w") as file:
-            file.write(json.dumps(report, indent=2) + "\n")
-        tf.io.gfile.rename(beside, self._report_path, overwrite=True)
+        if is_local(os.fspath(self._report_path)):
+            files.write_json(self._report_path, report)
+        else:  # Object stores replace a file as a whole.
+            with tf.io.gfile.GFile(self._report_path, "w") as file:
+                file.write(json.dumps(report, indent=2) + "\n")
 
 
 def _describe(reasons: dict[str, str]) -> str:

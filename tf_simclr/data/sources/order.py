@@ -11,14 +11,23 @@ ORDER_STREAM = 0x0DDE4
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """Which steps of a run are wanted: of those from start to stop, every one, or the i-th of every n (the lane)."""
+    """The steps of a run that are wanted: all from `start` to `stop` - 1, or of every n of them the i-th (the lane).
+
+    Attributes:
+      seed: Any integer, from which the order of every epoch follows.
+      batch_size: Examples in a step, B.
+      per_epoch: Steps in an epoch.
+      start: The first step wanted.
+      stop: The step behind the last one.
+      lane: (i, n).
+    """
 
     seed: int
     batch_size: int
     per_epoch: int
     start: int
     stop: int
-    lane: tuple[int, int] = (0, 1)  # i, n
+    lane: tuple[int, int] = (0, 1)
 
     def chain_epochs(
         self, make_epoch: Callable[[tf.Tensor], tf.data.Dataset], elements_per_step: int
@@ -45,7 +54,7 @@ class Steps:
         return dataset.take((self.stop - self.start) * elements_per_step)
 
     def in_lane(self, examples: tf.data.Dataset) -> tf.data.Dataset:
-        """Of the examples of all steps, those of the lane's."""
+        """The examples of the lane's steps, among those of all steps."""
         index, count = self.lane
         return examples if count == 1 else examples.batch(self.batch_size).shard(count, index).unbatch()
 
@@ -53,9 +62,9 @@ class Steps:
 def index_batches(
     num_examples: int, steps: Steps, replace: Callable[[tf.Tensor], tf.Tensor] = tf.identity
 ) -> tf.data.Dataset:
-    """For every step (epoch, (examples, read)): int64, the examples of its batch, int64 [B], and what to read for them.
+    """For every step (epoch int64 [], (examples int64 [B], read int64 [B])).
 
-    The latter is what `replace` makes of the former; it is called on the order of every epoch.
+    `examples` are the batch; `read` is `replace(examples)`, what to read for them, made from the order of every epoch.
 
     Sorting random keys gives a uniformly random permutation at 0.2 s per million examples and epoch. That is
     why it is preferred to `tf.random.experimental.index_shuffle`: the latter's permutations of neighbouring

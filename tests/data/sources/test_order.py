@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.augment import Augmentation
 from tf_simclr.data import sources
-from tf_simclr.data.batches import streaming, train, train_dataset
-from tf_simclr.data.batches.order import Steps
+from tf_simclr.data.sources.order import Steps
 
 COUNT = 11
 BATCH = 3
@@ -41,17 +39,9 @@ def read(source: sources.Source, lane: tuple[int, int]) -> np.ndarray:
     """The labels of the batches of a lane, [n, BATCH]."""
     per_epoch = COUNT // BATCH
     steps = Steps(5, BATCH, per_epoch, 0, EPOCHS * per_epoch, lane)
-    if isinstance(source, sources.ArraySource):
-        dataset = train_dataset(
-            source,
-            global_batch_size=BATCH,
-            seed=5,
-            total_steps=steps.stop,
-            augmentation=Augmentation(2),
-        )
-        return np.array([labels for _, labels in dataset.as_numpy_iterator()])
-    read_examples = train._file_examples if isinstance(source, sources.FileSource) else streaming.streamed_examples
-    examples = list(read_examples(source, steps, True).as_numpy_iterator())
+    examples = list(source.train_examples(steps).as_numpy_iterator())
+    if source.has_one_size:
+        return np.array([labels for _, _, labels in examples])
     for i, ((epoch, _), image, label) in enumerate(examples):
         assert (image == label).all()
         step = lane[0] + i // BATCH * lane[1]

@@ -1,0 +1,179 @@
+"""Opening folders of images: which files are broken, and whether the images fit in memory."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr.data.files import listing, walk
+from tf_simclr.data.files.broken import BrokenFiles, broken_reason
+from tf_simclr.data.formats import decode
+from tf_simclr.data.formats.headers import MAX_PIXELS
+from tf_simclr.data.sources.array import ArraySource
+from tf_simclr.data.sources.base import MAX_CACHED_BYTES, MAX_CACHED_SIDE_PX, number_classes
+from tf_simclr.data.sources.files import FileSource
+
+TRAIN_FOLDER = "train"
+EVAL_FOLDERS = ("test", "val", "validation")
+
+# Files up to this many bytes in all are decoded once when the folder is opened (about ten seconds on two
+# cores), to report the broken ones before training starts. In larger sets they are found, and reported, as
+# they are read.
+_CHECKED_BYTES = 1 << 29
+
+
+def from_folder(
+    folder: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] | None = None,
+    max_cached_bytes: int = MAX_CACHED_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    broken: BrokenFiles | None = None,
+) -> ArraySource | FileSource:
+    """Opens image files: those of a folder at any depth, with or without class subfolders, or see `listing`.
+
+    When every image has a class (see `listing.list_images`) and there are at least two classes, there are labels;
+    otherwise there are none. Examples are sorted by path. Broken files are left out, named in the log and listed in
+    the source's `skipped`.
+
+    Args:
+      folder: What `listing.list_images` takes, mostly a folder: local, or any that `tf.io.gfile` reads.
+      class_names: The classes and the order of their ids, to label one folder as another one was labelled; by
+        default the sorted names of the subfolders.
+      max_cached_bytes: Images that all have one size, of at most 128 px, are decoded to memory if they fit in this.
+      max_pixels: Images with more pixels count as broken.
+      broken: Knows the files that were found broken before, and gets those that are now.
+
+    Returns:
+      An ArraySource for small images of one size, else a FileSource.
+
+    Raises:
+      FileNotFoundError: If there is no such folder.
+      ValueError: If it holds no image, or no image that can be decoded, or a class not in `class_names`.
+    """
+    broken = broken if broken is not None else BrokenFiles()
+    listed = listing.list_images(os.fspath(folder), broken.list_folder)
+    files = _to_source(listed, os.fspath(folder), class_names, max_pixels, broken)
+    decoded = _decoded(files)
+    height, width = _first_image_size(files, decoded)
+    small = max(height, width) <= MAX_CACHED_SIDE_PX and files.num_examples * height * width * 3 <= max_cached_bytes
+    source = _load_array(files, decoded, height, width) if small else None
+    return source if source is not None else _check_files(files, decoded)
+
+
+def split_folders(folder: str | os.PathLike[str]) -> tuple[str, str | None]:
+    """Finds the parts of a folder that is laid out as train/ beside test/, val/ or validation/.
+
+    The folder must have no other subfolders, so that "train" can be a class among others.
+
+    Returns:
+      (train_folder, eval_folder): `folder` itself and None without such a layout, or if it is not a folder; test/
+      comes before val/.
+    """
+    folder = os.fspath(folder)
+    if not walk.is_folder(folder):
+        return folder, None
+    subfolders = {entry.name for entry in walk.readable_entries(folder) if entry.is_folder}
+    if TRAIN_FOLDER not in subfolders or subfolders - {TRAIN_FOLDER, *EVAL_FOLDERS}:
+        return folder, None
+    eval_folder = next((os.path.join(folder, name) for name in EVAL_FOLDERS if name in subfolders), None)
+    return os.path.join(folder, TRAIN_FOLDER), eval_folder
+
+
+def _to_source(
+    listed: listing.Listing,
+    data_dir: str,
+    class_names: Sequence[str] | None,
+    max_pixels: int,
+    broken: BrokenFiles,
+) -> FileSource:
+    """All files, broken or not, with their labels."""
+    broken.num_files += len(listed.paths) + len(listed.problems)
+    broken.add(listed.problems)
+    classes = [class_name for class_name in listed.classes if class_name is not None]
+    labels, names = None, None
+    if len(classes) == len(listed.classes) and (class_names is not None or len(set(classes)) > 1):
+        labels, names = number_classes(classes, class_names, data_dir)
+    is_folder = walk.is_folder(data_dir)
+    return FileSource(
+        data_dir if is_folder else "",
+        listed.keys if is_folder else listed.paths,
+        labels,
+        names,
+        keys=listed.keys,
+        max_pixels=max_pixels,
+        broken=broken,
+    )
+
+
+def _decoded(files: FileSource) -> tf.data.Dataset:
+    """(position int64, image uint8 [H, W, 3]) of every file that can be decoded, in order."""
+    path_at = files.paths.lookup()
+
+    def read(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return position, decode.decode_image(tf.io.read_file(path_at(position)), files.max_pixels)
+
+    return (
+        tf.data.Dataset.range(files.num_examples)
+        .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .ignore_errors()
+    )
+
+
+def _first_image_size(files: FileSource, decoded: tf.data.Dataset) -> tuple[int, int]:
+    for _, image in decoded.take(1):
+        return image.shape[0], image.shape[1]
+    raise ValueError(
+        f"None of the {files.num_examples} image files in {files.folder!r} can be decoded; the first one: "
+        f"{_reason(files, 0)}. Received: {files.names[0]!r}"
+    )
+
+
+def _reason(files: FileSource, position: int) -> str:
+    return broken_reason(functools.partial(tf.io.read_file, os.fsencode(files.paths[position])), files.max_pixels)
+
+
+def _load_array(files: FileSource, decoded: tf.data.Dataset, height: int, width: int) -> ArraySource | None:
+    """Decodes all files to memory; None if one has another size than the given one."""
+    fitting = decoded.map(lambda position, image: (position, tf.ensure_shape(image, [height, width, 3])))
+    images = np.empty([files.num_examples, height, width, 3], np.uint8)
+    positions = []
+    count = 0
+    try:
+        for position, pixels in fitting.batch(256).prefetch(2).as_numpy_iterator():
+            images[count : count + len(pixels)] = pixels
+            positions.append(position)
+            count += len(pixels)
+    except tf.errors.InvalidArgumentError:  # An image has another size.
+        return None
+    readable = _without_broken(files, np.concatenate(positions))
+    return ArraySource(images[:count], readable.labels, readable.class_names, tuple(readable.keys), readable.skipped)
+
+
+def _check_files(files: FileSource, decoded: tf.data.Dataset) -> FileSource:
+    """Decodes all files of a set of moderate size once, and leaves out those that are broken."""
+    paths = files.paths
+    size = 0
+    for path in paths:
+        if walk.exists(path):
+            size += tf.io.gfile.stat(os.fsencode(path)).length
+        if size > _CHECKED_BYTES:
+            return files
+    if files.broken.is_checked(paths):
+        positions = np.array([i for i, path in enumerate(paths) if path not in files.broken])
+    else:
+        readable = decoded.map(lambda position, image: position).batch(256)
+        positions = np.concatenate(list(readable.as_numpy_iterator()))
+    return _without_broken(files, positions)
+
+
+def _without_broken(files: FileSource, positions: np.ndarray) -> FileSource:
+    """Keeps the files at the given positions and reports all others as broken."""
+    paths = files.paths
+    missing = np.setdiff1d(np.arange(files.num_examples), positions)
+    files.broken.add({paths[i]: _reason(files, i) for i in missing if paths[i] not in files.broken})
+    skipped = tuple((paths[i], files.broken.reason(paths[i])) for i in missing)
+    return dataclasses.replace(files.subset(positions), skipped=skipped)

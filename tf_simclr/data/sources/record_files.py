@@ -1,0 +1,159 @@
+"""Files of records as a source, whatever their format: their records are numbered when the files are opened."""
+
+import abc
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr.data.files.broken import RECORD_SEPARATOR, BrokenFiles
+from tf_simclr.data.formats import decode
+from tf_simclr.data.formats.headers import MAX_PIXELS
+from tf_simclr.data.sources.base import number_classes
+from tf_simclr.data.sources.streams import RecordSource
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class RecordFileSource(RecordSource):
+    """Files of records. A subclass says how to read one: `read_file` gives its records, `image_in` what is the image.
+
+    Attributes:
+      files: The files.
+      counts: The number of records in each of them.
+      indices: int64 [N], increasing: which of all the records, counted through the files, the examples are.
+      labels: int64 [N], or None.
+      class_names: The name of every class id, or None.
+      max_pixels: Images with more pixels count as broken.
+      broken: Gets the records that turn out to be broken after the files were opened.
+    """
+
+    kind: ClassVar[str]  # What messages call the files.
+
+    files: tuple[str, ...]
+    counts: tuple[int, ...]
+    indices: np.ndarray
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
+    max_pixels: int = MAX_PIXELS
+    broken: BrokenFiles = dataclasses.field(default_factory=BrokenFiles)
+
+    @abc.abstractmethod
+    def read_file(self, file: tf.Tensor) -> tf.data.Dataset:
+        """The records of one file, string [] each, in order. What fails to be read is left out."""
+
+    def image_in(self, record: tf.Tensor) -> tf.Tensor:
+        """The encoded image, string [], of a record that is an example; by default the record itself."""
+        return record
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.indices)
+
+    @property
+    def name(self) -> str:
+        return self.files[0]
+
+    @functools.cached_property
+    def keys(self) -> tuple[str, ...]:
+        names = record_names(self.files, self.counts)
+        return tuple(names[i] for i in self.indices)
+
+    def subset(self, indices: np.ndarray) -> "RecordFileSource":
+        """The examples at `indices`, int64 [M], increasing."""
+        labels = None if self.labels is None else self.labels[indices]
+        return dataclasses.replace(self, indices=self.indices[indices], labels=labels)
+
+    def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
+        # For every record its label; without labels 0; -1 where it is no example.
+        wanted = np.full(sum(self.counts), -1, np.int64)
+        wanted[self.indices] = 0 if self.labels is None else self.labels
+        table = tf.constant(wanted)
+        firsts = tf.constant(np.cumsum((0, *self.counts[:-1])), tf.int64)
+        order = tf.range(len(self.files))
+        if shuffle_seed is not None:
+            seeds = tf.stack([shuffle_seed, tf.constant(0, tf.int64)])
+            order = tf.argsort(tf.random.stateless_uniform([len(self.files)], seeds, alg="philox"), stable=True)
+
+        def read_file(index: tf.Tensor) -> tf.data.Dataset:
+            # A file that is cut off ends at its last whole record.
+            file, first = tf.gather(list(self.files), index), tf.gather(firsts, index)
+            records = self.read_file(file).ignore_errors().enumerate(first)
+            named = records.map(lambda i, record: (i, _name_record(file, i - first), record, tf.gather(table, i)))
+            return named.filter(lambda number, name, record, label: label >= 0)
+
+        def pick(number: tf.Tensor, name: tf.Tensor, record: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return number, name, self.image_in(record), *(() if self.labels is None else (label,))
+
+        return tf.data.Dataset.from_tensor_slices(order).flat_map(read_file).map(pick)
+
+
+def _name_record(file: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    return tf.strings.join([file, RECORD_SEPARATOR, tf.strings.as_string(index)])
+
+
+def record_names(files: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """The names of all records of some files."""
+    return [f"{file}{RECORD_SEPARATOR}{i}" for file, count in zip(files, counts, strict=True) for i in range(count)]
+
+
+def open_records(
+    make: Callable[..., RecordFileSource],
+    files: Sequence[str],
+    scans: Sequence[Sequence[tuple[bool, str | None]]],
+    *,
+    class_names: Sequence[str] | None,
+    broken: BrokenFiles,
+    place: str,
+    missing: str,
+) -> RecordFileSource:
+    """Makes a source of the records that hold an image that can be decoded.
+
+    Args:
+      make: Makes the source from its fields `files`, `counts`, `indices`, `labels`, `class_names` and `broken`.
+      files: The files.
+      scans: For each file and each of its records whether it has an image, and the name of its class or None. There
+        are labels if all records with an image have a class.
+      class_names: The classes and the order of their ids; by default those that the records name.
+      broken: Gets the records that have no image, or a broken one.
+      place: What the user called the files, for errors.
+      missing: Why a record without an image is broken.
+
+    Raises:
+      ValueError: If there is no image that can be decoded, or a class that is not in `class_names`.
+    """
+    counts = tuple(len(scan) for scan in scans)
+    found = [record for scan in scans for record in scan]
+    indices = np.flatnonzero([has_image for has_image, _ in found])
+    classes = [found[i][1] for i in indices]
+    known = [name for name in classes if name is not None]
+    labels, names = number_classes(known, class_names, place) if classes and known == classes else (None, None)
+    source = make(files=tuple(files), counts=counts, indices=indices, labels=labels, class_names=names, broken=broken)
+    record_keys = record_names(files, counts)
+    broken.num_files += len(found)
+    broken.add({record_keys[i]: missing for i in np.setdiff1d(np.arange(len(found)), indices)})
+    return _without_broken(source)
+
+
+def _without_broken(source: RecordFileSource) -> RecordFileSource:
+    """Decodes every image once, unless that was done before, and leaves out those that are broken."""
+    broken = source.broken
+
+    def position_of(position: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([decode.decode_image(encoded, source.max_pixels)]):
+            return tf.identity(position)
+
+    if not broken.is_checked(source.files):
+        images = source.records().map(lambda number, name, image, *label: image)
+        readable = images.enumerate().map(position_of, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+        bad = np.setdiff1d(np.arange(source.num_examples), list(readable.as_numpy_iterator()))
+        if bad.size:
+            spoiled = source.subset(bad).records().as_numpy_iterator()
+            broken.add({os.fsdecode(name): source.why_broken(image) for _, name, image, *_ in spoiled})
+    kept = np.array([i for i, key in enumerate(source.keys) if key not in broken], np.int64)
+    if not kept.size:
+        raise ValueError(f"No image of the {source.kind} files can be decoded. Received: {source.files[0]!r}")
+    return source.subset(kept)
