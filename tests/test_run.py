@@ -15,8 +15,7 @@ from tf_simclr import builders
 from tf_simclr.data import batches
 from tf_simclr.export import publish
 from tf_simclr.runs.folder import list_checkpoints, open_run
-from tf_simclr.settings import RunConfig, from_dict, override
-from tf_simclr.settings import command_line as command_line
+from tf_simclr.settings import RunConfig, command_line, from_dict, override
 from tf_simclr.training import train as program
 
 SETTINGS = {

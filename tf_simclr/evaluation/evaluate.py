@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import builders
 from tf_simclr.data import batches, sources
 from tf_simclr.evaluation import evaluate_features
 from tf_simclr.evaluation.features import extract
@@ -16,6 +15,7 @@ from tf_simclr.files import write_json
 from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
+from tf_simclr.runs import models
 from tf_simclr.settings import RunConfig
 
 _CLASSIFIER_BATCH = 4096
@@ -79,7 +79,7 @@ def _judge_pretrained(
     """KNN and linear evaluation of the encoder, and of the baselines if the config asks for them."""
     encoders = {"eval": model.encoder}
     if config.eval.baselines:
-        encoders["eval_untrained"] = builders.build_model(config, train.num_examples, train.num_classes).encoder
+        encoders["eval_untrained"] = models.initial_model(config, train.num_examples, train.num_classes).encoder
         encoders["eval_raw_pixels"] = keras.Sequential([keras.layers.Flatten()])
     result: dict[str, Any] = {}
     for subject, encoder in encoders.items():

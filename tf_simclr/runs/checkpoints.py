@@ -1,6 +1,5 @@
 """The checkpoints of a run: written, pruned, restored."""
 
-import json
 import pathlib
 import re
 import shutil
@@ -71,15 +70,3 @@ def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: in
     return tf.train.CheckpointManager(
         checkpoint, str(directory), max_to_keep=keep, checkpoint_name="ckpt", step_counter=None
     )
-
-
-def cut_after(path: pathlib.Path, step: int) -> None:
-    """Drops the lines of a metrics file that come after a step, because the steps will be run again."""
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    # A killed run may have left half a line at the end.
-    complete = [line for line in lines if line.endswith("}")]
-    kept = [line for line in complete if json.loads(line)["step"] <= step]
-    if kept != lines:
-        files.write_text(path, "".join(f"{line}\n" for line in kept))
