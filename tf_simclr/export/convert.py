@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from tf_simclr.files import replacing
+
 FORMATS = ("tflite", "onnx")
 # Images that the ranges of 8-bit integers are taken from, and those that the results are compared on.
 MAX_CALIBRATION_IMAGES = 128
@@ -71,9 +73,8 @@ def convert(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # There is a newer package of the same interpreter.
         for name, content, run in _convert_all(encode, formats, images[:MAX_CALIBRATION_IMAGES]):
-            unfinished = folder / f"{name}.incomplete-{os.getpid()}"
-            unfinished.write_bytes(content)
-            unfinished.replace(folder / name)
+            with replacing(folder / name) as beside:
+                beside.write_bytes(content)
             lines.append(f"{name}, {len(content) / 1e6:.1f} MB: {_compare(run(compared), expected)}")
     return lines
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_simclr.data.formats.decode import decode_image, preprocess_for_eval
 from tf_simclr.data.formats.headers import MAX_PIXELS
-from tf_simclr.keras import keras
+from tf_simclr.export.served import Served
 from tf_simclr.models.heads import head_outputs
 
 # Batches that wait for a thread before further requests are told to come back later (UNAVAILABLE, HTTP status 503).
@@ -70,24 +70,20 @@ class Serving:
 
 
 class Answers:
-    """What the parts of a model say to images; all of it float32, in inference mode.
+    """What an export answers to images, in float32 and in inference mode.
 
     Args:
-      model: Has the heads, if there are any.
-      encoder: From images [B, S, S, 3] in [0, 1] to features [B, F].
+      served: The parts of the model.
       serving: How to serve them.
     """
 
-    def __init__(self, model: keras.Model, encoder: keras.Model, serving: Serving):
-        self._encoder = encoder
+    def __init__(self, served: Served, serving: Serving):
+        self._served = served
         self._serving = serving
-        self._head: Any = getattr(model, "projection_head", None)
-        self._classifier: Any = getattr(model, "classifier", None)
-        self._classifier_layer = getattr(model, "classifier_layer", 0)
 
     def features(self, images: tf.Tensor) -> tf.Tensor:
         """The encoder's features, float32 [B, F], of images, float32 [B, S, S, 3]."""
-        return tf.cast(self._encoder(images, training=False), tf.float32)
+        return tf.cast(self._served.encoder(images, training=False), tf.float32)
 
     def embed(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         """The embedding."""
@@ -95,12 +91,13 @@ class Answers:
 
     def project(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         """The projection z, float32 [B, D], neither reduced nor scaled."""
-        return {"projection": tf.cast(head_outputs(self._head, features, training=False)[-1], tf.float32)}
+        return {"projection": tf.cast(self._hidden(features)[-1], tf.float32)}
 
     def classify(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         """Names of the classes, string [B, C], the same in every row, and probabilities, float32 [B, C]."""
-        hidden = head_outputs(self._head, features, training=False)[self._classifier_layer]
-        scores = tf.nn.softmax(tf.cast(self._classifier(hidden, training=False), tf.float32))
+        classifier: Any = self._served.classifier  # which is there, or else `of_bytes` does not offer this
+        logits = classifier(self._hidden(features)[self._served.classifier_layer], training=False)
+        scores = tf.nn.softmax(tf.cast(logits, tf.float32))
         names = self._serving.class_names
         names = [str(index) for index in range(scores.shape[1])] if names is None else list(names)
         if len(names) != scores.shape[1]:
@@ -110,20 +107,24 @@ class Answers:
     def of_bytes(self) -> dict[str, Callable[[tf.Tensor], dict[str, tf.Tensor]]]:
         """What is answered to image files, by the name of the signature."""
         answers: dict[str, Callable[[tf.Tensor], dict[str, tf.Tensor]]] = {"serving_default": self.embed}
-        if self._classifier is not None:
+        if self._served.classifier is not None:
             answers["classify"] = self.classify
         if self._serving.project:
-            if self._head is None:
+            if self._served.projection_head is None:
                 raise ValueError("Serving(project=True) needs a model with a projection_head. Received: None")
             answers["project"] = self.project
         return answers
+
+    def _hidden(self, features: tf.Tensor) -> list[tf.Tensor]:
+        """The features, then the output of every layer of the projection head."""
+        return head_outputs(self._served.projection_head, features, training=False)
 
 
 def make_signatures(answers: Answers, image_size: int, serving: Serving) -> dict[str, Any]:
     """The functions to serve, by the names of their signatures; `export_encoder` says what they take and return.
 
     Args:
-      answers: What the model says.
+      answers: What to answer.
       image_size: S in pixels.
       serving: How to serve it.
 
