@@ -35,7 +35,7 @@ _STEPS = (
     "global_step/.ATTRIBUTES/VARIABLE_VALUE",
     "global_step",
 )
-# What the model card keeps of these settings is the last part of a path; of those below it keeps nothing.
+# Of these settings the model card keeps the last part of the path, of those below nothing.
 _PATHS = ("checkpoint", "data.data_dir", "data.eval_data_dir")
 _OF_THE_MACHINE = ("model_dir", "tpu_name", "tpu_zone", "gcp_project", "data.service")
 
@@ -43,12 +43,12 @@ _OF_THE_MACHINE = ("model_dir", "tpu_name", "tpu_zone", "gcp_project", "data.ser
 def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sources, folder: pathlib.Path) -> str:
     """Exports the encoder to saved_model/<step>/ unless it is there, and verifies it in a fresh process.
 
-    The step of weights that were not trained here is the one that their file names, or else 1.
+    For weights that were not trained here, the step is the one in their file, or else 1.
 
     Args:
       config: The run.
       model: The run's model, restored or just trained.
-      images: Those to verify the export with and, with PCA, to fit it on.
+      images: The images to verify the export with and, with PCA, to fit it on.
       folder: The run's folder.
 
     Returns:
@@ -93,7 +93,7 @@ def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sour
 
 
 def _convert(config: RunConfig, source: sources.Source, target: pathlib.Path, directory: pathlib.Path) -> list[str]:
-    """Writes the export in the other formats that the config asks for; lines for the terminal."""
+    """Writes the export in the other formats that the config asks for; returns lines for the terminal."""
     if not config.export.formats:
         return []
     needed = convert.MAX_CALIBRATION_IMAGES + convert.MAX_COMPARED_IMAGES
@@ -105,7 +105,7 @@ def _convert(config: RunConfig, source: sources.Source, target: pathlib.Path, di
 
 
 def _step_of(checkpoint: str | None) -> int:
-    """The step that a weights file was saved at, or 1 where it does not tell: servers may take 0 for "any"."""
+    """The step at which a weights file was saved, or 1 if it does not tell: servers may take 0 for "any"."""
     reader = tf.train.load_checkpoint(weights.find_checkpoint(checkpoint or ""))
     steps = [int(reader.get_tensor(name)) for name in _STEPS if reader.has_tensor(name)]
     return max([1, *steps])
@@ -173,9 +173,9 @@ def _fit_pca(config: RunConfig, encoder: keras.Model, source: sources.Source) ->
 
 
 def _make_details(config: RunConfig, images: builders.Sources, folder: pathlib.Path, step: int) -> dict[str, Any]:
-    """What the model card says about the run: nothing that was not measured, and no paths."""
+    """What the model card says about the run: only what was measured, and no paths."""
     details: dict[str, Any] = {"license": config.export.license}
-    if step == 0:  # The weights come from elsewhere: nothing is known of their training.
+    if step == 0:  # The weights come from elsewhere; how they were trained is not known.
         return details
     training = {
         name: ",".join(pathlib.PurePath(path).name for path in value.split(",")) if name in _PATHS and value else value

@@ -12,15 +12,15 @@ from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.export.served import Served
 from tf_simclr.models.heads import head_outputs
 
-# Batches that wait for a thread before further requests are told to come back later (UNAVAILABLE, HTTP status 503).
+# Batches that may wait for a thread; further requests are answered with UNAVAILABLE, HTTP status 503.
 _MAX_WAITING_BATCHES = 100
-# Images of a request that is cut into batches; more are refused.
+# The most images in a request that is cut into batches.
 _MAX_REQUEST = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class MicroBatching:
-    """How the encoder of an export merges the images of requests that come at the same time.
+    """How the encoder of an export merges the images of simultaneous requests.
 
     Attributes:
       max_size: largest batch; a larger request is cut into several.
@@ -170,7 +170,7 @@ def make_signatures(answers: Answers, image_size: int, serving: Serving) -> dict
 
 
 def _blank(outputs: dict[str, tf.Tensor], valid: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The outputs with zeros in the rows, of numbers, that are not valid."""
+    """The outputs, with zeros in place of the numbers in rows that are not valid."""
     return {
         name: tf.where(valid[:, None], value, tf.zeros_like(value)) if value.dtype == tf.float32 else value
         for name, value in outputs.items()
@@ -178,7 +178,7 @@ def _blank(outputs: dict[str, tf.Tensor], valid: tf.Tensor) -> dict[str, tf.Tens
 
 
 def _checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    """The tensor, or an error where its shape is wrong.
+    """The tensor, or an error if its shape is wrong.
 
     A server does not look at the shapes of a request, and some operations end the process when they are wrong.
     """
@@ -188,7 +188,7 @@ def _checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
 def _in_shared_batches(
     compute: Any, num_features: int, sizes: Sequence[int], batching: MicroBatching
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The same tf.function, which merges the images of calls that come at the same time."""
+    """The same function, merging the images of simultaneous calls."""
     smaller = [size for size in sizes if size < batching.max_size]
     merge = tf.nondifferentiable_batch_function(
         num_batch_threads=batching.num_threads,
@@ -203,11 +203,11 @@ def _in_shared_batches(
 
 
 def decode_batch(image_bytes: tf.Tensor, image_size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes and preprocesses image files, string [B], such that a broken one does not fail the others.
+    """Decodes and preprocesses image files, string [B]; a broken one does not fail the others.
 
     Returns:
-      images: float32 [B, S, S, 3]; zeros where there is no image.
-      valid: bool [B]. What cannot be decoded is no image, nor is a single pixel, such as pages use to count visits.
+      images: float32 [B, S, S, 3]; zeros for files that are not valid.
+      valid: bool [B]. False for files that cannot be decoded, and for single pixels, which pages use to count visits.
     """
     shape = [image_size, image_size, 3]
     count = tf.size(image_bytes, out_type=tf.int64)

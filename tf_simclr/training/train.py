@@ -83,7 +83,7 @@ def _check_agreement(start_step: int) -> None:
 
 @contextlib.contextmanager
 def _explaining(source: sources.Source, folder: pathlib.Path) -> Iterator[None]:
-    """Where too many files are broken, a worker is gone, or files cannot be written, the error says what to do."""
+    """Says in the error what to do about too many broken files, a worker that is gone, or a disk that is full."""
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
@@ -111,7 +111,7 @@ def _fit(
     folder: pathlib.Path,
     stop_request: stopping.StopRequest,
 ) -> None:
-    """Goes on from the model's step to the end of the run, or until it is asked to stop."""
+    """Trains from the model's step to the end of the run, or until it is asked to stop."""
     start_step = int(model.optimizer.iterations.numpy())
     total_steps, batch_size = config.total_steps(num_examples), config.train.global_batch_size
     for name in ("metrics.jsonl", "speed.jsonl"):
