@@ -20,6 +20,7 @@ from tf_simclr import builders, distribute
 from tf_simclr.check import check, describe, has_failed
 from tf_simclr.evaluation import evaluate
 from tf_simclr.export import convert, publish
+from tf_simclr.runs import models
 from tf_simclr.runs.folder import open_run
 from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
 from tf_simclr.settings import RunConfig, command_line, document
@@ -29,9 +30,9 @@ ROOT = pathlib.Path(__file__).resolve().parent
 
 
 def run(config: RunConfig) -> str:
-    """Does what the config asks for and returns the report for the terminal."""
+    """Trains, evaluates and exports, as far as the config asks for it; returns the report for the terminal."""
     convert.check_formats(config.export.formats)
-    strategy = _make_strategy(config)
+    strategy = _start(config)
     is_chief = distribute.is_chief(strategy)
     with open_run(config, is_chief=is_chief) as folder:
         images = builders.build_sources(config, folder)
@@ -42,16 +43,16 @@ def run(config: RunConfig) -> str:
         if distribute.has_workers(strategy):
             if not is_chief:
                 return "The chief goes on with what the workers have trained"
-            # From here on it is alone: nothing may wait for the others.
+            # The chief goes on alone: nothing may wait for the other workers.
             model, strategy = None, tf.distribute.get_strategy()
         if model is None:
             with strategy.scope():
-                model = train.load_trained_model(config, images.train)
+                model = models.load_trained_model(config, images.train)
         return _finish(config, model, images, folder)
 
 
 def _finish(config: RunConfig, model: Any, images: builders.Sources, folder: pathlib.Path) -> str:
-    """Exports and evaluates the model, as far as the config asks for it."""
+    """Evaluates and exports the model, as far as the config asks for it."""
     report = []
     if config.mode in ("eval", "train_then_eval"):
         report.append(evaluate.describe(evaluate.evaluate(config, model, images.probe, images.test, folder)))
@@ -66,12 +67,15 @@ def _finish(config: RunConfig, model: Any, images: builders.Sources, folder: pat
 
 def look(config: RunConfig) -> tuple[str, int]:
     """Checks a run before it starts; returns the report for the terminal and the exit status."""
-    findings, folder = check(config, _make_strategy(config))
+    findings, folder = check(config, _start(config))
     places = [f"{'views:':14}{folder / 'check_views.png'}", f"{'all of it:':14}{folder / 'check.json'}"]
     return "\n".join([describe(findings), "", *places]), int(has_failed(findings))
 
 
-def _make_strategy(config: RunConfig) -> Any:
+def _start(config: RunConfig) -> tf.distribute.Strategy:
+    """Prepares TensorFlow for a program and makes the strategy that it runs in."""
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
     return distribute.make_strategy(
         config.strategy, tpu_address=config.tpu_name, tpu_zone=config.tpu_zone, gcp_project=config.gcp_project
     )

@@ -38,6 +38,7 @@ from tf_simclr.data import sources  # noqa: E402
 from tf_simclr.data.batches import train_dataset  # noqa: E402
 from tf_simclr.data.batches.waiting import WaitClock  # noqa: E402
 from tf_simclr.keras import keras  # noqa: E402
+from tf_simclr.runs.cadence import Cadence  # noqa: E402
 from tf_simclr.training.callbacks import StopOnNaN  # noqa: E402
 from tf_simclr.training.progress import Progress  # noqa: E402
 
@@ -111,13 +112,13 @@ def make_fit_loop(options: argparse.Namespace, folder: pathlib.Path) -> Callable
         total_steps=steps,
         augmentation=model.augmentation,
     )
+    cadence = Cadence(every=10, total=steps)
     progress = Progress(
         folder,
         start_step=0,
-        total_steps=steps,
+        cadence=cadence,
         steps_per_epoch=NUM_BATCHES,
         global_batch_size=options.batch,
-        every_steps=10,
         every_seconds=10.0,
         wait_clock=wait_clock,
     )
@@ -126,7 +127,7 @@ def make_fit_loop(options: argparse.Namespace, folder: pathlib.Path) -> Callable
     arguments = {
         "steps_per_epoch": steps,
         "verbose": 0,
-        "callbacks": [turns, StopOnNaN(manager, start_step=0, every_steps=10, total_steps=steps), progress],
+        "callbacks": [turns, StopOnNaN(manager, start_step=0, cadence=cadence), progress],
     }
     threading.Thread(target=model.fit, args=(wait_clock.watch(dataset),), kwargs=arguments, daemon=True).start()
     return turns.take

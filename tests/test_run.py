@@ -197,6 +197,14 @@ def test_images_of_several_sizes_with_small_views_in_micro_batches(photos, tmp_p
     assert [spec.shape for spec in encode.structured_input_signature[1].values()] == [[None, 16, 16, 3]]
 
 
+def test_determinism_is_switched_on_where_a_program_starts(monkeypatch):
+    switched_on = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: switched_on.append(True))
+    for asks in (False, True):
+        run._start(override(RunConfig(), {"train.deterministic": asks}))
+        assert switched_on == [True] * asks
+
+
 def test_divergence_stops_the_run_and_spares_the_checkpoints(image_folder, tmp_path):
     diverging = {"optimizer__name": "momentum", "optimizer__base_learning_rate": 1e30, "train__checkpoint_steps": 1}
     message = r"Training diverged at step \d+: .* learning rate is .*; the last good checkpoint is .*/ckpt-\d\. Usual"

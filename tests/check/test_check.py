@@ -206,7 +206,7 @@ def test_broken_files_fail_when_they_would_stop_the_run(photos, max_broken, seve
 def test_what_settings_imply(changes, severity, topic, monkeypatch):
     monkeypatch.setattr(settings.memory, "estimate", lambda *arguments: memory.Memory(1, 1, 1))
     if topic != "settings":
-        monkeypatch.setattr(settings.builders, "build_model", lambda *arguments: None)
+        monkeypatch.setattr(settings.models, "initial_model", lambda *arguments: None)
     findings, _ = settings.examine(override(RunConfig(), SETTINGS | changes), 100, 2)
     found = {one.topic: one for one in findings}
     assert set(found) <= {topic, "length", "memory"}

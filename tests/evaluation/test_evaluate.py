@@ -7,6 +7,7 @@ import numpy as np
 from tf_simclr import builders
 from tf_simclr.data import sources
 from tf_simclr.evaluation import evaluate
+from tf_simclr.runs import models
 from tf_simclr.settings import RunConfig, override
 
 TINY = {
@@ -38,7 +39,7 @@ def make_source(num_examples, seed):
 def judge(folder, changes):
     config = override(RunConfig(), TINY | changes)
     train, test = make_source(90, seed=1), make_source(40, seed=2)
-    model = builders.build_model(config, 90, 6)
+    model = models.initial_model(config, 90, 6)
     result = evaluate.evaluate(config, model, train, test, folder)
     for name in ("result.json", "result_0.json"):
         assert json.loads((folder / name).read_text()) == result

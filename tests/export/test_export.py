@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -9,25 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from exports import IMAGE_SIZE, check_answer_to_files, embed, make_encoder, make_files, make_images, open_session
-from paths import ROOT
 from replicas import mirrored
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tf_simclr.export import export_encoder, verify
+from tf_simclr.export import export_encoder, fresh_process, verify
 from tf_simclr.keras import keras
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
-
-
-@pytest.fixture(scope="module")
-def encoder() -> keras.Model:
-    return make_encoder()
-
-
-@pytest.fixture(scope="module")
-def exported(encoder, tmp_path_factory) -> str:
-    return export_encoder(encoder, tmp_path_factory.mktemp("export") / "encoder" / "1")
 
 
 def test_signatures_answer_what_the_encoder_does(encoder, exported):
@@ -81,6 +71,8 @@ def test_export_holds_the_inference_of_the_encoder_and_nothing_else(exported):
         assert {key: spec.shape.as_list() for key, spec in function.structured_outputs.items()} == outputs
 
     saved_model = saved_model_pb2.SavedModel.FromString(pathlib.Path(exported, "saved_model.pb").read_bytes())
+    objects = saved_model.meta_graphs[0].object_graph_def
+    assert not any("keras" in node.user_object.identifier for node in objects.nodes)
     graph = saved_model.meta_graphs[0].graph_def
     functions = {function.signature.name: function for function in graph.library.function}
     served = reached(graph.node, functions)  # the signatures are the graph's own nodes; old code's call is not
@@ -88,20 +80,24 @@ def test_export_holds_the_inference_of_the_encoder_and_nothing_else(exported):
     assert not any(node.attr["is_training"].b for node in served if node.op.startswith("FusedBatchNorm"))
 
 
-def test_verify_compares_in_a_process_without_the_package(encoder, exported, monkeypatch):
-    repository = str(ROOT)
-    monkeypatch.setenv("PYTHONPATH", repository)  # The process must not find the package even so.
-    images = make_images(3, 32, 32)
-    assert verify(exported, encoder, images) < 1e-5
-    other = keras.models.clone_model(encoder)
-    other.set_weights([weight + 0.01 for weight in encoder.get_weights()])
-    with pytest.raises(ValueError, match="must agree with the encoder in memory.*'encode/embedding': 0"):
-        verify(exported, other, images)
-
-
-def test_verify_reports_what_cannot_be_loaded(encoder, tmp_path):
-    with pytest.raises(RuntimeError, match="does not run in a fresh process"):
+def test_verify_reports_what_cannot_be_loaded_and_takes_no_neighbour_for_a_library(encoder, tmp_path, monkeypatch):
+    copy = shutil.copy(fresh_process.__file__, tmp_path)  # The fresh process runs by its path, beside our modules.
+    (tmp_path / "numpy.py").write_text("raise SystemExit('not the library')")
+    monkeypatch.setattr(fresh_process, "__file__", copy)
+    with pytest.raises(RuntimeError, match="does not run in a fresh process(.|\n)*SavedModel file does not exist"):
         verify(tmp_path, encoder, make_images(1, 32, 32))
+
+
+def test_the_fresh_process_refuses_to_run_where_the_package_can_be_imported(monkeypatch):
+    monkeypatch.setattr(fresh_process.importlib, "import_module", lambda name: None)
+    monkeypatch.setitem(sys.modules, "tf_simclr", sys.modules["tf_simclr"])
+    with pytest.raises(SystemExit, match="tf_simclr can be imported, so the check would prove nothing"):
+        fresh_process.hide_package()
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "tf_simclr", sys.modules["tf_simclr"])
+    fresh_process.hide_package()
+    with pytest.raises(ModuleNotFoundError):
+        import tf_simclr  # noqa: F401
 
 
 def test_half_precision_under_a_strategy_is_served_in_float32(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from exports import make_encoder, make_files, make_images, open_session
-from paths import ROOT
+from paths import ROOT, SUPPORT
 
 from tf_simclr.export import export_encoder
 
@@ -81,7 +81,7 @@ def test_a_process_that_is_killed_leaves_whole_exports_alone(tmp_path):
     rng = np.random.default_rng(0)
     for round_number in range(3):
         folder = tmp_path / str(round_number)
-        command = [sys.executable, "-c", _EXPORT_FOREVER, str(folder), str(ROOT), str(ROOT / "tests")]
+        command = [sys.executable, "-c", _EXPORT_FOREVER, str(folder), str(ROOT), str(SUPPORT)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         process.stdout.readline()  # Version 1 is there.
         start = time.monotonic()

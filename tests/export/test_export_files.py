@@ -11,12 +11,12 @@ import tempfile
 
 import pytest
 import tensorflow as tf
-from exports import IMAGE_SIZE, make_encoder
+from exports import IMAGE_SIZE
 from paths import ROOT
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tf_simclr.export import Serving, audit, export_encoder
+from tf_simclr.export import audit, export_encoder
 from tf_simclr.export.directory import complete_or_absent, is_whole, prune
 from tf_simclr.export.warmup import WARMUP_FILE
 from tf_simclr.keras import keras
@@ -25,19 +25,8 @@ WHOLE = ("model_card.json", "saved_model.pb", "variables/variables.index")
 SIGNATURES = ["serving_default", "pixels", "encode"]
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    return make_encoder()
-
-
-@pytest.fixture(scope="module")
-def exported(encoder, tmp_path_factory):
-    serving = Serving(batch_sizes=(1, 8, 200))
-    return pathlib.Path(export_encoder(encoder, tmp_path_factory.mktemp("export") / "1", serving=serving))
-
-
 def test_warmup_requests_are_those_of_tensorflow_serving(exported):
-    records = [record.numpy() for record in tf.data.TFRecordDataset(str(exported / WARMUP_FILE))]
+    records = [record.numpy() for record in tf.data.TFRecordDataset(os.path.join(exported, WARMUP_FILE))]
     assert len(records) == 3
     for size, record in zip([1, 8, 200], records, strict=True):
         received = prediction_log_pb2.PredictionLog.FromString(record)
@@ -50,7 +39,7 @@ def test_warmup_requests_are_those_of_tensorflow_serving(exported):
 
 
 def test_the_model_card_says_what_goes_in_and_what_comes_out(exported):
-    card = json.loads((exported / "model_card.json").read_text())
+    card = json.loads(pathlib.Path(exported, "model_card.json").read_text())
     assert card["preprocessing"]["image_size"] == IMAGE_SIZE and card["preprocessing"]["range"] == [0, 1]
     assert card["embedding"] == {"size": 5, "unit_length": False, "pca": False}
     assert set(card["signatures"]) == set(SIGNATURES)
@@ -93,7 +82,7 @@ def break_meta_graph(rule):
     ],
 )
 def test_the_audit_finds_a_graph_that_cannot_be_served(exported, rule):
-    saved_model = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    saved_model = saved_model_pb2.SavedModel.FromString(pathlib.Path(exported, "saved_model.pb").read_bytes())
     meta_graph = break_meta_graph(rule)(saved_model.meta_graphs[0])
     found = [*audit.broken_operations(meta_graph), *audit.broken_signatures(meta_graph, SIGNATURES)]
     assert [rule in text for text in found] == ([] if rule is None else [True])

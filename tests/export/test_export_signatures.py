@@ -1,6 +1,8 @@
 """What an export answers beyond the embedding, and that no request harms another."""
 
 import concurrent.futures
+import dataclasses
+import importlib
 import io
 import struct
 import zlib
@@ -9,10 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from exports import IMAGE_SIZE, make_encoder, make_files, make_images, open_session
+from paths import ROOT
 from PIL import Image
 
 from tf_simclr.data.formats.decode import preprocess_for_eval
 from tf_simclr.export import MicroBatching, Serving, export_encoder, verify
+from tf_simclr.export.served import to_served
 from tf_simclr.keras import keras
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 
@@ -68,7 +72,24 @@ def test_every_signature_answers_what_it_says(model, serving, exported):
                 assert answer["classes"].tolist() == [[name.encode() for name in CLASS_NAMES]] * 4
         np.testing.assert_allclose(ask("pixels", images=images)["embedding"], embedding, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(ask("encode", images=floats)["embedding"], embedding, rtol=1e-4, atol=1e-6)
+
+
+def test_verify_compares_in_a_process_without_the_package(model, serving, exported, monkeypatch):
+    module = importlib.import_module("tf_simclr.export.verify")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # The process must not find the package even so.
+    run, answered = module._run_in_fresh_process, []
+
+    def run_once(*arguments):
+        answered.extend([run(*arguments)] if not answered else [])
+        return answered[0]
+
+    monkeypatch.setattr(module, "_run_in_fresh_process", run_once)
+    images = make_images(3, 40, 60)
     assert verify(exported, model, images, serving=serving) < 1e-5
+    other = keras.models.clone_model(model.encoder)
+    other.set_weights([weight + 0.01 for weight in model.encoder.get_weights()])
+    with pytest.raises(ValueError, match="must agree with the encoder in memory.*'encode/embedding': 0"):
+        verify(exported, dataclasses.replace(to_served(model), encoder=other), images, serving=serving)
 
 
 def jpeg(image: np.ndarray, **options) -> bytes:

@@ -1,6 +1,6 @@
 """An export behind the double of TensorFlow Serving, as real clients see it; and behind the real one, where there is.
 
-TF_SERVING_URL=http://localhost:8501/v1/models/encoder python -m pytest tests/test_serving.py -k real
+TF_SERVING_URL=http://localhost:8501/v1/models/encoder python -m pytest tests/export/test_serving.py -k real
 """
 
 import base64
@@ -42,15 +42,10 @@ FEATURES = 5
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return make_encoder()
-
-
-@pytest.fixture(scope="module")
-def folder(encoder, tmp_path_factory):
+def folder(exported, tmp_path_factory):
     """A folder of versions, as a server watches it."""
     folder = tmp_path_factory.mktemp("served") / "encoder"
-    export_encoder(encoder, folder / "1")
+    shutil.copytree(exported, folder / "1")
     return folder
 
 

@@ -40,6 +40,12 @@ def make_model(arguments, head=(2, 5), num_classes=3):
     return model
 
 
+@pytest.fixture(scope="module")
+def tiny():
+    """A model that the tests leave as it is."""
+    return make_model(TINY)
+
+
 def variables(model):
     parts = (model.encoder, model.projection_head, model.classifier)
     return [variable for part in parts if part is not None for variable in part.variables]
@@ -164,8 +170,8 @@ def test_own_checkpoints_are_read_back(arguments, tmp_path):
     assert_same_weights(weights.load_reference(path), saved)
 
 
-def test_checkpoints_of_tensorflow_1_are_read(tmp_path):
-    saved = make_model(TINY)
+def test_checkpoints_of_tensorflow_1_are_read(tiny, tmp_path):
+    saved = tiny
     names = {}
     for kind, layer_type in (("conv2d", keras.layers.Conv2D), ("batch_normalization", keras.layers.BatchNormalization)):
         layers = [layer for layer in saved.encoder.submodules if isinstance(layer, layer_type)]
@@ -191,8 +197,8 @@ def test_checkpoints_of_tensorflow_1_are_read(tmp_path):
     assert_same_weights(weights.load_reference(prefix), saved)
 
 
-def test_exports_of_ours_are_read(tmp_path):
-    encoder = make_model(TINY).encoder
+def test_exports_of_ours_are_read(tiny, tmp_path):
+    encoder = tiny.encoder
     module = tf.Module()
     module.model_variables = encoder.variables
     tf.saved_model.save(module, str(tmp_path / "1"))
@@ -202,8 +208,8 @@ def test_exports_of_ours_are_read(tmp_path):
         np.testing.assert_array_equal(variable.numpy(), expected.numpy())
 
 
-def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path):
-    path = save(make_model(TINY), tmp_path / "ckpt")
+def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tiny, tmp_path):
+    path = save(tiny, tmp_path / "ckpt")
     wider = make_model(TINY, num_classes=4)
     before = [variable.numpy() for variable in variables(wider)]
     with pytest.raises(ValueError, match=r"bias \(3,\) in the file is .*bias:0 \(4,\) in the model; .*kernel") as error:
@@ -213,7 +219,9 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path):
         np.testing.assert_array_equal(variable.numpy(), value)
     weights.load_weights(path, wider.encoder, wider.projection_head)
     with pytest.raises(ValueError, match=r"nothing in the file is .*dense_\d+/kernel:0 \(26, 5\) in the model"):
-        weights.load_weights(path, wider.encoder, make_model(TINY, head=(3, 5)).projection_head)
+        longer = ProjectionHead(3, 5)
+        longer(tf.zeros([1, 26]))
+        weights.load_weights(path, wider.encoder, longer)
 
     deeper = resnet(18, 0.05, "cifar")
     with pytest.raises(ValueError, match="nothing in the file") as error:

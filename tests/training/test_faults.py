@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from processes import NUM_KILLS, SETTINGS, STEPS, finish, newest_step, start, variables, wait_for_step, write_images
 
-from tf_simclr import builders
-from tf_simclr.runs import checkpoints
+from tf_simclr.runs import checkpoints, models, writers
 from tf_simclr.runs.folder import list_checkpoints, open_run
 from tf_simclr.settings import RunConfig, override
 
@@ -82,7 +81,7 @@ def test_every_moment_leaves_a_state_to_go_on_from(images, uninterrupted, tmp_pa
     """A stopped process has left on the disk what a killed one leaves; that is copied, and the process goes on."""
     rng, model_dir, copy = random.Random(0), tmp_path / "run", tmp_path / "copy"
     settings = override(RunConfig(), SETTINGS | {"data.data_dir": str(images), "model_dir": str(copy)})
-    checkpoint = checkpoints.make_checkpoint(builders.build_model(settings, 36, 2))
+    checkpoint = checkpoints.make_checkpoint(models.initial_model(settings, 36, 2))
     process, moments, midst = start(model_dir, images, train__keep_checkpoints=2), 0, 0
     wait_for_step(process, model_dir, 1)
     while process.poll() is None and moments < NUM_MOMENTS:
@@ -95,7 +94,7 @@ def test_every_moment_leaves_a_state_to_go_on_from(images, uninterrupted, tmp_pa
         assert_same_state(
             str(copy / "checkpoints" / f"ckpt-{step}"), str(uninterrupted / "checkpoints" / f"ckpt-{step}")
         )
-        checkpoints.cut_after(copy / "metrics.jsonl", step)
+        writers.cut_after(copy / "metrics.jsonl", step)
         expected = [line for line in (uninterrupted / "metrics.jsonl").open() if json.loads(line)["step"] <= step]
         assert (copy / "metrics.jsonl").read_text().splitlines(True) == expected if expected else True
         whole = 1 + 2 * len(list_checkpoints(copy))  # TensorFlow's list, and two files for each

@@ -1,6 +1,5 @@
 """What a run finds again when it comes back: checkpoints, broken ones too, its images, its lock."""
 
-import json
 import logging
 import math
 import os
@@ -15,6 +14,7 @@ from tf_simclr.data import sources
 from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.keras import keras
 from tf_simclr.runs import checkpoints, identity, lock
+from tf_simclr.runs.cadence import Cadence
 from tf_simclr.runs.folder import list_checkpoints
 from tf_simclr.training import callbacks, stopping
 from tf_simclr.training.progress import Progress
@@ -94,7 +94,7 @@ def test_what_a_kill_leaves_half_written_or_half_deleted_is_removed(saved_steps,
     whole = {path.name for path in (folder / "checkpoints").iterdir()}
     (folder / "checkpoints" / "ckpt-8_temp").mkdir()
     (folder / "checkpoints" / "ckpt-8_temp" / "part-00000-of-00001.index").touch()
-    for name in ("ckpt-1.data-00000-of-00001", "checkpoint.tmp1f1", ".checkpoint.123"):
+    for name in ("ckpt-1.data-00000-of-00001", "checkpoint.tmp1f1", ".123.checkpoint"):
         (folder / "checkpoints" / name).touch()
     checkpoint = make_checkpoint()
     checkpoints.restore_latest(checkpoint, folder)
@@ -167,13 +167,13 @@ def test_a_step_is_read_where_it_is_reported_and_otherwise_when_the_next_one_is_
 
     checkpoint, clock = make_checkpoint(), WaitClock()
     manager = checkpoints.make_manager(checkpoint, tmp_path, keep=1)
-    every = {"start_step": 0, "every_steps": 5}
+    every = {"start_step": 0, "cadence": Cadence(every=5, total=99)}
     reporting = {"steps_per_epoch": 9, "global_batch_size": 8, "every_seconds": 1e9, "wait_clock": clock}
-    saving = {"stop_request": stopping.StopRequest(), "agree_every_steps": 5}
+    saving = {"stop_request": stopping.StopRequest(), "agreement": Cadence(every=5, total=99)}
     used = [
-        callbacks.StopOnNaN(manager, total_steps=99, **every),
-        Progress(tmp_path, total_steps=99, **every, **reporting),
-        callbacks.SaveCheckpoint(manager, total_steps=99, **every, **saving),
+        callbacks.StopOnNaN(manager, **every),
+        Progress(tmp_path, **every, **reporting),
+        callbacks.SaveCheckpoint(manager, **every, **saving),
         callbacks.WarnOfCollapse(8, **every),
     ]
     container = keras.callbacks.CallbackList(used, model=checkpoint.model)
@@ -189,17 +189,9 @@ def test_a_step_is_read_where_it_is_reported_and_otherwise_when_the_next_one_is_
 
 @pytest.mark.parametrize(("offset", "warnings"), [(0.0, 1), (0.0005, 1), (0.002, 0), (-0.002, 0)])
 def test_a_loss_that_stays_at_its_trivial_value_is_called_a_collapse_once(offset, warnings, caplog):
-    callback = callbacks.WarnOfCollapse(8, start_step=0, every_steps=2, after_steps=10)
+    callback = callbacks.WarnOfCollapse(8, start_step=0, cadence=Cadence(every=2, total=99), after_steps=10)
     loss = math.log(15) * (1 + offset)
     with caplog.at_level(logging.WARNING, logger="absl"):
         for number, value in enumerate([loss] * 4 + [1.0] + [loss] * 20):
             callback.on_train_batch_end(2 * number + 1, {"loss": value})
     assert caplog.text.count("log(2N - 1) = 2.708 for 10 steps") == warnings
-
-
-def test_a_metrics_file_is_cut_where_the_checkpoint_was_taken(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    lines = [json.dumps({"step": step}) for step in (3, 6, 9)]
-    path.write_text("\n".join(lines) + '\n{"step": 12, "lo')
-    checkpoints.cut_after(path, 6)
-    assert path.read_text() == '{"step": 3}\n{"step": 6}\n'

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import tensorflow as tf
-
 from tf_simclr import devices, distribute
 from tf_simclr.augment import OPERATORS, Augmentation, crop_and_flip, simclr_chain
 from tf_simclr.builders.encoder import build_encoder, freeze
@@ -42,7 +40,7 @@ def build_augmentation(config: RunConfig) -> Augmentation:
 
 
 def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
-    """The compiled model, with the weights that the config's seed gives.
+    """The compiled model, with new weights; `runs.models.initial_model` seeds them.
 
     Args:
       config: The run; `train_mode` decides on the model.
@@ -57,9 +55,6 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
             f"train.global_batch_size must be a multiple of the {distribute.num_replicas()} replicas. "
             f"Received: {config.train.global_batch_size}"
         )
-    keras.utils.set_random_seed(config.seed)
-    if config.train.deterministic:
-        tf.config.experimental.enable_op_determinism()
     # LARS and AdamW decay weights themselves. For the others the penalty on all weights but batch norm is in the loss.
     # The statistics of a micro-batch are its own.
     settings: dict[str, Any] = {

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr import builders, devices
+from tf_simclr import devices
 from tf_simclr.check.findings import Finding
 from tf_simclr.data import batches
 from tf_simclr.data.sources import ArraySource
 from tf_simclr.keras import keras
+from tf_simclr.runs import models
 from tf_simclr.settings import RunConfig, override
 
 _IMAGES_PER_REPLICA = 4
@@ -76,7 +77,7 @@ def compare_replicas(config: RunConfig, strategy: tf.distribute.Strategy) -> Fin
 def _take_step(config: RunConfig) -> dict[str, list[tuple[str, np.ndarray]]]:
     """What a step of the current strategy leaves behind, by kind, each with a name for it."""
     images, labels = _make_images(config.train.global_batch_size)
-    model = builders.build_model(config, num_examples=len(images), num_classes=_NUM_CLASSES)
+    model = models.initial_model(config, len(images), _NUM_CLASSES)
     dataset = batches.train_dataset(
         ArraySource(images, labels),
         global_batch_size=len(images),

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from tf_simclr import builders, devices, distribute
+from tf_simclr import devices, distribute
 from tf_simclr.check import memory
 from tf_simclr.check.findings import Finding, in_bytes
 from tf_simclr.devices import on_accelerator
 from tf_simclr.models.trainer import EncoderTrainer
+from tf_simclr.runs import models
 from tf_simclr.settings import RunConfig
 
 _MIN_STEPS_PER_EPOCH = 10
@@ -22,7 +23,7 @@ def examine(
     """Everything about the settings, and the run's model if it can be built. Call it in the scope of the strategy."""
     findings = [*_length(config, num_examples), *_augmentation(config)]
     try:
-        model = builders.build_model(config, num_examples, num_classes)
+        model = models.initial_model(config, num_examples, num_classes)
     except ValueError as error:
         return [*findings, Finding("fail", "settings", f"The run would stop: {error}.", "Change these settings.")], None
     at_once = memory.images_at_once(config, config.train.global_batch_size // distribute.num_replicas())

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import builders, files
+from tf_simclr import files
 from tf_simclr.data import batches, sources
 from tf_simclr.evaluation.features import Features, extract
 from tf_simclr.evaluation.protocols.knn import KNN
@@ -18,6 +18,7 @@ from tf_simclr.keras import keras
 from tf_simclr.metrics.classification import top_k_accuracy
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
+from tf_simclr.runs import models
 from tf_simclr.settings import RunConfig
 
 _CLASSIFIER_BATCH = 4096
@@ -35,7 +36,7 @@ def _subjects(config: RunConfig, model: SimCLR, train: sources.Source) -> Iterat
     """Keys of SUBJECTS with their encoders: this one, and the baselines if the config asks for them."""
     yield "eval", model.encoder
     if config.eval.baselines:
-        yield "eval_untrained", builders.build_model(config, train.num_examples, train.num_classes).encoder
+        yield "eval_untrained", models.initial_model(config, train.num_examples, train.num_classes).encoder
         yield "eval_raw_pixels", keras.Sequential([keras.layers.Flatten()])
 
 

@@ -1,4 +1,4 @@
-"""What an export must keep to, so that a stock TensorFlow Serving serves it: checked before it is published."""
+"""The rules that let a stock TensorFlow Serving serve an export, checked before it is published."""
 
 import os
 import pathlib
@@ -22,11 +22,11 @@ def audit(directory: str, *, signatures: Collection[str], has_warmup: bool) -> N
 
     Args:
       directory: The export, before it is published.
-      signatures: All that it must have.
-      has_warmup: Whether it must have requests to warm a server up with.
+      signatures: The names of all its signatures.
+      has_warmup: Whether it must have requests that warm a server up.
 
     Raises:
-      ValueError: If a rule is broken; the error lists all that are.
+      ValueError: If rules are broken; the error lists all of them.
     """
     with tf.io.gfile.GFile(os.path.join(directory, "saved_model.pb"), "rb") as file:
         meta_graph = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0]
@@ -42,7 +42,7 @@ def audit(directory: str, *, signatures: Collection[str], has_warmup: bool) -> N
 
 
 def broken_operations(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
-    """Operations that a stock server does not have, or does not run."""
+    """Operations that a stock server lacks or does not run."""
     library = meta_graph.graph_def.library.function
     nodes = [*meta_graph.graph_def.node, *(node for function in library for node in function.node_def)]
     for operation in sorted({node.op for node in nodes}):
@@ -55,7 +55,7 @@ def broken_operations(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
 
 
 def broken_signatures(meta_graph: meta_graph_pb2.MetaGraphDef, expected: Collection[str]) -> Iterator[str]:
-    """Signatures that are missing or too many, and tensors whose type or shape a server cannot answer or batch."""
+    """Missing and unexpected signatures, and tensors whose type or shape a server cannot answer or batch."""
     found = {name: value for name, value in meta_graph.signature_def.items() if not name.startswith("__")}
     if set(found) != set(expected):
         yield f"the signatures must be {', '.join(sorted(expected))}, but are {', '.join(sorted(found))}"
@@ -70,7 +70,7 @@ def broken_signatures(meta_graph: meta_graph_pb2.MetaGraphDef, expected: Collect
 
 
 def machine_paths(directory: str) -> set[str]:
-    """Paths that say something about this machine or its user: where the code, the run and Python are."""
+    """Paths that reveal something about this machine or its user: those of the code, the run and Python."""
     run = pathlib.Path(directory).absolute().parent
     source = pathlib.Path(__file__).parents[2]
     places = [source, run, run.parent, pathlib.Path.home(), pathlib.Path.cwd(), pathlib.Path(sys.prefix)]
@@ -79,7 +79,7 @@ def machine_paths(directory: str) -> set[str]:
 
 
 def paths_in_files(directory: str, paths: Collection[str]) -> Iterator[str]:
-    """Which files contain which paths."""
+    """The files that contain one of the paths."""
     for folder, _, names in tf.io.gfile.walk(directory):
         for name in names:
             file = os.path.join(folder, name)
@@ -87,7 +87,7 @@ def paths_in_files(directory: str, paths: Collection[str]) -> Iterator[str]:
 
 
 def _contains(file: str, path: str) -> bool:
-    """Whether a path stands in a file; "/root/" in the middle of the name of a node, "model/root/conv", is none."""
+    """Whether a file contains a path; "/root/" inside the name of a node, such as "model/root/conv", does not count."""
     needle = os.fsencode(path if path.count("/") > 1 else f"{path}/")
     name = rb"[\w.-]"
     pattern = re.compile(rb"(?<!" + name + name + rb")" + re.escape(needle))

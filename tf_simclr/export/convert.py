@@ -1,4 +1,4 @@
-"""Conversions of an export to TensorFlow Lite and ONNX, each compared with the export."""
+"""Conversions of an export to TensorFlow Lite and ONNX, and how far each is from the export."""
 
 import functools
 import importlib.util
@@ -13,19 +13,21 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from tf_simclr.files import replacing
+
 FORMATS = ("tflite", "onnx")
-# Images that the ranges of 8-bit integers are taken from, and those that the results are compared on.
+# Images that set the ranges of 8-bit integers, and images to compare the results on.
 MAX_CALIBRATION_IMAGES = 128
 MAX_COMPARED_IMAGES = 32
 _ONNX_PACKAGES = ("tf2onnx", "onnxruntime")
 
-# Name of a file, its content, and its interpreter.
+# Name of a file, its content, and a function that runs it.
 Run = Callable[[np.ndarray], np.ndarray]
 Converted = Iterator[tuple[str, bytes, Run]]
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Makes sure, before a long run, that what the formats need is installed.
+    """Makes sure, before a long run, that the packages which the formats need are installed.
 
     Raises:
       ValueError: If a package is missing.
@@ -53,12 +55,12 @@ def convert(
       saved_model: An export of `export_encoder`.
       directory: Where to write encoder_float32.tflite, encoder_float16.tflite (weights of 16 bits), encoder_int8.tflite
         (weights and all operations in integers of 8 bits), encoder.onnx. Files of these names are replaced.
-      formats: Of FORMATS.
-      images: float32 [n, S, S, 3] in [0, 1], like those that will be encoded. The first 128 tell the ranges of the
-        8-bit integers, the last 32 are encoded for the comparison.
+      formats: Some of FORMATS.
+      images: float32 [n, S, S, 3] in [0, 1], like those that will be encoded. The first 128 set the ranges of the 8-bit
+        integers, the last 32 are encoded for the comparison.
 
     Returns:
-      Lines for the terminal: the name of each file, its size, and how far its embeddings are from the export's.
+      A line per file for the terminal: its name, its size, and how far its embeddings are from the export's.
     """
     loaded = tf.saved_model.load(os.fspath(saved_model))
     encode = loaded.signatures["encode"]
@@ -71,9 +73,8 @@ def convert(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # There is a newer package of the same interpreter.
         for name, content, run in _convert_all(encode, formats, images[:MAX_CALIBRATION_IMAGES]):
-            unfinished = folder / f"{name}.incomplete-{os.getpid()}"
-            unfinished.write_bytes(content)
-            unfinished.replace(folder / name)
+            with replacing(folder / name) as beside:
+                beside.write_bytes(content)
             lines.append(f"{name}, {len(content) / 1e6:.1f} MB: {_compare(run(compared), expected)}")
     return lines
 

@@ -1,4 +1,4 @@
-"""The directories of exports: each is there whole or not at all, and the old ones go."""
+"""The directories of exports: each is there whole or not at all, and old ones are pruned."""
 
 import contextlib
 import os
@@ -17,13 +17,13 @@ _WHOLE = (CARD, "saved_model.pb", "variables/variables.index")
 
 @contextlib.contextmanager
 def complete_or_absent(directory: str) -> Iterator[str]:
-    """Gives a place to write to, beside `directory`, which becomes `directory` at the end, or is removed.
+    """Gives a place to write to, beside `directory`, which becomes `directory` at the end or, on an error, is removed.
 
-    Its name is one that no server takes for a version. All is on the disk before it is renamed in one step. What a
-    process of this machine that was killed has left there is removed, too.
+    No server takes its name for a version, and everything is on the disk before it is renamed in one step. Also removes
+    what killed processes of this machine have left there.
 
     Args:
-      directory: Does not exist.
+      directory: Must not exist.
 
     Yields:
       Where to write.
@@ -38,7 +38,7 @@ def complete_or_absent(directory: str) -> Iterator[str]:
     if is_local:
         remove_leftovers(pathlib.Path(directory).parent)
     unfinished = f"{directory}{_suffix(os.getpid())}"
-    if tf.io.gfile.exists(unfinished):  # Of a process that had our number before us.
+    if tf.io.gfile.exists(unfinished):  # Left by a process that had our number.
         tf.io.gfile.rmtree(unfinished)
     try:
         yield unfinished
@@ -56,10 +56,9 @@ def complete_or_absent(directory: str) -> Iterator[str]:
 
 
 def prune(folder: pathlib.Path, keep: int, published: pathlib.Path) -> None:
-    """Deletes all exports but the `keep` of the highest versions, and never the one that was just published.
+    """Deletes all exports but the `keep` highest versions, and never the one that was just published.
 
-    What is no whole export of this package, such as a directory that somebody else has put there, is neither counted
-    nor deleted.
+    Counts and deletes only whole exports of this package, so directories of other origin stay.
 
     Args:
       folder: Holds the versions.
@@ -69,7 +68,7 @@ def prune(folder: pathlib.Path, keep: int, published: pathlib.Path) -> None:
     versions = sorted((path for path in folder.glob("*") if is_whole(path)), key=lambda path: int(path.name))
     for path in versions[:-keep] if keep else ():
         if path != published:
-            # Under its number, a server would take what is left of it for an export.
+            # Half deleted under its number, a server would take it for an export.
             removed = path.with_name(f"{path.name}{_suffix(os.getpid())}")
             os.rename(path, removed)
             shutil.rmtree(removed)
@@ -77,12 +76,12 @@ def prune(folder: pathlib.Path, keep: int, published: pathlib.Path) -> None:
 
 
 def is_whole(path: pathlib.Path) -> bool:
-    """Whether this is a version that this package has published."""
+    """Whether the directory is a version that this package has published."""
     return re.fullmatch("[0-9]+", path.name) is not None and all((path / name).is_file() for name in _WHOLE)
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes what processes of this machine that run no more have begun to write, or to delete."""
+    """Removes what dead processes of this machine had begun to write or to delete."""
     for path in folder.glob(f"*{_suffix('*')}"):
         process = path.name.rpartition("-")[2]
         if process.isdecimal() and not _runs(int(process)):

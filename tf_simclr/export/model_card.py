@@ -1,4 +1,4 @@
-"""What a user of an export wants to know of it, as `model_card.json` beside the SavedModel."""
+"""What a user of an export wants to know about it, as `model_card.json` beside the SavedModel."""
 
 import importlib.metadata
 import json
@@ -26,7 +26,7 @@ def write_card(
       image_size: Height and width in pixels of the encoder's input.
       signatures: The functions of the signatures by name.
       serving: How the export serves.
-      details: What else the card is to say; it wins over what is known here.
+      details: Further entries, which win over those that are known here.
     """
     described = {name: _describe(function.get_concrete_function()) for name, function in signatures.items()}
     card = {

@@ -1,9 +1,8 @@
 """The export of a run: made as the config asks, verified in a fresh process, published, and the old ones pruned."""
 
-import json
+import dataclasses
 import math
 import pathlib
-import types
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,11 @@ from tf_simclr.evaluation.features import extract
 from tf_simclr.export import convert
 from tf_simclr.export.directory import CARD, prune
 from tf_simclr.export.saved_model import export_encoder
+from tf_simclr.export.served import Served, to_served
 from tf_simclr.export.signatures import MicroBatching, Serving
 from tf_simclr.export.verify import verify
+from tf_simclr.files import read_json
+from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import weights
@@ -38,12 +40,12 @@ _STEPS = (
 def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sources, folder: pathlib.Path) -> str:
     """Exports the encoder to saved_model/<step>/ unless it is there, and verifies it in a fresh process.
 
-    The step of weights that were not trained here is the one that their file names, or else 1.
+    For weights that were not trained here, the step is the one in their file, or else 1.
 
     Args:
       config: The run.
       model: The run's model, restored or just trained.
-      images: Those to verify the export with and, with PCA, to fit it on.
+      images: The images to verify the export with and, with PCA, to fit it on.
       folder: The run's folder.
 
     Returns:
@@ -88,7 +90,7 @@ def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sour
 
 
 def _convert(config: RunConfig, source: sources.Source, target: pathlib.Path, directory: pathlib.Path) -> list[str]:
-    """Writes the export in the other formats that the config asks for; lines for the terminal."""
+    """Writes the export in the other formats that the config asks for; returns lines for the terminal."""
     if not config.export.formats:
         return []
     needed = convert.MAX_CALIBRATION_IMAGES + convert.MAX_COMPARED_IMAGES
@@ -100,7 +102,7 @@ def _convert(config: RunConfig, source: sources.Source, target: pathlib.Path, di
 
 
 def _step_of(checkpoint: str | None) -> int:
-    """The step that a weights file was saved at, or 1 where it does not tell: servers may take 0 for "any"."""
+    """The step at which a weights file was saved, or 1 if it does not tell: servers may take 0 for "any"."""
     reader = tf.train.load_checkpoint(weights.find_checkpoint(checkpoint or ""))
     steps = [int(reader.get_tensor(name)) for name in _STEPS if reader.has_tensor(name)]
     return max([1, *steps])
@@ -109,7 +111,7 @@ def _step_of(checkpoint: str | None) -> int:
 def _check_same_settings(target: pathlib.Path, settings: dict[str, Any]) -> None:
     """Raises a `ValueError` if the export at `target` was made with other settings."""
     card = target / CARD
-    before = json.loads(card.read_text(encoding="utf-8")).get("export", {}) if card.is_file() else {}
+    before = read_json(card).get("export", {}) if card.is_file() else {}
     changed = [
         f"export.{name} was {to_text(before.get(name, 'not known'))}, is {to_text(value)}"
         for name, value in settings.items()
@@ -122,49 +124,44 @@ def _check_same_settings(target: pathlib.Path, settings: dict[str, Any]) -> None
         )
 
 
-def _at_precision(config: RunConfig, model: SimCLR | Classifier) -> Any:
-    """The model, or one with the same weights whose encoder computes in another precision."""
+def _at_precision(config: RunConfig, model: SimCLR | Classifier) -> Served:
+    """The parts of the model, with an encoder of the same weights that computes in the export's precision."""
+    served = to_served(model)
     if config.export.precision == "run":
-        return model
+        return served
     other = override(config, {"train.precision": config.export.precision})
     encoder = builders.build_encoder(other, batch_norm_momentum=config.model.batch_norm_momentum)
     encoder.set_weights(model.encoder.get_weights())
     for layer, original in zip(encoder.layers, model.encoder.layers, strict=True):
         layer.trainable = original.trainable
-    return types.SimpleNamespace(
-        encoder=encoder,
-        image_size=model.image_size,
-        projection_head=model.projection_head,
-        classifier=model.classifier,
-        classifier_layer=model.classifier_layer,
-    )
+    return dataclasses.replace(served, encoder=encoder)
 
 
-def _make_serving(config: RunConfig, model: Any, images: builders.Sources, *, has_own_classes: bool) -> Serving:
-    """How the export is to serve; classes have names if they are those of the run's own images."""
+def _make_serving(config: RunConfig, served: Served, images: builders.Sources, *, has_own_classes: bool) -> Serving:
+    """How the export serves; classes have names if they are those of the run's own images."""
     export = config.export
     batching = None
     if export.micro_batch_size is not None:
         batching = MicroBatching(export.micro_batch_size, export.micro_batch_timeout_us, export.micro_batch_threads)
     return Serving(
         normalize=export.embedding == "normalized",
-        pca=_fit_pca(config, model, images.train) if export.pca_dim is not None else None,
+        pca=_fit_pca(config, served.encoder, images.train) if export.pca_dim is not None else None,
         project=export.project,
-        class_names=images.train.class_names if has_own_classes and model.classifier is not None else None,
+        class_names=images.train.class_names if has_own_classes and served.classifier is not None else None,
         max_pixels=config.data.max_pixels,
         batch_sizes=export.batch_sizes,
         micro_batching=batching,
     )
 
 
-def _fit_pca(config: RunConfig, model: Any, source: sources.Source) -> tuple[np.ndarray, np.ndarray]:
+def _fit_pca(config: RunConfig, encoder: keras.Model, source: sources.Source) -> tuple[np.ndarray, np.ndarray]:
     """Mean, float [F], and principal axes, float [k, F], of the features of the run's training images.
 
     Of more than MAX_PCA_IMAGES images it takes every n-th batch.
     """
     batch_size, wanted = config.eval.batch_size, config.export.pca_dim
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=batch_size)
-    features, _ = extract(model.encoder, dataset.shard(math.ceil(source.num_examples / MAX_PCA_IMAGES), 0))
+    features, _ = extract(encoder, dataset.shard(math.ceil(source.num_examples / MAX_PCA_IMAGES), 0))
     if wanted > min(features.shape):
         raise ValueError(
             "export.pca_dim must be at most the number of features and the number of training images. "
@@ -175,9 +172,9 @@ def _fit_pca(config: RunConfig, model: Any, source: sources.Source) -> tuple[np.
 
 
 def _make_details(config: RunConfig, images: builders.Sources, folder: pathlib.Path, step: int) -> dict[str, Any]:
-    """What the model card says about the run: nothing that was not measured, and no paths."""
+    """What the model card says about the run: only what was measured, and no paths."""
     details: dict[str, Any] = {"license": config.export.license}
-    if step == 0:  # The weights come from elsewhere: nothing is known of their training.
+    if step == 0:  # The weights come from elsewhere; how they were trained is not known.
         return details
     training = {
         name: _last_parts(value) if SETTINGS[name].card == "shorten" and value else value
@@ -187,7 +184,7 @@ def _make_details(config: RunConfig, images: builders.Sources, folder: pathlib.P
     result = folder / f"result_{step}.json"
     return details | {
         "training": {"global_step": step, **training},
-        "accuracy": json.loads(result.read_text(encoding="utf-8")) if result.is_file() else None,
+        "accuracy": read_json(result) if result.is_file() else None,
         "data": {
             "dataset": config.data.dataset,
             "training_images": images.train.num_examples,

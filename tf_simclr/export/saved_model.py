@@ -1,7 +1,6 @@
 """Writes an encoder as a SavedModel that serves without this package."""
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from absl import logging
 from tf_simclr.export.audit import audit
 from tf_simclr.export.directory import complete_or_absent
 from tf_simclr.export.model_card import write_card
+from tf_simclr.export.served import Served, to_served
 from tf_simclr.export.signatures import Answers, Serving, make_signatures
 from tf_simclr.export.warmup import write_warmup
 from tf_simclr.keras import keras
@@ -20,7 +20,7 @@ from tf_simclr.models.resnet import ResNet
 
 
 def export_encoder(
-    model_or_encoder: keras.Model,
+    model_or_encoder: keras.Model | Served,
     directory: str | os.PathLike[str],
     *,
     image_size: int | None = None,
@@ -28,11 +28,11 @@ def export_encoder(
     details: Mapping[str, Any] | None = None,
     check: Callable[[str], None] | None = None,
 ) -> str:
-    """Writes the encoder as a SavedModel that does everything from an image file's bytes to its embedding.
+    """Writes the encoder as a SavedModel that takes image files and returns embeddings.
 
     Its signatures, whose floats are float32 under every precision policy:
-      serving_default: image_bytes, string [B], image files -> embedding [B, F], and valid, bool [B]. What is no
-        image has `valid` False and a row of zeros, and leaves the rest of the batch alone.
+      serving_default: image_bytes, string [B], image files -> embedding [B, F], and valid, bool [B]. A file that is not
+        an image gets `valid` False and a row of zeros, and does not affect the rest of the batch.
       pixels: images, uint8 [B, H, W, 3] -> embedding.
       encode: images, float32 [B, S, S, 3] in [0, 1] -> embedding. The one to convert to other formats.
       classify, where the model has a classifier: image_bytes -> classes, string [B, C], scores [B, C], which are
@@ -46,18 +46,18 @@ def export_encoder(
     proj_head_output and logits_sup. With `trainable=True` batch norm learns, and `trainable_variables_list` holds
     the variables to differentiate.
 
-    Beside the model are `model_card.json` and, in `assets.extra/`, the requests that TensorFlow Serving warms itself
-    up with. The files are written beside `directory` under a name that no server takes for a version, audited (see
-    `audit`), then renamed, so that it is there whole or not at all. It is never replaced, because a server may hold it.
+    The directory also holds `model_card.json` and, in `assets.extra/`, the requests with which TensorFlow Serving warms
+    itself up. The files are written beside it under a name that no server takes for a version, audited (see `audit`),
+    then renamed: the directory is there whole or not at all. It is never replaced, because a server may hold it.
 
     Args:
-      model_or_encoder: A model with the attributes `encoder` and `image_size`, or any Keras model from images
-        [B, S, S, 3] in [0, 1] to [B, F].
+      model_or_encoder: A model with the attributes `encoder` and `image_size`, or any Keras model from images, float32
+        [B, S, S, 3] in [0, 1], to features [B, F].
       directory: Where to write, such as "encoder/1"; servers load the child of the highest number.
       image_size: S in pixels; by default the model's, or that of the encoder's static input shape.
       serving: Form of the embeddings, names of the classes, limits and batches; by default `Serving()`.
-      details: What `model_card.json` is to say besides; for JSON.
-      check: Gets the place of the files when they are written; what it raises prevents the export.
+      details: Further entries of `model_card.json`, which win over its own.
+      check: Called with the place of the files when they are written; if it raises, nothing is exported.
 
     Returns:
       `directory` as a string.
@@ -68,13 +68,13 @@ def export_encoder(
       ValueError: If the image size is not known, the encoder does not return [B, F], or the audit fails.
     """
     serving = serving or Serving()
-    encoder, image_size = encoder_and_size(model_or_encoder, image_size)
+    served = to_served(model_or_encoder, image_size)
     directory = os.fspath(directory).rstrip("/")
     with complete_or_absent(directory) as unfinished:
-        module, signatures = _make_module(model_or_encoder, encoder, image_size, serving)
+        module, signatures = _make_module(served, serving)
         tf.saved_model.save(module, unfinished, signatures)
-        write_warmup(unfinished, image_size, serving.batch_sizes)
-        write_card(unfinished, image_size, signatures, serving, details or {})
+        write_warmup(unfinished, served.image_size, serving.batch_sizes)
+        write_card(unfinished, served.image_size, signatures, serving, details or {})
         audit(unfinished, signatures=list(signatures), has_warmup=bool(serving.batch_sizes))
         if check is not None:
             check(unfinished)
@@ -82,60 +82,41 @@ def export_encoder(
     return directory
 
 
-def encoder_and_size(model: keras.Model, image_size: int | None) -> tuple[keras.Model, int]:
-    """The encoder inside `model`, or itself, and the size of its images."""
-    encoder = getattr(model, "encoder", model)
-    if image_size is None:
-        image_size = getattr(model, "image_size", None)
-    if image_size is None:
-        shape = getattr(encoder, "input_shape", None)
-        height, width = shape[1:3] if isinstance(shape, tuple) and len(shape) == 4 else (None, None)
-        if height is None or height != width:
-            raise ValueError(f"Pass image_size: the encoder's input shape does not tell. Received: {shape}")
-        image_size = height
-    return encoder, image_size
+class _Module(tf.Module):
+    """What a SavedModel holds: the variables, and the function that code for the reference's exports calls."""
 
-
-class _Served(tf.Module):
-    """What an export holds: the variables, and the function that old code calls."""
-
-    def __init__(self, model: keras.Model, encoder: keras.Model):
+    def __init__(self, served: Served):
         super().__init__()
-        parts = [encoder, *(getattr(model, name, None) for name in ("projection_head", "classifier"))]
-        self._parts = tuple(part for part in parts if part is not None)
-        # Not the layers themselves: Keras would add its training functions and the names of its classes.
-        self.model_variables = [variable for part in self._parts for variable in part.variables]
-        self.trainable_variables_list = [variable for part in self._parts for variable in part.trainable_variables]
-        self._outputs = functools.partial(_reference_outputs, model, encoder)
+        # TensorFlow saves what it can track. Not the layers, which `Served` hides from it: Keras would add its training
+        # functions and the names of its classes.
+        self._served = served
+        self.model_variables = [variable for part in served.parts for variable in part.variables]
+        self.trainable_variables_list = [variable for part in served.parts for variable in part.trainable_variables]
 
     @tf.function
     def __call__(self, images: tf.Tensor, trainable: bool = False) -> dict[str, tf.Tensor]:
-        with _on_one_replica(self._parts):
-            outputs = self._outputs(images, training=trainable)
+        with _on_one_replica(self._served.parts):
+            outputs = _reference_outputs(self._served, images, training=trainable)
         return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
 
 
-def _reference_outputs(
-    model: keras.Model, encoder: keras.Model, images: tf.Tensor, training: bool
-) -> dict[str, tf.Tensor]:
+def _reference_outputs(served: Served, images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
     """What the parts of the model return, under the reference's names."""
-    if isinstance(encoder, ResNet):
-        outputs = encoder.endpoints(images, training)
+    if isinstance(served.encoder, ResNet):
+        outputs = served.encoder.endpoints(images, training)
     else:
-        outputs = {"final_avg_pool": encoder(images, training=training)}
-    head = getattr(model, "projection_head", None)
-    if head is not None:
-        hidden = head_outputs(head, outputs["final_avg_pool"], training)
+        outputs = {"final_avg_pool": served.encoder(images, training=training)}
+    if served.projection_head is not None:
+        hidden = head_outputs(served.projection_head, outputs["final_avg_pool"], training)
         outputs |= {"proj_head_input": hidden[0], "proj_head_output": hidden[-1]}
-        classifier = getattr(model, "classifier", None)
-        if classifier is not None:
-            outputs["logits_sup"] = classifier(hidden[model.classifier_layer], training=training)
+        if served.classifier is not None:
+            outputs["logits_sup"] = served.classifier(hidden[served.classifier_layer], training=training)
     return outputs
 
 
 @contextlib.contextmanager
 def _on_one_replica(parts: tuple[keras.layers.Layer, ...]) -> Iterator[None]:
-    """Batch norm without other replicas: the gradient of their sum is no operation that a SavedModel can hold."""
+    """Batch norm without other replicas: a SavedModel cannot hold the gradient of the sum over them."""
     layers = [layer for part in parts for layer in part.submodules if getattr(layer, "synchronized", False)]
     for layer in layers:
         layer.synchronized = False
@@ -146,13 +127,11 @@ def _on_one_replica(parts: tuple[keras.layers.Layer, ...]) -> Iterator[None]:
             layer.synchronized = True
 
 
-def _make_module(
-    model: keras.Model, encoder: keras.Model, image_size: int, serving: Serving
-) -> tuple[tf.Module, dict[str, Any]]:
+def _make_module(served: Served, serving: Serving) -> tuple[tf.Module, dict[str, Any]]:
     """A module that owns the variables, and the functions to serve."""
-    signatures = make_signatures(Answers(model, encoder, serving), image_size, serving)
-    module = _Served(model, encoder)
-    images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="images")
+    signatures = make_signatures(Answers(served, serving), served.image_size, serving)
+    module = _Module(served)
+    images = tf.TensorSpec([None, served.image_size, served.image_size, 3], tf.float32, name="images")
     for trainable in (False, True):
         module.__call__.get_concrete_function(images, trainable=trainable)
     return module, signatures

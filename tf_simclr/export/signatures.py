@@ -9,18 +9,18 @@ import tensorflow as tf
 
 from tf_simclr.data.formats.decode import decode_image, preprocess_for_eval
 from tf_simclr.data.formats.headers import MAX_PIXELS
-from tf_simclr.keras import keras
+from tf_simclr.export.served import Served
 from tf_simclr.models.heads import head_outputs
 
-# Batches that wait for a thread before further requests are told to come back later (UNAVAILABLE, HTTP status 503).
+# Batches that may wait for a thread; further requests are answered with UNAVAILABLE, HTTP status 503.
 _MAX_WAITING_BATCHES = 100
-# Images of a request that is cut into batches; more are refused.
+# The most images in a request that is cut into batches.
 _MAX_REQUEST = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class MicroBatching:
-    """How the encoder of an export merges the images of requests that come at the same time.
+    """How the encoder of an export merges the images of simultaneous requests.
 
     Attributes:
       max_size: largest batch; a larger request is cut into several.
@@ -70,24 +70,20 @@ class Serving:
 
 
 class Answers:
-    """What the parts of a model say to images; all of it float32, in inference mode.
+    """What an export answers to images, in float32 and in inference mode.
 
     Args:
-      model: Has the heads, if there are any.
-      encoder: From images [B, S, S, 3] in [0, 1] to features [B, F].
+      served: The parts of the model.
       serving: How to serve them.
     """
 
-    def __init__(self, model: keras.Model, encoder: keras.Model, serving: Serving):
-        self._encoder = encoder
+    def __init__(self, served: Served, serving: Serving):
+        self._served = served
         self._serving = serving
-        self._head: Any = getattr(model, "projection_head", None)
-        self._classifier: Any = getattr(model, "classifier", None)
-        self._classifier_layer = getattr(model, "classifier_layer", 0)
 
     def features(self, images: tf.Tensor) -> tf.Tensor:
         """The encoder's features, float32 [B, F], of images, float32 [B, S, S, 3]."""
-        return tf.cast(self._encoder(images, training=False), tf.float32)
+        return tf.cast(self._served.encoder(images, training=False), tf.float32)
 
     def embed(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         """The embedding."""
@@ -95,12 +91,13 @@ class Answers:
 
     def project(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         """The projection z, float32 [B, D], neither reduced nor scaled."""
-        return {"projection": tf.cast(head_outputs(self._head, features, training=False)[-1], tf.float32)}
+        return {"projection": tf.cast(self._hidden(features)[-1], tf.float32)}
 
     def classify(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         """Names of the classes, string [B, C], the same in every row, and probabilities, float32 [B, C]."""
-        hidden = head_outputs(self._head, features, training=False)[self._classifier_layer]
-        scores = tf.nn.softmax(tf.cast(self._classifier(hidden, training=False), tf.float32))
+        classifier: Any = self._served.classifier  # which is there, or else `of_bytes` does not offer this
+        logits = classifier(self._hidden(features)[self._served.classifier_layer], training=False)
+        scores = tf.nn.softmax(tf.cast(logits, tf.float32))
         names = self._serving.class_names
         names = [str(index) for index in range(scores.shape[1])] if names is None else list(names)
         if len(names) != scores.shape[1]:
@@ -110,20 +107,24 @@ class Answers:
     def of_bytes(self) -> dict[str, Callable[[tf.Tensor], dict[str, tf.Tensor]]]:
         """What is answered to image files, by the name of the signature."""
         answers: dict[str, Callable[[tf.Tensor], dict[str, tf.Tensor]]] = {"serving_default": self.embed}
-        if self._classifier is not None:
+        if self._served.classifier is not None:
             answers["classify"] = self.classify
         if self._serving.project:
-            if self._head is None:
+            if self._served.projection_head is None:
                 raise ValueError("Serving(project=True) needs a model with a projection_head. Received: None")
             answers["project"] = self.project
         return answers
+
+    def _hidden(self, features: tf.Tensor) -> list[tf.Tensor]:
+        """The features, then the output of every layer of the projection head."""
+        return head_outputs(self._served.projection_head, features, training=False)
 
 
 def make_signatures(answers: Answers, image_size: int, serving: Serving) -> dict[str, Any]:
     """The functions to serve, by the names of their signatures; `export_encoder` says what they take and return.
 
     Args:
-      answers: What the model says.
+      answers: What to answer.
       image_size: S in pixels.
       serving: How to serve it.
 
@@ -169,7 +170,7 @@ def make_signatures(answers: Answers, image_size: int, serving: Serving) -> dict
 
 
 def _blank(outputs: dict[str, tf.Tensor], valid: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The outputs with zeros in the rows, of numbers, that are not valid."""
+    """The outputs, with zeros in place of the numbers in rows that are not valid."""
     return {
         name: tf.where(valid[:, None], value, tf.zeros_like(value)) if value.dtype == tf.float32 else value
         for name, value in outputs.items()
@@ -177,7 +178,7 @@ def _blank(outputs: dict[str, tf.Tensor], valid: tf.Tensor) -> dict[str, tf.Tens
 
 
 def _checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    """The tensor, or an error where its shape is wrong.
+    """The tensor, or an error if its shape is wrong.
 
     A server does not look at the shapes of a request, and some operations end the process when they are wrong.
     """
@@ -187,7 +188,7 @@ def _checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
 def _in_shared_batches(
     compute: Any, num_features: int, sizes: Sequence[int], batching: MicroBatching
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The same tf.function, which merges the images of calls that come at the same time."""
+    """The same function, merging the images of simultaneous calls."""
     smaller = [size for size in sizes if size < batching.max_size]
     merge = tf.nondifferentiable_batch_function(
         num_batch_threads=batching.num_threads,
@@ -202,11 +203,11 @@ def _in_shared_batches(
 
 
 def decode_batch(image_bytes: tf.Tensor, image_size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes and preprocesses image files, string [B], such that a broken one does not fail the others.
+    """Decodes and preprocesses image files, string [B]; a broken one does not fail the others.
 
     Returns:
-      images: float32 [B, S, S, 3]; zeros where there is no image.
-      valid: bool [B]. What cannot be decoded is no image, nor is a single pixel, such as pages use to count visits.
+      images: float32 [B, S, S, 3]; zeros for files that are not valid.
+      valid: bool [B]. False for files that cannot be decoded, and for single pixels, which pages use to count visits.
     """
     shape = [image_size, image_size, 3]
     count = tf.size(image_bytes, out_type=tf.int64)

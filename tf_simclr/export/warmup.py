@@ -1,7 +1,7 @@
-"""Requests that TensorFlow Serving sends to an export before it says that the export is there.
+"""Requests that TensorFlow Serving sends to an export before it announces that the export is available.
 
-The messages are those of TensorFlow Serving's `prediction_log.proto`. The few fields that are needed are written here
-byte by byte, so that the package does not need `tensorflow-serving-api`, which asks for one release of TensorFlow.
+The messages are those of TensorFlow Serving's `prediction_log.proto`. The few fields that they need are written here
+byte by byte: `tensorflow-serving-api` would tie the package to one release of TensorFlow.
 """
 
 import os
@@ -15,7 +15,7 @@ WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
 
 def write_warmup(directory: str, image_size: int, batch_sizes: Sequence[int]) -> None:
-    """Writes one request to `serving_default` for each size of batches; for none, no file.
+    """Writes one request to `serving_default` for each batch size; without sizes, writes no file.
 
     Args:
       directory: The SavedModel.
@@ -42,7 +42,7 @@ def prediction_log(signature: str, name: str, value: tensor_pb2.TensorProto) -> 
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field of a protocol buffer message whose content has a length: a string, a message or an entry of a map."""
+    """A field of a protocol buffer message that stores its length: a string, a message or an entry of a map."""
     length, size = b"", len(content)
     while size > 127:
         length += bytes([size % 128 + 128])

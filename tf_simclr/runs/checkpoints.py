@@ -1,6 +1,5 @@
 """The checkpoints of a run: written, pruned, restored."""
 
-import json
 import pathlib
 import re
 import shutil
@@ -14,12 +13,12 @@ from tf_simclr.runs.folder import list_checkpoints
 
 
 def make_checkpoint(model: keras.Model) -> tf.train.Checkpoint:
-    """What a checkpoint of a compiled model holds: weights, optimizer state with the step, sums of the metrics."""
+    """A checkpoint of a compiled model: its weights, the optimizer's state with the step, the sums of the metrics."""
     return tf.train.Checkpoint(model=model, optimizer=model.optimizer)
 
 
 def restore_latest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int:
-    """Restores the newest checkpoint that can be read, and returns the step it was taken at (0 without checkpoints).
+    """Restores the newest readable checkpoint and returns its step, or 0 if there are no checkpoints.
 
     Raises:
       ValueError: If the checkpoint does not fit the model, or there are checkpoints but none can be read.
@@ -32,7 +31,7 @@ def restore_latest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int
             raise ValueError(f"{prefix} does not fit the model of this run: {error}") from error
         except tf.errors.ResourceExhaustedError:
             raise
-        except (tf.errors.OpError, IndexError) as error:  # TensorFlow has no one error for what cannot be read.
+        except (tf.errors.OpError, IndexError) as error:  # TensorFlow raises many errors for broken files.
             logging.warning("%s is broken, so the run goes on from the one before: %s", prefix, error)
             continue
         logging.info("Restored %s, step %d", prefix, step)
@@ -45,10 +44,15 @@ def restore_latest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int
 
 
 def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: int) -> tf.train.CheckpointManager:
-    """Manager of the run's checkpoints, which takes over what an earlier process has left behind.
+    """Makes the manager of the run's checkpoints, which takes over those of earlier processes.
 
-    It removes what was half written or half deleted, and lists what is whole up to the checkpoint's step: what comes
-    after it could not be read, and will be replaced.
+    Removes files that were half written or half deleted. The manager knows the whole checkpoints up to the step of
+    `checkpoint`; later ones could not be read and will be replaced.
+
+    Args:
+      checkpoint: What to save, with the optimizer at the step that the run goes on from.
+      folder: The run's folder.
+      keep: How many checkpoints to keep.
     """
     directory, found = folder / "checkpoints", list_checkpoints(folder)
     lists = [*directory.glob("checkpoint.tmp*"), *directory.glob(".*.checkpoint")]  # TensorFlow's own, and ours
@@ -71,15 +75,3 @@ def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: in
     return tf.train.CheckpointManager(
         checkpoint, str(directory), max_to_keep=keep, checkpoint_name="ckpt", step_counter=None
     )
-
-
-def cut_after(path: pathlib.Path, step: int) -> None:
-    """Drops the lines of a metrics file that come after a step, because the steps will be run again."""
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    # A killed run may have left half a line at the end.
-    complete = [line for line in lines if line.endswith("}")]
-    kept = [line for line in complete if json.loads(line)["step"] <= step]
-    if kept != lines:
-        files.write_text(path, "".join(f"{line}\n" for line in kept))

@@ -1,4 +1,4 @@
-"""The folder of a run: made, or opened again if it holds the same run."""
+"""The folder of a run: made, or opened again by the same run."""
 
 import contextlib
 import importlib.metadata
@@ -22,7 +22,7 @@ from tf_simclr.settings import RunConfig, to_dict
 
 
 def run_folder(config: RunConfig) -> pathlib.Path:
-    """Where the run lives: its model_dir, or else runs/<name>."""
+    """The run's folder: its model_dir, or else runs/<name>."""
     return pathlib.Path(config.model_dir or f"runs/{config.name}")
 
 
@@ -30,15 +30,15 @@ def run_folder(config: RunConfig) -> pathlib.Path:
 def open_run(config: RunConfig, *, is_chief: bool = True) -> Iterator[pathlib.Path]:
     """Makes the run's folder, or opens it again if it holds a run with the same settings.
 
-    Writes `config.json` (the resolved settings) and `run.json` (versions, device, command). A run that trains has the
-    folder to itself as long as the context lasts.
+    Writes `config.json` (the resolved settings) and `run.json` (versions, devices, command). While the context lasts, a
+    run that trains has the folder to itself.
 
     Args:
       config: The run.
-      is_chief: Whether this process is the one, of those that train together, that writes the folder.
+      is_chief: Whether this process writes the folder; of several that train together, one does.
 
     Yields:
-      The folder to write to; one that is thrown away for processes other than the chief.
+      The folder to write to; for processes other than the chief, one that is thrown away.
 
     Raises:
       ValueError: If the folder cannot be written, another process trains in it, or it holds a run of another version or
@@ -64,7 +64,7 @@ def open_run(config: RunConfig, *, is_chief: bool = True) -> Iterator[pathlib.Pa
 
 
 def make_folder(config: RunConfig) -> pathlib.Path:
-    """The run's folder, made if it is not there.
+    """Makes the run's folder unless it exists, and returns it.
 
     Raises:
       ValueError: If it cannot be made.
@@ -99,7 +99,7 @@ def _describe_run(config: RunConfig) -> dict[str, Any]:
 def list_checkpoints(folder: pathlib.Path) -> dict[int, str]:
     """The checkpoints in a run's folder, the oldest first: {step: path without suffix}.
 
-    That is what the folder holds. TensorFlow's own list, the file `checkpoint`, may be broken or behind.
+    Lists the files themselves: TensorFlow's own list, the file `checkpoint`, may be broken or out of date.
     """
     names = [re.fullmatch(r"ckpt-(\d+)\.index", path.name) for path in (folder / "checkpoints").glob("*.index")]
     steps = sorted(int(name[1]) for name in names if name)

@@ -12,10 +12,10 @@ from absl import logging
 
 @contextlib.contextmanager
 def hold(folder: pathlib.Path) -> Iterator[None]:
-    """Holds a folder as long as the context lasts.
+    """Keeps other processes out of a folder while the context lasts.
 
-    The lock is the kernel's, on the file `.lock`: it ends with the process, however that ends, so that what a killed
-    run leaves behind locks nobody out. Where the file system has no locks, the log says so.
+    The lock is the kernel's, on the file `.lock`. It ends with the process, so a killed run locks nobody out. Where the
+    file system has no locks, the log says so.
 
     Args:
       folder: An existing folder.

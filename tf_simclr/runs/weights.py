@@ -1,8 +1,8 @@
 """Reads weights files: those of the public SimCLR reference implementation (google-research/simclr), and our own.
 
-Variables are matched by structure, not by name. There as here, layers bear a number, in the order in which they are
+Variables are matched by structure, not by name. There as here, layers are numbered in the order in which they are
 made, and a block makes its shortcut before its branch. So the n-th convolution of an encoder there is the n-th one
-here, and likewise for batch norm and dense layers, whatever stands around the numbers.
+here, and likewise for batch norm and dense layers, whatever surrounds the numbers.
 """
 
 import collections
@@ -21,13 +21,13 @@ from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.models.resnet import BOTTLENECK_EXPANSION, DEPTHS, GROUP_FILTERS, MIN_SELECTIVE_FILTERS, resnet
 from tf_simclr.models.simclr import SimCLR
 
-# Where a variable belongs: part of the model, kind of layer, which of these layers, and what it is to the layer.
+# Where a variable belongs: part of the model, kind of layer, number of the layer among its kind, role in the layer.
 Place = tuple[str, str, int, str]
 Shape = tuple[int, ...]
 
 
 class Stored(NamedTuple):
-    """A variable of a file: its full name, its key and its shape."""
+    """A variable in a file: its full name, its key and its shape."""
 
     name: str
     key: str
@@ -47,25 +47,26 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def load_reference(path: str | os.PathLike[str], *, classifier_layer: int = 0) -> SimCLR:
-    """Makes the model of a weights file of the public SimCLR reference implementation, with all of its weights.
+    """Builds the model that a weights file of the public SimCLR reference implementation holds, with its weights.
 
-    Reads v1 and v2, with selective kernels or without, of any depth and width: TensorFlow 2 SavedModels, TensorFlow 2
-    checkpoints and TensorFlow 1 checkpoints. Reads those of this package, too.
+    Reads v1 and v2 of any depth and width, with or without selective kernels: TensorFlow 2 SavedModels, TensorFlow 2
+    checkpoints and TensorFlow 1 checkpoints. Also reads the files of this package.
 
-    A file does not tell the image size: it is 32 px for the CIFAR stem and 224 px for the others. Settings of the loss
-    and of the augmentation are the defaults of `SimCLR`.
+    A file does not tell the image size, which becomes 32 px for the CIFAR stem and 224 px for the others. The loss and
+    the augmentation are the defaults of `SimCLR`.
 
     Args:
       path: What `find_checkpoint` takes.
       classifier_layer: What the file's classifier, if it has one, reads: 0 the representation, i the i-th layer of the
-        projection head, -1 the last. A file does not tell; the reference's `ft_proj_selector` does.
+        projection head, -1 the last one. A file does not tell; the reference's `ft_proj_selector` does.
 
     Returns:
-      The model; its projection head is the identity, and its `online_classifier` `None`, if the file has none.
+      The model. If the file has no projection head, the model's is the identity; if it has no classifier, the model's
+      `online_classifier` is `None`.
 
     Raises:
       FileNotFoundError: If there is no weights file.
-      ValueError: If the file holds no ResNet that is known here.
+      ValueError: If the file does not hold a known ResNet.
     """
     found = read_architecture(path)
     num_layers, output_dim, num_classes = map(found.pop, ("num_proj_layers", "proj_out_dim", "num_classes"))
@@ -86,20 +87,20 @@ def load_weights(
     projection_head: keras.layers.Layer | None = None,
     classifier: keras.layers.Layer | None = None,
 ) -> None:
-    """Loads weights and batch-norm statistics into the parts that are given, all of them or, if one fails, none.
+    """Loads weights and batch-norm statistics into the given parts: into all of them or, if one does not fit, none.
 
-    Parts of the file that nobody asks for stay there; the log says which.
+    The log says which parts of the file are loaded and which are not asked for.
 
     Args:
       path: What `find_checkpoint` takes.
       encoder: Gets the file's encoder.
-      projection_head: Gets the file's projection head; it is built already.
-      classifier: Gets the file's classifier; it is built already.
+      projection_head: Gets the file's projection head; must be built.
+      classifier: Gets the file's classifier; must be built.
 
     Raises:
       FileNotFoundError: If there is no weights file.
-      ValueError: If the file's variables and those of a part do not match one to one in all shapes. The error lists
-        every one that does not.
+      ValueError: If the variables of a part and their shapes are not those of the file. The error lists every one that
+        differs.
     """
     reader, in_file = _open(path)
     parts = {ENCODER: encoder, HEAD: projection_head, CLASSIFIER: classifier}
@@ -125,9 +126,9 @@ def load_weights(
 
 
 def read_architecture(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Settings of the model whose weights a file holds, as far as the shapes of its kernels tell.
+    """Reads the settings of a model off the shapes of its kernels in a weights file.
 
-    They do not tell a "strided" stem, which is unique to this package, from "cifar", which is returned; nor whether
+    Shapes do not tell a "strided" stem, which is unique to this package, from "cifar", which is returned; nor whether
     basic blocks behind a "cifar" stem have the shortcuts of ResNet-D.
 
     Args:
@@ -139,7 +140,7 @@ def read_architecture(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: If there is no weights file.
-      ValueError: If the file holds no ResNet that is known here.
+      ValueError: If the file does not hold a known ResNet.
     """
     shapes = {place: stored.shape for place, stored in sorted(_open(path)[1].items())}
     dense = {part: list(_kernels(shapes, part, "dense").values()) for part in (HEAD, CLASSIFIER)}
@@ -151,14 +152,14 @@ def read_architecture(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> str:
-    """The prefix of the checkpoint that is meant by a path.
+    """The prefix of the checkpoint that a path stands for.
 
     Args:
-      path: A SavedModel, the prefix of a checkpoint, a folder of checkpoints, whose newest is taken, or the folder of a
-        run of this package.
+      path: A SavedModel, the prefix of a checkpoint, a folder of checkpoints, or the folder of a run of this package;
+        of several checkpoints the newest is taken.
 
     Raises:
-      FileNotFoundError: If it is none of them.
+      FileNotFoundError: If the path is none of these.
     """
     path = os.fspath(path)
     if tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
@@ -199,10 +200,10 @@ def arrange(names: Iterable[str], part: str | None = None) -> dict[Place, str]:
 
 
 def _parse(name: str, part: str | None) -> tuple[str, str, tuple[int, int], str]:
-    """Part, kind of layer, what layers of a kind are sorted by, and leaf."""
+    """The part, the kind of layer, the key that sorts the layers of a kind, and the role in the layer."""
     part = part or next((part for part, scope in _SCOPES.items() if scope.search(name)), ENCODER)
     layer = _LAYER.fullmatch(name)
-    if layer is None:  # Not of ours: it stands for itself.
+    if layer is None:  # A layer of another kind: its name stands for itself.
         scope, _, leaf = name.rpartition("/")
         return part, scope, (0, 0), leaf
     # TensorFlow 1 numbers anew within every layer of the head.
@@ -212,7 +213,7 @@ def _parse(name: str, part: str | None) -> tuple[str, str, tuple[int, int], str]
 
 
 def _open(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, Stored]]:
-    """A reader, and the model's variables."""
+    """A reader of the file, and the model's variables in it."""
     prefix = find_checkpoint(path)
     try:
         reader = tf.train.load_checkpoint(prefix)
@@ -220,7 +221,7 @@ def _open(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, Stored]]:
         raise ValueError(f"This is no checkpoint that TensorFlow can read ({error}). Received: {prefix}") from None
     shapes = reader.get_variable_to_shape_map()
     keys = _object_keys(reader) if _OBJECT_GRAPH in shapes else {name: name for name in shapes}
-    # Counters and metrics belong to no layer; what stands below a variable is the optimizer's, or a moving average.
+    # Counters and metrics belong to no layer; entries below a variable are the optimizer's, or moving averages.
     names = [
         name
         for name in keys
@@ -232,7 +233,7 @@ def _open(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, Stored]]:
 
 
 def _object_keys(reader: Any) -> dict[str, str]:
-    """Keys by full names, but the optimizer's, in a checkpoint of TensorFlow 2."""
+    """Keys by full names in a checkpoint of TensorFlow 2, without those of the optimizer."""
     graph = trackable_object_graph_pb2.TrackableObjectGraph()
     graph.ParseFromString(reader.get_tensor(_OBJECT_GRAPH))
     slots = {slot.slot_variable_node_id for node in graph.nodes for slot in node.slot_variables}
@@ -248,13 +249,13 @@ def _object_keys(reader: Any) -> dict[str, str]:
 
 
 def _kernels(shapes: dict[Place, Shape], part: str, kind: str) -> dict[int, Shape]:
-    """Shapes of the kernels of one kind of layer, in their order."""
+    """Shapes of the kernels of one kind of layer, by their numbers."""
     return {place[2]: shape for place, shape in shapes.items() if (*place[:2], place[3]) == (part, kind, "kernel")}
 
 
 def _encoder_architecture(path: str, shapes: dict[Place, Shape]) -> dict[str, Any]:
     kernels = _kernels(shapes, ENCODER, "conv2d")
-    # No convolutions but those of squeeze and excitation, two to a block, have biases.
+    # Only the convolutions of squeeze and excitation, two to a block, have biases.
     biased = [index for index in kernels if (ENCODER, "conv2d", index, "bias") in shapes]
     plain = [shape for index, shape in kernels.items() if index not in biased]
     stem_length = next((index for index, shape in enumerate(plain) if shape[0] == 1), 0)
@@ -271,7 +272,7 @@ def _encoder_architecture(path: str, shapes: dict[Place, Shape]) -> dict[str, An
     if not stem or not counts or not depths:
         raise ValueError(f"This is no ResNet that is known here: groups of {list(counts)} blocks. Received: {path}")
 
-    # Behind basic blocks, which have no selective kernels, the stem is all that tells of the ratio; any is as good.
+    # Basic blocks have no selective kernels: only the stem shows that there is a ratio, and any value is right.
     sk_ratio = 1 / 16 if len(stem) > 1 else 0.0
     if is_bottleneck and blocks[spatial[0]][3] == 2 * widths[0]:
         # Both streams come out of one convolution; then comes the mixing layer.
@@ -289,7 +290,7 @@ def _encoder_architecture(path: str, shapes: dict[Place, Shape]) -> dict[str, An
 
 
 def _factor(bases: Sequence[int], counts: list[int], size: Callable[[float], int]) -> float:
-    """A factor that turns bases into counts: one that people use, if it fits, or else about the middle of all."""
+    """A factor that turns bases into counts: a customary one if it fits, or else about the middle of all that do."""
     pairs = list(zip(bases, counts, strict=False))
     low, high = max((count - 0.5) / base for base, count in pairs), min((count + 0.5) / base for base, count in pairs)
     middle = (low + high) / 2

@@ -1,6 +1,6 @@
 """Keras callbacks of the training programs. They count steps, not epochs: a run is one long `fit`.
 
-A value of the metrics is read where it is needed, and not at every step: an accelerator would stand still meanwhile.
+They read the metrics only where they need the values: reading one makes an accelerator wait.
 """
 
 import errno
@@ -14,14 +14,19 @@ from absl import logging
 
 from tf_simclr import distribute
 from tf_simclr.keras import keras
+from tf_simclr.runs.cadence import Cadence
 from tf_simclr.training.stopping import StopRequest
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Is called by the steps of the run, with metrics that still are on the device."""
+    """A callback that gets the step of the run, and metrics that are still on the device."""
 
     def __init__(self, start_step: int):
-        """Makes the callback; `fit` starts behind step `start_step`."""
+        """Makes the callback.
+
+        Args:
+          start_step: Steps that the run has made before `fit`.
+        """
         super().__init__()
         self._supports_tf_logs = True
         self._start_step = start_step
@@ -31,29 +36,38 @@ class StepCallback(keras.callbacks.Callback):
         self.on_step_end(self._start_step + batch + 1, logs or {})
 
     def on_step_end(self, step: int, logs: dict[str, tf.Tensor]) -> None:
-        """Called when `step` steps of the run are made, or on their way; `logs` are means of the metrics' window."""
+        """Called when `step` steps of the run are done or under way.
+
+        Args:
+          step: Steps since the start of the run.
+          logs: Means of the metrics since they were last reset.
+        """
         raise NotImplementedError
 
 
 class StopOnNaN(StepCallback):
-    """Stops the run with an error when the loss is not finite, before that is reported.
+    """Stops the run with a `FloatingPointError` when the loss is not finite, before that is reported.
 
-    It looks at a step's values when the next step is under way, and at once where they are reported: every so many
-    steps, and after the last one.
+    It reads the values of a step when the next one is under way, and at once where they are reported.
     """
 
-    def __init__(self, manager: tf.train.CheckpointManager, *, start_step: int, every_steps: int, total_steps: int):
-        """Makes the callback; the manager knows the last good checkpoint."""
+    def __init__(self, manager: tf.train.CheckpointManager, *, start_step: int, cadence: Cadence):
+        """Makes the callback.
+
+        Args:
+          manager: Knows the last good checkpoint, which the error names.
+          start_step: Steps that the run has made before `fit`.
+          cadence: When the metrics are reported.
+        """
         super().__init__(start_step)
         self._manager = manager
-        self._every_steps = every_steps
-        self._total_steps = total_steps
+        self._cadence = cadence
         self._unseen: tuple[int, dict[str, tf.Tensor]] = (start_step, {})
 
     def on_step_end(self, step: int, logs: dict[str, tf.Tensor]) -> None:
         self._look()
         self._unseen = (step, logs)
-        if step % self._every_steps == 0 or step == self._total_steps:
+        if self._cadence.due(step):
             self._look()
 
     def _look(self) -> None:
@@ -63,9 +77,9 @@ class StopOnNaN(StepCallback):
 
 
 class SaveCheckpoint(StepCallback):
-    """Saves a checkpoint every so many steps, after the last one, and when a signal asks the run to stop.
+    """Saves a checkpoint when it is due, and when a signal asks the run to stop.
 
-    A state with a metric or a weight that is not finite is not saved, but stops the run with an error.
+    Where a metric or a weight is not finite it raises a `FloatingPointError` and saves nothing.
     """
 
     def __init__(
@@ -73,36 +87,42 @@ class SaveCheckpoint(StepCallback):
         manager: tf.train.CheckpointManager,
         *,
         start_step: int,
-        every_steps: int,
-        total_steps: int,
+        cadence: Cadence,
         stop_request: StopRequest,
-        agree_every_steps: int,
+        agreement: Cadence,
     ):
-        """Makes the callback; several workers tell each other of their signals every `agree_every_steps`."""
+        """Makes the callback.
+
+        Args:
+          manager: Saves and prunes the checkpoints.
+          start_step: Steps that the run has made before `fit`.
+          cadence: When to save.
+          stop_request: Holds the signal that asks the run to stop.
+          agreement: When several workers tell each other of their signals.
+        """
         super().__init__(start_step)
         self._manager = manager
-        self._every_steps = every_steps
-        self._total_steps = total_steps
+        self._cadence = cadence
         self._stop_request = stop_request
-        self._agree_every_steps = agree_every_steps
+        self._agreement = agreement
 
     def on_step_end(self, step: int, logs: dict[str, tf.Tensor]) -> None:
         self.model.stop_training = self._must_stop(step)
-        if self.model.stop_training or step % self._every_steps == 0 or step == self._total_steps:
+        if self.model.stop_training or self._cadence.due(step):
             _check_finite(step, logs, self.model, self._manager)
             if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
                 raise _divergence(step, self.model, self._manager, "a weight is not finite")
             try:
                 self._manager.save(checkpoint_number=step)
-            except tf.errors.UnavailableError:  # Another worker, which has part of a metric, is gone.
+            except tf.errors.UnavailableError:  # A worker that holds part of a metric is gone.
                 raise
             except tf.errors.OpError as error:
                 raise OSError(errno.EIO, f"the checkpoint of step {step}: {error.message}") from error
 
     def _must_stop(self, step: int) -> bool:
-        """Whether to stop after this step. A signal to one worker stops all of them, at the same step."""
+        """Whether to stop after this step; a signal to one worker stops all of them at the same step."""
         if distribute.has_workers(tf.distribute.get_strategy()):
-            if step % self._agree_every_steps and step != self._total_steps:
+            if not self._agreement.due(step):
                 return False
             self._stop_request.signal_number = distribute.largest_of_workers(self._stop_request.signal_number)
         return bool(self._stop_request)
@@ -134,7 +154,7 @@ class WarnOfCollapse(StepCallback):
         global_batch_size: int,
         *,
         start_step: int,
-        every_steps: int,
+        cadence: Cadence,
         after_steps: int = 200,
         tolerance: float = 1e-3,
     ):
@@ -142,24 +162,25 @@ class WarnOfCollapse(StepCallback):
 
         Args:
           global_batch_size: N.
-          start_step: Step behind which `fit` starts.
-          every_steps: How many steps the mean loss that it looks at is taken over, as `Progress` reports it.
+          start_step: Steps that the run has made before `fit`.
+          cadence: When the mean loss is reported. Only means over `cadence.every` steps count, so the one of a shorter
+            rest at the end of the run does not.
           after_steps: How many steps in a row tell a collapse from a slow start.
           tolerance: How near the loss has to be, as a share of log(2N - 1).
         """
         super().__init__(start_step)
         self._limit = math.log(2 * global_batch_size - 1)
-        self._every_steps = every_steps
+        self._window_steps = cadence.every
         self._after_steps = after_steps
         self._tolerance = tolerance * self._limit
         self._steps_there = 0
         self._has_warned = False
 
     def on_step_end(self, step: int, logs: dict[str, tf.Tensor]) -> None:
-        if self._has_warned or step % self._every_steps:
+        if self._has_warned or step % self._window_steps:
             return
         is_there = abs(float(logs["loss"]) - self._limit) <= self._tolerance
-        self._steps_there = self._steps_there + self._every_steps if is_there else 0
+        self._steps_there = self._steps_there + self._window_steps if is_there else 0
         if self._steps_there >= self._after_steps:
             self._has_warned = True
             logging.warning(
@@ -170,7 +191,7 @@ class WarnOfCollapse(StepCallback):
 
 
 def write_view_sheet(model: Any, batch: dict[str, tf.Tensor], folder: pathlib.Path, num_images: int = 16) -> None:
-    """Writes a sheet of augmented views to TensorBoard: a row for each image, with its views side by side."""
+    """Writes a sheet of augmented views to TensorBoard: one row per image, its views side by side."""
     views = np.asarray(model.make_views({name: column[:num_images] for name, column in batch.items()}))
     rows = np.stack(np.split(views, model.augmentation.num_views), axis=1)
     num_rows, num_views, height, width, _ = rows.shape

@@ -1,6 +1,5 @@
-"""What a run tells while it trains: metrics, speed and time left, to files, TensorBoard and the terminal."""
+"""What a run reports while it trains: metrics, speed and time left, in files, TensorBoard and the terminal."""
 
-import json
 import pathlib
 import sys
 import time
@@ -10,24 +9,26 @@ from absl import logging
 from tqdm import tqdm
 
 from tf_simclr.data.batches.waiting import WaitClock
+from tf_simclr.runs.cadence import Cadence
+from tf_simclr.runs.writers import MetricsWriter
 from tf_simclr.training.callbacks import StepCallback
 
 _SHOWN_ACCURACIES = {"contrastive_top_1_accuracy": "contrastive top-1", "top_1_accuracy": "top-1"}
 
-# Prefetching hides all of the data's time until the data takes longer than the step; what is less is noise.
+# Prefetching hides all of the data's time until the data takes longer than the step; a smaller share is noise.
 _DATA_BOUND_SHARE = 0.1
 
 
 class Progress(StepCallback):
-    """Reports what is learnt by steps, and how fast by time.
+    """Reports the metrics by steps, and the speed by time.
 
-    Every so many steps the means of the metrics over these steps are a line of `metrics.jsonl` and a step of the
-    TensorBoard scalars. That depends on no clock: a run that was interrupted anywhere leaves the file that an
-    uninterrupted one leaves, because a checkpoint holds the sums that the next line is made of.
+    Every so many steps, and after the last one, it writes the means of the metrics over these steps to `metrics.jsonl`
+    and to the TensorBoard scalars. That depends on no clock, and a checkpoint holds the sums behind the next line: an
+    interrupted run leaves the same file as an uninterrupted one.
 
-    Every few seconds the speed is a line of `speed.jsonl`, a step of the scalars, and a line on the terminal; a
-    terminal that can redraw shows a progress bar instead. `data_wait_share` is the share of the time that the steps
-    waited for data; at the end of the run the log says whether that was the bottleneck.
+    Every few seconds it writes the speed to `speed.jsonl`, to the scalars and to the terminal, which shows a progress
+    bar if it can redraw. `data_wait_share` is the share of the time in which the steps waited for data; at the end of
+    the run the log says whether that was the bottleneck.
     """
 
     def __init__(
@@ -35,27 +36,34 @@ class Progress(StepCallback):
         folder: pathlib.Path,
         *,
         start_step: int,
-        total_steps: int,
+        cadence: Cadence,
         steps_per_epoch: float,
         global_batch_size: int,
-        every_steps: int,
         every_seconds: float,
         wait_clock: WaitClock,
     ):
-        """Makes the callback; the files and the events lie in `folder`, `wait_clock` watches the dataset."""
+        """Makes the callback.
+
+        Args:
+          folder: Gets the files and the TensorBoard events.
+          start_step: Steps that the run has made before `fit`.
+          cadence: When to report the metrics.
+          steps_per_epoch: For the epochs that are reported beside the steps.
+          global_batch_size: For the speed in images per second.
+          every_seconds: How often to report the speed.
+          wait_clock: Watches the dataset.
+        """
         super().__init__(start_step)
-        self._folder = folder
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._writer = MetricsWriter(folder, "train")
         self._step = start_step
-        self._total_steps = total_steps
+        self._cadence = cadence
         self._steps_per_epoch = steps_per_epoch
         self._global_batch_size = global_batch_size
-        self._every_steps = every_steps
         self._every_seconds = every_seconds
         self._wait_clock = wait_clock
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._bar = tqdm(total=self._total_steps, initial=self._step, unit="step", disable=not sys.stderr.isatty())
+        self._bar = tqdm(total=self._cadence.total, initial=self._step, unit="step", disable=not sys.stderr.isatty())
         self._run_start = self._read_clocks()
         self._start_window()
         self._restored_sums = [variable.numpy() for variable in self._sums()]
@@ -71,19 +79,19 @@ class Progress(StepCallback):
     def on_step_end(self, step: int, logs: dict[str, tf.Tensor]) -> None:
         num_steps, self._step = step - self._step, step
         self._wait_clock.end_step(num_steps)
-        is_first, is_last = step - num_steps == self._start_step, step == self._total_steps
+        is_first, is_last = step - num_steps == self._start_step, step == self._cadence.total
         if is_first and not is_last:
             self._run_start = self._read_clocks()  # The first step also builds the graph and fills the buffers.
         self._bar.update(num_steps)
-        is_due = time.monotonic() - self._window_start[0] >= self._every_seconds
-        is_whole = step % self._every_steps == 0
-        if not (is_due or is_whole or is_last):
+        reports_metrics = self._cadence.due(step)
+        reports_speed = is_last or time.monotonic() - self._window_start[0] >= self._every_seconds
+        if not (reports_metrics or reports_speed):
             return
         values = {name: float(value) for name, value in logs.items()}
-        if is_due or is_last:
+        if reports_speed:
             self._report_speed(values)
             self._start_window()
-        if is_whole or is_last:
+        if reports_metrics:
             self._write("metrics.jsonl", values)
             self.model.reset_metrics()
 
@@ -100,14 +108,14 @@ class Progress(StepCallback):
             )
 
     def _sums(self) -> list[tf.Variable]:
-        """What the metrics add up over the steps of a line."""
+        """The variables in which the metrics add up the steps of the next line."""
         return [variable for metric in self.model.metrics for variable in metric.variables]
 
     def _start_window(self) -> None:
         self._window_start, self._window_first_step = self._read_clocks(), self._step
 
     def _read_clocks(self) -> tuple[float, float]:
-        """(time, time waited for data), in seconds."""
+        """The time and the time spent waiting for data, in seconds."""
         return time.monotonic(), self._wait_clock.seconds
 
     def _wait_share(self, start: tuple[float, float]) -> float:
@@ -116,19 +124,14 @@ class Progress(StepCallback):
         return waited / seconds
 
     def _write(self, file_name: str, values: dict[str, float]) -> None:
-        epoch = round(self._step / self._steps_per_epoch, 3)
-        with (self._folder / file_name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": self._step, "epoch": epoch} | values) + "\n")
-        with self._writer.as_default(step=self._step):
-            for name, value in values.items():
-                tf.summary.scalar(f"train/{name}", value)
+        self._writer.write(file_name, self._step, round(self._step / self._steps_per_epoch, 3), values)
 
     def _report_speed(self, values: dict[str, float]) -> None:
         num_steps = self._step - self._window_first_step
         images_per_second = num_steps * self._global_batch_size / (time.monotonic() - self._window_start[0])
         wait_share = self._wait_share(self._window_start)
         self._write("speed.jsonl", {"images_per_second": images_per_second, "data_wait_share": wait_share})
-        seconds_left = (self._total_steps - self._step) * self._global_batch_size / images_per_second
+        seconds_left = (self._cadence.total - self._step) * self._global_batch_size / images_per_second
         text = ", ".join(
             [
                 f"loss {values['loss']:.3f}",
@@ -140,6 +143,6 @@ class Progress(StepCallback):
         self._bar.set_postfix_str(text)
         if self._bar.disable:
             logging.info(
-                "Step %d of %d, epoch %.1f: %s, %s left", self._step, self._total_steps,
+                "Step %d of %d, epoch %.1f: %s, %s left", self._step, self._cadence.total,
                 self._step / self._steps_per_epoch, text, tqdm.format_interval(seconds_left),
             )  # fmt: skip

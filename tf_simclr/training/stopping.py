@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it ends the step, saves, and stops."""
+"""Signals that ask a run to stop: it finishes the step, saves, and stops."""
 
 import contextlib
 import os
@@ -12,10 +12,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(Exception):
-    """A signal has stopped the run, which is saved."""
+    """A signal has stopped the run; its state is saved."""
 
     def __init__(self, signal_number: int, step: int):
-        """Makes the exception; `step` is the one that was saved."""
+        """Makes the exception; `step` is the step that was saved."""
         super().__init__(
             f"stopped by {signal.Signals(signal_number).name} after step {step}, which is saved; "
             "the same command goes on from there"
@@ -24,10 +24,10 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Which signal has asked to stop, if one has."""
+    """The signal that has asked to stop; false until one has."""
 
     def __init__(self) -> None:
-        """Starts without a request."""
+        """Makes a request that no signal has made yet."""
         self.signal_number = 0
 
     def __bool__(self) -> bool:
@@ -36,9 +36,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """Turns the first signal into a request to stop; a second one acts at once, as it would have without this."""
+    """Turns the first signal into a request to stop; the second one acts as it would without this."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():  # Python gives signals to the main thread alone.
+    if threading.current_thread() is not threading.main_thread():  # Python gives signals to the main thread only.
         yield request
         return
 

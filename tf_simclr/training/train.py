@@ -7,72 +7,16 @@ from collections.abc import Iterator
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import builders, devices, distribute
+from tf_simclr import distribute
 from tf_simclr.data import batches, sources
 from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import checkpoints, identity, weights
-from tf_simclr.runs.folder import list_checkpoints, run_folder
+from tf_simclr.runs import checkpoints, identity, models, writers
+from tf_simclr.runs.cadence import Cadence
 from tf_simclr.settings import RunConfig
 from tf_simclr.training import callbacks, stopping
 from tf_simclr.training.progress import Progress
-
-
-def load_model(config: RunConfig, source: sources.Source) -> tuple[SimCLR | Classifier, tf.train.Checkpoint, int]:
-    """The run's model with the weights of its newest checkpoint, that checkpoint, and its step (0 without one).
-
-    A run without a checkpoint of its own starts from the config's, if that names one. Call it in the scope of the
-    run's strategy.
-    """
-    logging.info("Precision %s: %s", *devices.resolve_precision(config.train.precision))
-    num_classes = source.num_classes
-    has_own = bool(list_checkpoints(run_folder(config)))
-    if config.mode == "export" and config.checkpoint is not None and not has_own:
-        # What is exported is the checkpoint: its classifier stays, whatever the images are.
-        num_classes = weights.read_architecture(config.checkpoint)["num_classes"]
-    model = builders.build_model(config, source.num_examples, num_classes)
-    checkpoint = checkpoints.make_checkpoint(model)
-    step = checkpoints.restore_latest(checkpoint, run_folder(config))
-    if step == 0 and config.checkpoint is not None:
-        start_from(config.checkpoint, model, has_new_classifier=config.finetune.zero_init)
-    return model, checkpoint, step
-
-
-def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifier: bool = False) -> None:
-    """Loads the weights of another run, or of the reference, into a model.
-
-    The projection head may be another one where nothing reads it. The classifier is loaded if it has as many classes.
-
-    Args:
-      checkpoint: A run's folder, a folder of checkpoints, a checkpoint's prefix, or a SavedModel.
-      model: Gets the weights.
-      has_new_classifier: Whether to leave the classifier as it is.
-
-    Raises:
-      FileNotFoundError: If there is no such checkpoint.
-      ValueError: If it does not fit the model; the error lists what does not.
-    """
-    found = weights.read_architecture(checkpoint)
-    head = model.projection_head
-    is_read = isinstance(model, SimCLR) or model.classifier_layer != 0
-    if not is_read and found["num_proj_layers"] != head.num_layers:
-        head = None
-    classifier = model.classifier
-    if classifier is not None and (has_new_classifier or found["num_classes"] != classifier.units):
-        logging.info("The classifier is new: the checkpoint's has %s classes", found["num_classes"])
-        classifier = None
-    weights.load_weights(checkpoint, model.encoder, head, classifier)
-
-
-def load_trained_model(config: RunConfig, source: sources.Source) -> SimCLR | Classifier:
-    """The run's model with the weights of its newest checkpoint, or of the config's, or else a `FileNotFoundError`."""
-    model, _, step = load_model(config, source)
-    if step == 0 and config.checkpoint is None:
-        raise FileNotFoundError(
-            f"{run_folder(config)} holds no checkpoint: train first (--mode=train), or name another --model_dir"
-        )
-    return model
 
 
 def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> SimCLR | Classifier:
@@ -95,7 +39,7 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
       ValueError: If the settings do not fit together, the source has fewer images than a batch, or too many of its
         files are broken, or the images have changed since the run started.
     """
-    model, checkpoint, start_step = load_model(config, source)
+    model, checkpoint, start_step = models.load_model(config, source)
     _check_agreement(start_step)
     total_steps = config.total_steps(source.num_examples)
     if start_step >= total_steps:
@@ -139,7 +83,7 @@ def _check_agreement(start_step: int) -> None:
 
 @contextlib.contextmanager
 def _explaining(source: sources.Source, folder: pathlib.Path) -> Iterator[None]:
-    """Where too many files are broken, a worker is gone, or files cannot be written, the error says what to do."""
+    """Says in the error what to do about too many broken files, a worker that is gone, or a disk that is full."""
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
@@ -166,34 +110,31 @@ def _fit(
     folder: pathlib.Path,
     stop_request: stopping.StopRequest,
 ) -> None:
-    """Goes on from the model's step to the end of the run, or until it is asked to stop."""
+    """Trains from the model's step to the end of the run, or until it is asked to stop."""
     start_step = int(model.optimizer.iterations.numpy())
     total_steps, batch_size = config.total_steps(num_examples), config.train.global_batch_size
     for name in ("metrics.jsonl", "speed.jsonl"):
-        checkpoints.cut_after(folder / name, start_step)
+        writers.cut_after(folder / name, start_step)
     wait_clock = WaitClock()
+    reporting = Cadence(config.train.log_every_steps, total_steps)
     progress = Progress(
         folder,
         start_step=start_step,
-        total_steps=total_steps,
+        cadence=reporting,
         steps_per_epoch=num_examples / batch_size,
         global_batch_size=batch_size,
-        every_steps=config.train.log_every_steps,
         every_seconds=config.train.log_every_seconds,
         wait_clock=wait_clock,
     )
-    every_steps = config.train.log_every_steps
     save = callbacks.SaveCheckpoint(
         manager,
         start_step=start_step,
-        every_steps=config.checkpoint_steps(num_examples),
-        total_steps=total_steps,
+        cadence=Cadence(config.checkpoint_steps(num_examples), total_steps),
         stop_request=stop_request,
-        agree_every_steps=every_steps,
+        agreement=reporting,
     )
     # In this order: what has diverged is not reported or saved, and what is saved has been reported.
-    guard = callbacks.StopOnNaN(manager, start_step=start_step, every_steps=every_steps, total_steps=total_steps)
-    used = [guard, progress, save]
+    used = [callbacks.StopOnNaN(manager, start_step=start_step, cadence=reporting), progress, save]
     if config.train_mode == "pretrain":
-        used.append(callbacks.WarnOfCollapse(batch_size, start_step=start_step, every_steps=every_steps))
+        used.append(callbacks.WarnOfCollapse(batch_size, start_step=start_step, cadence=reporting))
     model.fit(wait_clock.watch(dataset), steps_per_epoch=total_steps - start_step, verbose=0, callbacks=used)

@@ -10,6 +10,7 @@ from replicas import mirrored
 
 from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.keras import keras
+from tf_simclr.runs.cadence import Cadence
 from tf_simclr.training.progress import Progress
 
 STEPS, BATCH = 12, 2
@@ -56,8 +57,8 @@ def test_fit_reports_the_share_of_waiting(
     model, clock = SlowModel(step_seconds), WaitClock()
     model.compile(steps_per_execution=steps_per_execution)
     progress = Progress(
-        tmp_path, start_step=0, total_steps=STEPS, steps_per_epoch=STEPS, global_batch_size=BATCH,
-        every_steps=1, every_seconds=0, wait_clock=clock,
+        tmp_path, start_step=0, cadence=Cadence(1, STEPS), steps_per_epoch=STEPS, global_batch_size=BATCH,
+        every_seconds=0, wait_clock=clock,
     )  # fmt: skip
     with caplog.at_level("INFO", logger="absl"):
         model.fit(clock.watch(slow_batches(data_seconds)), verbose=0, callbacks=[progress])

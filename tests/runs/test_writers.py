@@ -1,0 +1,35 @@
+"""What the writers of metrics leave in a run's folder."""
+
+import json
+
+import tensorflow as tf
+
+from tf_simclr.runs.writers import MetricsWriter, cut_after
+
+
+def test_a_line_and_scalars_for_every_step(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 0.5, "loss": 3.0}\n')  # of the run so far
+    writer = MetricsWriter(tmp_path, "train")
+    writer.write("metrics.jsonl", 2, 1.0, {"loss": 0.1, "accuracy": 1.0})
+    writer.write("speed.jsonl", 3, 1.5, {"images_per_second": float("inf")})
+    writer.close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (
+        b'{"step": 1, "epoch": 0.5, "loss": 3.0}\n{"step": 2, "epoch": 1.0, "loss": 0.1, "accuracy": 1.0}\n'
+    )
+    assert (tmp_path / "speed.jsonl").read_bytes() == b'{"step": 3, "epoch": 1.5, "images_per_second": Infinity}\n'
+    (events,) = tmp_path.glob("events.*")
+    records = map(tf.compat.v1.Event.FromString, tf.data.TFRecordDataset(str(events)).as_numpy_iterator())
+    scalars = {(value.tag, event.step): float(tf.make_ndarray(value.tensor)) for event in records
+               for value in event.summary.value}  # fmt: skip
+    expected = {("train/loss", 2): 0.1, ("train/accuracy", 2): 1.0, ("train/images_per_second", 3): float("inf")}
+    assert {key: round(value, 6) for key, value in scalars.items()} == expected
+
+
+def test_a_metrics_file_is_cut_where_the_checkpoint_was_taken(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    cut_after(path, 6)
+    assert not path.exists()
+    lines = [json.dumps({"step": step}) for step in (3, 6, 9)]
+    path.write_text("\n".join(lines) + '\n{"step": 12, "lo')
+    cut_after(path, 6)
+    assert path.read_text() == '{"step": 3}\n{"step": 6}\n'

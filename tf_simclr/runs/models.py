@@ -1,0 +1,102 @@
+"""The model of a run: new, restored, or started from the weights of another run."""
+
+import tensorflow as tf
+from absl import logging
+
+from tf_simclr import builders, devices
+from tf_simclr.data import sources
+from tf_simclr.keras import keras
+from tf_simclr.models.classifier import Classifier
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.runs import checkpoints, weights
+from tf_simclr.runs.folder import list_checkpoints, run_folder
+from tf_simclr.settings import RunConfig
+
+
+def initial_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
+    """Builds the run's model with its initial weights, which follow from the config's seed.
+
+    It seeds the random numbers of Python, NumPy and TensorFlow. Call it in the scope of the run's strategy.
+
+    Args:
+      config: The run.
+      num_examples: Images of an epoch.
+      num_classes: Number of classes of the labels, or `None` for unlabelled images.
+
+    Raises:
+      ValueError: If the settings do not fit together.
+    """
+    keras.utils.set_random_seed(config.seed)
+    return builders.build_model(config, num_examples, num_classes)
+
+
+def load_model(config: RunConfig, source: sources.Source) -> tuple[SimCLR | Classifier, tf.train.Checkpoint, int]:
+    """Builds the run's model and restores its newest checkpoint.
+
+    A run without a checkpoint of its own starts from `config.checkpoint`, if that is set. Call it in the scope of the
+    run's strategy.
+
+    Args:
+      config: The run.
+      source: The images to train on.
+
+    Returns:
+      The model, what its checkpoints hold, and the step of the restored one; 0 if there is none.
+
+    Raises:
+      FileNotFoundError: If `config.checkpoint` names no weights.
+      ValueError: If the settings do not fit together, the weights do not fit the model, or no checkpoint can be read.
+    """
+    logging.info("Precision %s: %s", *devices.resolve_precision(config.train.precision))
+    num_classes = source.num_classes
+    has_own = bool(list_checkpoints(run_folder(config)))
+    if config.mode == "export" and config.checkpoint is not None and not has_own:
+        # The checkpoint is exported as it is: its classifier stays, whatever the images are.
+        num_classes = weights.read_architecture(config.checkpoint)["num_classes"]
+    model = initial_model(config, source.num_examples, num_classes)
+    checkpoint = checkpoints.make_checkpoint(model)
+    step = checkpoints.restore_latest(checkpoint, run_folder(config))
+    if step == 0 and config.checkpoint is not None:
+        start_from(config.checkpoint, model, has_new_classifier=config.finetune.zero_init)
+    return model, checkpoint, step
+
+
+def load_trained_model(config: RunConfig, source: sources.Source) -> SimCLR | Classifier:
+    """Loads the run's model as `load_model` does, but never with initial weights.
+
+    Raises:
+      FileNotFoundError: If the run has no checkpoint and `config.checkpoint` is not set.
+    """
+    model, _, step = load_model(config, source)
+    if step == 0 and config.checkpoint is None:
+        raise FileNotFoundError(
+            f"{run_folder(config)} holds no checkpoint: train first (--mode=train), or name another --model_dir"
+        )
+    return model
+
+
+def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifier: bool = False) -> None:
+    """Loads the weights of another run, or of the reference, into a model.
+
+    A projection head that nothing reads may differ from the checkpoint's; it then keeps its weights. The classifier is
+    loaded if it has as many classes as the checkpoint's.
+
+    Args:
+      checkpoint: A run's folder, a folder of checkpoints, a checkpoint's prefix, or a SavedModel.
+      model: Gets the weights.
+      has_new_classifier: Whether to leave the classifier as it is.
+
+    Raises:
+      FileNotFoundError: If there is no such checkpoint.
+      ValueError: If it does not fit the model; the error lists every variable that does not.
+    """
+    found = weights.read_architecture(checkpoint)
+    head = model.projection_head
+    is_read = isinstance(model, SimCLR) or model.classifier_layer != 0
+    if not is_read and found["num_proj_layers"] != head.num_layers:
+        head = None
+    classifier = model.classifier
+    if classifier is not None and (has_new_classifier or found["num_classes"] != classifier.units):
+        logging.info("The classifier is new: the checkpoint's has %s classes", found["num_classes"])
+        classifier = None
+    weights.load_weights(checkpoint, model.encoder, head, classifier)

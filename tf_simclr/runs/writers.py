@@ -1,0 +1,50 @@
+"""The metrics of a run on the disk: lines of JSON, and TensorBoard scalars."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_simclr import files
+
+
+class MetricsWriter:
+    """Appends metrics to files of JSON lines, and writes the same values as TensorBoard scalars."""
+
+    def __init__(self, folder: pathlib.Path, prefix: str):
+        """Makes the writer.
+
+        Args:
+          folder: The run's folder, which gets the files and the TensorBoard events.
+          prefix: The program whose metrics they are: TensorBoard shows them as "prefix/name".
+        """
+        self._folder = folder
+        self._prefix = prefix
+        self._events = tf.summary.create_file_writer(str(folder))
+
+    def write(self, file_name: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        """Writes the values of a step: one line of the file, which starts with `step` and `epoch`, and the scalars."""
+        with (self._folder / file_name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+        with self._events.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(f"{self._prefix}/{name}", value)
+
+    def close(self) -> None:
+        """Writes out what is buffered; nothing can be written afterwards."""
+        self._events.close()
+
+
+def cut_after(path: pathlib.Path, step: int) -> None:
+    """Drops the lines of a metrics file that come after a step: a resumed run takes those steps again.
+
+    Does nothing if there is no such file. Half a line at the end, which a killed run may leave, is dropped, too.
+    """
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    complete = [line for line in lines if line.endswith("}")]
+    kept = [line for line in complete if json.loads(line)["step"] <= step]
+    if kept != lines:
+        files.write_text(path, "".join(f"{line}\n" for line in kept))
