@@ -8,6 +8,7 @@ from tf_simclr import devices, distribute
 from tf_simclr.augment import Augmentation
 from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.keras import keras
+from tf_simclr.losses import Loss, NTXent
 from tf_simclr.models.classifier import Classifier, crop_and_flip
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.models.resnet import NUM_GROUPS, ResNet, check_image_size, resnet
@@ -29,6 +30,11 @@ def build_augmentation(config: RunConfig) -> Augmentation:
         blur_probability=augmentation.blur_probability,
         seed=config.seed,
     )
+
+
+def build_loss(config: RunConfig) -> Loss:
+    """What the run compares projections with."""
+    return NTXent(config.model.temperature, config.model.hidden_norm)
 
 
 def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
@@ -80,8 +86,7 @@ def build_simclr(config: RunConfig, encoder: ResNet, head: ProjectionHead, num_c
         encoder,
         head,
         image_size=config.data.image_size,
-        temperature=model.temperature,
-        normalize=model.hidden_norm,
+        loss=build_loss(config),
         objective_weight=model.objective_weight,
         augmentation=build_augmentation(config),
         online_classifier=classifier,

@@ -196,5 +196,7 @@ def _fit(
     guard = callbacks.StopOnNaN(manager, start_step=start_step, every_steps=every_steps, total_steps=total_steps)
     used = [guard, progress, save]
     if config.train_mode == "pretrain":
-        used.append(callbacks.WarnOfCollapse(batch_size, start_step=start_step, every_steps=every_steps))
+        value = model.view_loss.collapse_value(model.augmentation.num_views, batch_size)
+        if value is not None:
+            used.append(callbacks.WarnOfCollapse(value, start_step=start_step, every_steps=every_steps))
     model.fit(wait_clock.watch(dataset), steps_per_epoch=total_steps - start_step, verbose=0, callbacks=used)
