@@ -32,7 +32,7 @@ import tensorflow as tf
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.input_pipeline import plain_input  # noqa: E402
-from tf_simclr import LARS, ProjectionHead, SimCLR, nt_xent_loss, resnet  # noqa: E402
+from tf_simclr import LARS, NTXent, ProjectionHead, SimCLR, resnet  # noqa: E402
 from tf_simclr.augment import Augmentation, simclr_chain  # noqa: E402
 from tf_simclr.data import sources  # noqa: E402
 from tf_simclr.data.batches import train_dataset  # noqa: E402
@@ -139,12 +139,12 @@ def make_reference_loop(options: argparse.Namespace) -> Callable[[], object]:
     source = sources.ArraySource(make_images(options))
     batches, finish_views = plain_input(source, options.image_size, options.batch, works_ahead=False)
     iterator = iter(batches)
-    optimizer = LARS(0.1, weight_decay=1e-4)
+    optimizer, compare = LARS(0.1, weight_decay=1e-4), NTXent()
     loss_mean = keras.metrics.Mean()
 
     def step(views: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            loss = nt_xent_loss(head(encoder(views, training=True), training=True))
+            loss, _ = compare(head(encoder(views, training=True), training=True))
         variables = encoder.trainable_variables + head.trainable_variables
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         loss_mean.update_state(loss)

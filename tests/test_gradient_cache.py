@@ -43,6 +43,11 @@ def test_gradient_is_that_of_the_whole_batch(microbatch_size, photos, whole_batc
     check_equal(train(microbatch_model(microbatch_size), photos), whole_batch, 1e-10)
 
 
+def test_gradient_of_three_views(photos):
+    found, expected = (train(microbatch_model(size, num_views=3), photos) for size in (7, 0))
+    check_equal(found, expected, 1e-10)
+
+
 def test_gradient_is_the_same_with_xla(photos, whole_batch):
     # XLA rounds the pixels, which are float32, in its own way.
     check_equal(train(microbatch_model(7, jit_compile=True), photos), whole_batch, 1e-5)

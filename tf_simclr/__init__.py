@@ -3,7 +3,7 @@
 from tf_simclr.activation_memory import suggest_microbatch
 from tf_simclr.augment import Augmentation
 from tf_simclr.export.saved_model import export_encoder
-from tf_simclr.losses import nt_xent_loss
+from tf_simclr.losses import NTXent
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.resnet import resnet
@@ -18,12 +18,12 @@ __all__ = [
     "LARS",
     "Augmentation",
     "Classifier",
+    "NTXent",
     "ProjectionHead",
     "SimCLR",
     "WarmupCosine",
     "export_encoder",
     "load_reference",
-    "nt_xent_loss",
     "resnet",
     "suggest_microbatch",
 ]

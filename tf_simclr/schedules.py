@@ -1,4 +1,4 @@
-"""Learning rates: scaling with the batch, linear warm-up and cosine decay, as the reference computes them."""
+"""The learning rate: scaled with the batch, then linear warm-up and cosine decay, as in the reference."""
 
 import math
 from typing import Any
@@ -9,9 +9,19 @@ from tf_simclr.keras import keras
 
 
 def peak_learning_rate(base_learning_rate: float, global_batch_size: int, scaling: str = "linear") -> float:
-    """Learning rate at the end of the warm-up: base * B / 256 ("linear"), base * sqrt(B) ("sqrt") or base ("none").
+    """The learning rate at the end of the warm-up.
+
+    >>> peak_learning_rate(0.3, global_batch_size=512)
+    0.6
+    >>> round(peak_learning_rate(0.075, global_batch_size=512, scaling="sqrt"), 3)
+    1.697
 
     Source: SimCLR, section 2.2 and appendix B.1.
+
+    Args:
+      base_learning_rate: Learning rate before scaling, >= 0.
+      global_batch_size: B, images in a step on all replicas.
+      scaling: "linear" (base * B / 256), "sqrt" (base * sqrt(B)) or "none" (base).
 
     Raises:
       ValueError: If the scaling is unknown.
@@ -26,9 +36,13 @@ def peak_learning_rate(base_learning_rate: float, global_batch_size: int, scalin
 
 
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up from 0 to the peak, then half a cosine down to 0 at `total_steps`; 0 ever after.
+    """Linear warm-up from 0 to the peak, then half a cosine down to 0 at `total_steps`, and 0 from there on.
 
-    Step 0 has learning rate 0 when there is a warm-up, as in the reference.
+    With a warm-up, the learning rate of step 0 is 0, as in the reference.
+
+    >>> schedule = WarmupCosine(0.6, total_steps=10, warmup_steps=2)
+    >>> [round(float(schedule(step)), 3) for step in (0, 1, 2, 6, 10, 11)]
+    [0.0, 0.3, 0.6, 0.3, 0.0, 0.0]
     """
 
     def __init__(self, peak_learning_rate: float, total_steps: int, warmup_steps: int = 0, name: str | None = None):
@@ -55,7 +69,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-        """Learning rate, float32 scalar, of the update number `step`, counted from 0."""
+        """The learning rate of a step, counted from 0: a float32 scalar."""
         step = tf.cast(step, tf.float32)
         warmup_share = step / max(self.warmup_steps, 1)
         decay_share = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)

@@ -13,7 +13,7 @@ from tiny import tiny_encoder
 
 from benchmarks import scale
 from tf_simclr.augment import Augmentation
-from tf_simclr.losses import nt_xent
+from tf_simclr.losses import NTXent, Pairs
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
@@ -143,7 +143,7 @@ def test_nt_xent_multiplies_as_often_as_the_model_says(monkeypatch):
 
     monkeypatch.setattr(tf, "matmul", count)
     projections = tf.random.stateless_normal([2 * num_local, width], [0, 1])
-    nt_xent(projections, gather=lambda rows: tf.tile(rows, [replicas, 1, 1]))
+    NTXent()(projections, Pairs(gather=lambda rows: tf.tile(rows, [replicas, 1, 1])))
     network = scale.Network(0.0, 0, (), width, 0)
     machine = ideal_machine(bandwidth=math.inf)
     assert scale.nt_xent_seconds(network, machine, replicas * num_local, replicas) == pytest.approx(sum(flops))

@@ -5,13 +5,31 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from oracles import nt_xent_loss as slow_nt_xent_loss
+from oracles import contrast as slow_contrast
 
-from tf_simclr.losses import blocked, nt_xent, nt_xent_loss
+from tf_simclr.losses import LOSSES, NTXent, Pairs, blocked
+
+NUM_IMAGES, WIDTH = 14, 6
+
+
+def projections(num_views, num_images=NUM_IMAGES, width=WIDTH, dtype=tf.float64):
+    return tf.cast(np.random.default_rng(num_images).normal(size=[num_views * num_images, width]), dtype)
+
+
+def views_of(z, num_views):
+    """[V n, D] -> [V, n, D]."""
+    return np.reshape(z, [num_views, -1, z.shape[-1]])
+
+
+def values(result):
+    """Loss, accuracy and entropy."""
+    loss, metrics = result
+    assert tuple(metrics) == NTXent.metric_names == ("contrastive_top_1_accuracy", "contrastive_entropy")
+    return [loss, *metrics.values()]
 
 
 def whole_matrix(z, temperature):
-    """Loss, accuracy and entropy from the matrix of all similarities, as the formulas have them."""
+    """Loss, accuracy and entropy of two views from the matrix of all similarities, as the formulas have them."""
     z = tf.math.l2_normalize(z, axis=-1)
     logits = tf.linalg.set_diag(tf.matmul(z, z, transpose_b=True) / temperature, tf.fill([len(z)], z.dtype.min))
     targets = np.roll(np.arange(len(z)), len(z) // 2)
@@ -21,14 +39,24 @@ def whole_matrix(z, temperature):
     return tf.reduce_mean(losses), np.mean(np.argmax(logits, axis=-1) == targets), tf.reduce_mean(entropies)
 
 
-@pytest.mark.parametrize("num_pairs", [1, 2, 7])
+def with_gradient(compare, z, factor=7.0):
+    """What a comparison returns, and the gradient of a multiple of its loss."""
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        found = compare(z)
+        objective = factor * found[0]
+    return [np.asarray(value) for value in found], tape.gradient(objective, z)
+
+
+@pytest.mark.parametrize("num_views", [2, 3, 5])
+@pytest.mark.parametrize("num_images", [1, 2, 7])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
-def test_equals_algorithm_1_of_the_paper(num_pairs, normalize, temperature):
-    z = np.random.default_rng(num_pairs).normal(size=[2 * num_pairs, 5])
-    loss = nt_xent_loss(tf.constant(z), temperature, normalize=normalize)
-    expected = slow_nt_xent_loss(z[:num_pairs], z[num_pairs:], temperature, normalize)
-    np.testing.assert_allclose(loss, expected, rtol=1e-12, atol=1e-12)
+def test_equals_algorithm_1_of_the_paper(num_views, num_images, normalize, temperature):
+    z = projections(num_views, num_images, width=5)
+    found = values(NTXent(temperature, normalize)(z, Pairs(num_views)))
+    expected = slow_contrast(views_of(z, num_views), temperature, normalize=normalize)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_equals_half_the_reference(golden_dir):
@@ -37,44 +65,65 @@ def test_equals_half_the_reference(golden_dir):
     assert settings
     for setting in settings:
         case, temperature, norm = setting.split("/")
-        z = tf.constant(golden[f"{case}/hidden"])
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            loss = nt_xent_loss(z, float(temperature[1:]), normalize=norm == "norm1")
-        np.testing.assert_allclose(2 * loss, golden[f"{setting}/loss_sum_of_views"], rtol=2e-5, err_msg=setting)
+        loss = NTXent(float(temperature[1:]), normalize=norm == "norm1")
+        (value, *_), gradient = with_gradient(
+            lambda z, loss=loss: loss(z)[:1], tf.constant(golden[f"{case}/hidden"]), 2
+        )
+        np.testing.assert_allclose(2 * value, golden[f"{setting}/loss_sum_of_views"], rtol=2e-5, err_msg=setting)
         expected = golden[f"{setting}/grad"]
-        gradient = 2 * tape.gradient(loss, z)
         np.testing.assert_allclose(gradient, expected, atol=2e-5 * np.abs(expected).max(), err_msg=setting)
 
 
-def test_gradient_equals_finite_differences():
-    rng = np.random.default_rng(0)
-    z, direction = tf.constant(rng.normal(size=[2, 8, 4]))
+@pytest.mark.parametrize("num_views", [2, 4])
+@pytest.mark.parametrize("exclude_positives", [False, True])
+def test_gradient_equals_finite_differences(num_views, exclude_positives):
+    z, direction = projections(num_views, 4, 4), projections(num_views, 8, 2)
+    direction = tf.reshape(direction, z.shape)
+
+    def compare(z):
+        settings = {"temperature": 0.2, "normalize": True, "exclude_positives": exclude_positives}
+        return blocked.contrast(z, Pairs(num_views), **settings)[0]
+
     with tf.GradientTape() as tape:
         tape.watch(z)
-        loss = nt_xent_loss(z, 0.2)
+        loss = compare(z)
     slope = tf.reduce_sum(tape.gradient(loss, z) * direction)
     step = 1e-5
-    difference = nt_xent_loss(z + step * direction, 0.2) - nt_xent_loss(z - step * direction, 0.2)
+    difference = compare(z + step * direction) - compare(z - step * direction)
     np.testing.assert_allclose(slope, difference / (2 * step), rtol=1e-7)
 
 
-def test_equal_projections_give_log_of_the_candidates():
-    loss = nt_xent_loss(tf.ones([2 * 6, 3]), 0.5)
-    np.testing.assert_allclose(loss, math.log(2 * 6 - 1), rtol=1e-6)
+@pytest.mark.parametrize("num_views", [2, 3])
+@pytest.mark.parametrize("name", LOSSES)
+def test_equal_projections_give_the_collapse_value(name, num_views):
+    loss = LOSSES[name]()
+    value, metrics = loss(tf.ones([num_views * 6, 3]), Pairs(num_views))
+    assert tuple(metrics) == loss.metric_names
+    np.testing.assert_allclose(value, loss.collapse_value(num_views, 6), rtol=1e-6)
 
 
+def test_nt_xent_collapses_to_the_log_of_the_candidates():
+    assert NTXent().collapse_value(2, 6) == math.log(2 * 6 - 1)
+    assert NTXent().collapse_value(3, 6) == math.log(3 * 6 - 1)
+
+
+@pytest.mark.parametrize("num_views", [2, 4])
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
-def test_half_precision_projections_are_compared_in_float32(dtype):
+def test_half_precision_projections_are_compared_in_float32(dtype, num_views):
     z = tf.cast(tf.random.stateless_normal([64, 16], seed=[0, 1]), dtype)
-    loss = nt_xent_loss(z, 0.01)
-    assert loss.dtype == tf.float32
-    np.testing.assert_allclose(loss, nt_xent_loss(tf.cast(z, tf.float32), 0.01), rtol=1e-6)
+    found = values(NTXent(0.01)(z, Pairs(num_views)))
+    assert {value.dtype for value in found} == {tf.float32}
+    np.testing.assert_allclose(found, values(NTXent(0.01)(tf.cast(z, tf.float32), Pairs(num_views))), rtol=1e-6)
 
 
 def test_rejects_a_temperature_that_is_not_positive():
     with pytest.raises(ValueError, match="temperature must be positive. Received: 0"):
-        nt_xent_loss(tf.ones([4, 2]), 0.0)
+        NTXent(0.0)
+
+
+def test_rejects_a_single_view():
+    with pytest.raises(ValueError, match="needs at least two of every image: .* Received: 1"):
+        Pairs(1)
 
 
 @pytest.mark.parametrize(("block", "jit_compile"), [(1, False), (5, False), (5, True), (14, False), (100, False)])
@@ -82,43 +131,69 @@ def test_rejects_a_temperature_that_is_not_positive():
 def test_blocks_add_up_to_the_whole_matrix(block, jit_compile, dtype, tolerance, monkeypatch):
     monkeypatch.setattr(blocked, "ANCHORS_PER_BLOCK", block)
     z = tf.cast(np.random.default_rng(block).normal(size=[28, 6]), dtype)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(z)
-        found = tf.function(nt_xent, jit_compile=jit_compile)(z, 0.2)
-        expected = whole_matrix(z, 0.2)
-        objectives = 7 * found.loss, 7 * expected[0]
+    compare = tf.function(lambda z: values(NTXent(0.2)(z)), jit_compile=jit_compile)
+    found, gradient = with_gradient(compare, z)
+    expected, expected_gradient = with_gradient(lambda z: whole_matrix(z, 0.2), z)
     np.testing.assert_allclose(found, expected, rtol=tolerance)
-    gradient, expected = (tape.gradient(objective, z) for objective in objectives)
-    np.testing.assert_allclose(gradient, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    atol = tolerance * np.abs(expected_gradient).max()
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=atol)
 
 
-def test_blocks_of_anchors_against_gathered_candidates(monkeypatch):
-    monkeypatch.setattr(blocked, "ANCHORS_PER_BLOCK", 3)
-    z = tf.constant(np.random.default_rng(0).normal(size=[24, 6]))
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(z)
-        pairs = tf.stack(tf.split(z, 2), axis=1)
-        # Three replicas; what each of them gathers is all pairs.
-        replicas = [
-            nt_xent(
-                tf.concat(tf.unstack(pairs[4 * index : 4 * index + 4], axis=1), axis=0),
-                0.2,
-                gather=lambda local: tf.math.l2_normalize(pairs, axis=-1),
-                replica_id=tf.constant(index),
-            )
-            for index in range(3)
-        ]
-        found = [tf.reduce_mean(values) for values in zip(*replicas, strict=True)]
-        expected = whole_matrix(z, 0.2)
+@pytest.mark.parametrize(("block", "jit_compile"), [(5, False), (5, True), (100, True)])
+@pytest.mark.parametrize("exclude_positives", [False, True])
+def test_blocks_of_several_views(block, jit_compile, exclude_positives, monkeypatch):
+    """Against the loops; their gradient is that of the blocks without XLA, which finite differences confirm."""
+    z = projections(3)
+    settings = {"temperature": 0.2, "normalize": True, "exclude_positives": exclude_positives}
+
+    def compare(z):
+        return values(blocked.contrast(z, Pairs(3), **settings))
+
+    _, expected_gradient = with_gradient(compare, z)
+    monkeypatch.setattr(blocked, "ANCHORS_PER_BLOCK", block)
+    found, gradient = with_gradient(tf.function(compare, jit_compile=jit_compile), z)
+    expected = slow_contrast(views_of(z, 3), 0.2, exclude_positives=exclude_positives)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    np.testing.assert_allclose(tape.gradient(found[0], z), tape.gradient(expected[0], z), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("num_views", "num_replicas"), [(2, 3), (3, 2), (4, 4)])
+def test_blocks_of_anchors_against_gathered_candidates(num_views, num_replicas, monkeypatch):
+    """Every replica gathers all images; together they compute what one does."""
+    monkeypatch.setattr(blocked, "ANCHORS_PER_BLOCK", 3)
+    num_local = 12 // num_replicas
+    z = projections(num_views, 12)
+
+    def on_replicas(z):
+        images = tf.stack(tf.split(z, num_views), axis=1)
+        results = []
+        for index in range(num_replicas):
+            local = tf.unstack(images[num_local * index : num_local * (index + 1)], axis=1)
+            gather = lambda _: tf.math.l2_normalize(images, axis=-1)  # noqa: E731
+            pairs = Pairs(num_views, gather, tf.constant(index))
+            results.append(values(NTXent(0.2)(tf.concat(local, axis=0), pairs)))
+        return [tf.reduce_mean(value) for value in zip(*results, strict=True)]
+
+    found, gradient = with_gradient(on_replicas, z)
+    alone, expected_gradient = with_gradient(lambda z: values(NTXent(0.2)(z, Pairs(num_views))), z)
+    np.testing.assert_allclose(found, slow_contrast(views_of(z, num_views), 0.2), rtol=1e-12)
+    np.testing.assert_allclose(found, alone, rtol=1e-12)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-12)
+
+
+def test_pairs_know_the_rows_of_every_view_of_an_image():
+    """Images 2 and 3 of 6 on the second of three replicas, in three views: row v * 6 + image."""
+    itself, positives = Pairs(3, None, 1).rows(tf.zeros([6, 1]), tf.zeros([18, 1]))
+    assert itself.numpy().tolist() == [2, 3, 8, 9, 14, 15]
+    assert [sorted(row) for row in positives.numpy().tolist()] == [[8, 14], [9, 15], [2, 14], [3, 15], [2, 8], [3, 9]]
+    assert itself.dtype == positives.dtype == tf.int32
 
 
 def test_metrics_of_perfect_and_of_equal_projections():
-    perfect = nt_xent(tf.tile(tf.eye(4), [2, 1]), 0.05)
-    assert perfect.accuracy == 1.0
-    np.testing.assert_allclose(perfect.entropy, 0.0, atol=1e-5)
-    np.testing.assert_allclose(nt_xent(tf.ones([8, 3]), 0.05).entropy, math.log(7), rtol=1e-5)
+    _, accuracy, entropy = values(NTXent(0.05)(tf.tile(tf.eye(4), [2, 1])))
+    assert accuracy == 1.0
+    np.testing.assert_allclose(entropy, 0.0, atol=1e-5)
+    np.testing.assert_allclose(values(NTXent(0.05)(tf.ones([8, 3])))[2], math.log(7), rtol=1e-5)
 
 
 def test_accuracy_counts_negatives_of_the_same_view():
@@ -127,4 +202,4 @@ def test_accuracy_counts_negatives_of_the_same_view():
     cosines = z / np.linalg.norm(z, axis=1, keepdims=True)
     similarity = cosines @ tf.transpose(cosines) - 9 * tf.eye(4)
     expected = np.mean(np.argmax(similarity, axis=1) == [2, 3, 0, 1])
-    assert nt_xent(z, 1.0).accuracy == expected < 1
+    assert values(NTXent(1.0)(z))[1] == expected < 1

@@ -1,14 +1,17 @@
 """The train step: replicas, XLA, the online classifier, half precision, and learning at all."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from oracles import nt_xent_loss as slow_nt_xent_loss
+from oracles import contrast as slow_contrast
 from replicas import mirrored
-from tiny import fit, tiny_encoder, tiny_model, weights
+from tiny import augmentation_of, fit, tiny_encoder, tiny_model, weights
 
 from tf_simclr.augment import Augmentation, simclr_chain
 from tf_simclr.keras import keras
+from tf_simclr.losses import NTXent, Pairs
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
@@ -74,12 +77,54 @@ def test_xla_gives_the_same_numbers(photos):
         np.testing.assert_allclose(results[1][name], value, rtol=1e-4, atol=atol, err_msg=name)
 
 
-def test_reported_loss_is_that_of_the_paper(photos):
-    model = tiny_model(sgd)
+@pytest.mark.parametrize("num_views", [2, 3])
+def test_reported_loss_is_that_of_the_paper(photos, num_views):
+    model = tiny_model(sgd, num_views=num_views)
     views = model.make_views(photos)
     projections = model.projection_head(model.encoder(views, training=True), training=True).numpy()
-    expected = slow_nt_xent_loss(projections[:16], projections[16:], 0.3)
-    np.testing.assert_allclose(fit(tiny_model(sgd), photos)["loss"], expected, rtol=1e-6)
+    expected = slow_contrast(projections.reshape([num_views, 16, -1]), 0.3)
+    metrics = fit(tiny_model(sgd, num_views=num_views), photos)
+    found = [metrics[name] for name in ("loss", "contrastive_top_1_accuracy", "contrastive_entropy")]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_replicas_with_three_views_compute_what_one_does(photos):
+    expected_metrics = fit(alone := tiny_model(sgd, num_views=3), photos)
+    with mirrored(4).scope():
+        model = tiny_model(sgd, synchronized=True, num_views=3)
+    metrics = fit(model, photos)
+    for name, value in expected_metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+    for name, value in weights(alone).items():
+        np.testing.assert_allclose(weights(model)[name], value, rtol=0, atol=1e-10, err_msg=name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """A loss of the user's own, with another number of metrics and no value of a collapse."""
+
+    metric_names = ("spread",)
+
+    def __call__(self, projections, pairs=Pairs()):
+        spread = tf.math.reduce_variance(pairs.candidates(projections))
+        return -spread, {"spread": spread}
+
+    def collapse_value(self, num_views, global_batch_size):
+        return None
+
+
+def test_any_loss_that_keeps_the_contract_trains(photos):
+    model = SimCLR(tiny_encoder(), image_size=16, loss=Spread())
+    model.compile(sgd())
+    metrics = model.train_on_batch(photos, return_dict=True)
+    assert list(metrics) == ["loss", "spread", "learning_rate", "gradient_norm"]
+    assert metrics["loss"] == -metrics["spread"] < 0
+
+
+def test_a_temperature_is_short_for_nt_xent():
+    assert SimCLR(tiny_encoder(), image_size=16, temperature=0.3).view_loss == NTXent(0.3)
+    assert SimCLR(tiny_encoder(), image_size=16).view_loss == NTXent(0.1)
+    assert SimCLR(tiny_encoder(), image_size=16, loss=NTXent(0.2, normalize=False)).view_loss.temperature == 0.2
 
 
 def test_online_classifier_leaves_the_encoder_alone(photos):
@@ -126,5 +171,9 @@ def test_predictions_do_not_depend_on_the_rest_of_the_batch(photos):
 def test_rejects_what_does_not_fit():
     with pytest.raises(ValueError, match="temperature must be positive"):
         SimCLR(tiny_encoder(), image_size=16, temperature=0)
+    with pytest.raises(ValueError, match="give one of the two. Received: loss=NTXent.*, temperature=0.1"):
+        SimCLR(tiny_encoder(), image_size=16, loss=NTXent(0.1), temperature=0.1)
+    with pytest.raises(ValueError, match="at least two of every image: .* Received: 1"):
+        SimCLR(tiny_encoder(), image_size=16, augmentation=augmentation_of(1))
     with pytest.raises(ValueError, match=r"representations \[B, F\]"):
         SimCLR(keras.Sequential([keras.layers.Conv2D(3, 3)]), image_size=16)

@@ -99,6 +99,7 @@ class GivenViews:
     """In place of an augmentation: the two views of every image are given, [B, 2, S, S, 3]."""
 
     image_size = 32
+    num_views = 2
 
     def __call__(self, images, step, **kwargs):
         return tf.concat(tf.unstack(tf.cast(images, tf.float32) / 255, axis=1), axis=0)

@@ -3,25 +3,28 @@
 import numpy as np
 
 
-def nt_xent_loss(view_a, view_b, temperature, normalize=True):
-    """Algorithm 1 of the SimCLR paper, as its three loops."""
-    num_pairs = len(view_a)
-    z = np.empty([2 * num_pairs, view_a.shape[1]], np.float64)
-    for k in range(num_pairs):
-        z[2 * k], z[2 * k + 1] = view_a[k], view_b[k]
-    similarity = np.empty([2 * num_pairs, 2 * num_pairs])
-    for i in range(2 * num_pairs):
-        for j in range(2 * num_pairs):
-            similarity[i, j] = z[i] @ z[j]
-            if normalize:
-                similarity[i, j] /= np.linalg.norm(z[i]) * np.linalg.norm(z[j])
+def contrast(views, temperature, *, normalize=True, exclude_positives=False):
+    """Algorithm 1 of the SimCLR paper as loops, for views [V, N, D]: the loss, the accuracy and the entropy.
 
-    def pair_loss(i, j):
-        denominator = sum(np.exp(similarity[i, k] / temperature) for k in range(2 * num_pairs) if k != i)
-        return -np.log(np.exp(similarity[i, j] / temperature) / denominator)
-
-    total = sum(pair_loss(2 * k, 2 * k + 1) + pair_loss(2 * k + 1, 2 * k) for k in range(num_pairs))
-    return total / (2 * num_pairs)
+    With V > 2, the loss of an anchor is the mean over the other views of its image. With `exclude_positives`, these
+    take no part in the denominator.
+    """
+    num_views, num_images, _ = views.shape
+    z = {(v, k): np.asarray(views[v, k], np.float64) for v in range(num_views) for k in range(num_images)}
+    if normalize:
+        z = {row: vector / np.sqrt(vector @ vector) for row, vector in z.items()}
+    losses, hits, entropies = [], [], []
+    for i in z:
+        similarity = {j: z[i] @ z[j] / temperature for j in z if j != i}
+        positives = [j for j in similarity if j[1] == i[1]]
+        others = [j for j in similarity if not (exclude_positives and j in positives)]
+        denominator = sum(np.exp(similarity[j]) for j in others)
+        pair_losses = [-np.log(np.exp(similarity[j]) / denominator) for j in positives]
+        losses.append(sum(pair_losses) / len(positives))
+        hits.append(max(similarity, key=similarity.get) in positives)
+        shares = [np.exp(similarity[j]) / denominator for j in others]
+        entropies.append(-sum(share * np.log(share) for share in shares))
+    return np.mean(losses), np.mean(hits), np.mean(entropies)
 
 
 def lars_step(w, g, v, *, learning_rate, momentum, weight_decay, trust_coefficient, adapt):

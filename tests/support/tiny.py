@@ -23,7 +23,12 @@ def tiny_encoder(dtype="float64", synchronized=False):
     )
 
 
-def tiny_model(optimizer, *, synchronized=False, jit_compile=False, dtype="float64", classifier=True):
+def augmentation_of(num_views):
+    """The augmentation of the tiny models."""
+    return Augmentation(16, num_views=num_views, seed=1)
+
+
+def tiny_model(optimizer, *, synchronized=False, jit_compile=False, dtype="float64", classifier=True, num_views=2):
     keras.utils.set_random_seed(3)
     model = SimCLR(
         tiny_encoder(dtype, synchronized),
@@ -31,7 +36,7 @@ def tiny_model(optimizer, *, synchronized=False, jit_compile=False, dtype="float
         image_size=16,
         temperature=0.3,
         objective_weight=2.0,
-        augmentation=Augmentation(16, seed=1),
+        augmentation=augmentation_of(num_views),
         online_classifier=keras.layers.Dense(3, kernel_regularizer="l2", dtype=dtype) if classifier else None,
     )
     model.compile(optimizer=optimizer(), jit_compile=jit_compile)
@@ -56,7 +61,7 @@ def fit(model, images, labels=LABELS, batch_size=16, epochs=1):
     return {name: values[-1] for name, values in history.items()}
 
 
-def microbatch_model(microbatch_size, *, batch_norm=False, jit_compile=False, dtype="float64"):
+def microbatch_model(microbatch_size, *, batch_norm=False, jit_compile=False, dtype="float64", num_views=2):
     """Convolutions with penalties, a head and an online classifier; the step is the gradient itself."""
     keras.utils.set_random_seed(3)
     norm = keras.layers.BatchNormalization if batch_norm else keras.layers.LayerNormalization
@@ -75,7 +80,7 @@ def microbatch_model(microbatch_size, *, batch_norm=False, jit_compile=False, dt
         image_size=16,
         temperature=0.3,
         objective_weight=2.0,
-        augmentation=Augmentation(16, seed=1),
+        augmentation=augmentation_of(num_views),
         online_classifier=keras.layers.Dense(3, kernel_regularizer="l2", dtype=head_dtype),
         classifier_layer=0,
         microbatch_size=microbatch_size,

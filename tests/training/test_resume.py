@@ -174,7 +174,7 @@ def test_a_step_is_read_where_it_is_reported_and_otherwise_when_the_next_one_is_
         callbacks.StopOnNaN(manager, **every),
         Progress(tmp_path, **every, **reporting),
         callbacks.SaveCheckpoint(manager, **every, **saving),
-        callbacks.WarnOfCollapse(8, **every),
+        callbacks.WarnOfCollapse(math.log(15), **every),
     ]
     container = keras.callbacks.CallbackList(used, model=checkpoint.model)
     assert container._supports_tf_logs  # or Keras reads every step for them
@@ -189,9 +189,9 @@ def test_a_step_is_read_where_it_is_reported_and_otherwise_when_the_next_one_is_
 
 @pytest.mark.parametrize(("offset", "warnings"), [(0.0, 1), (0.0005, 1), (0.002, 0), (-0.002, 0)])
 def test_a_loss_that_stays_at_its_trivial_value_is_called_a_collapse_once(offset, warnings, caplog):
-    callback = callbacks.WarnOfCollapse(8, start_step=0, cadence=Cadence(every=2, total=99), after_steps=10)
+    callback = callbacks.WarnOfCollapse(math.log(15), start_step=0, cadence=Cadence(every=2, total=99), after_steps=10)
     loss = math.log(15) * (1 + offset)
     with caplog.at_level(logging.WARNING, logger="absl"):
         for number, value in enumerate([loss] * 4 + [1.0] + [loss] * 20):
             callback.on_train_batch_end(2 * number + 1, {"loss": value})
-    assert caplog.text.count("log(2N - 1) = 2.708 for 10 steps") == warnings
+    assert caplog.text.count("stayed at 2.708, its value when all projections are equal, for 10 steps") == warnings

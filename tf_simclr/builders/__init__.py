@@ -3,13 +3,14 @@
 from tf_simclr.augment import OPERATORS
 from tf_simclr.builders.data import Sources, build_sources
 from tf_simclr.builders.encoder import ENCODERS, build_encoder
-from tf_simclr.builders.model import LOSSES, build_augmentation, build_model
+from tf_simclr.builders.model import build_augmentation, build_model
 from tf_simclr.builders.optimizer import build_optimizer
+from tf_simclr.losses import LOSSES
 
 # The settings whose choices only their consumer knows, with these choices.
 NAMES: dict[str, tuple[str, ...]] = {
     "model.encoder": tuple(ENCODERS),
-    "model.loss": LOSSES,
+    "model.loss": tuple(LOSSES),
     "augmentation.more_operators": tuple(OPERATORS),
 }
 

@@ -7,14 +7,12 @@ from tf_simclr.augment import OPERATORS, Augmentation, crop_and_flip, simclr_cha
 from tf_simclr.builders.encoder import build_encoder, freeze
 from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.keras import keras
+from tf_simclr.losses import LOSSES, Loss
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.models.resnet import NUM_GROUPS
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.settings import RunConfig, check_name
-
-# Names of contrastive losses, which --loss takes.
-LOSSES = ("nt_xent",)
 
 
 def build_augmentation(config: RunConfig) -> Augmentation:
@@ -37,6 +35,16 @@ def build_augmentation(config: RunConfig) -> Augmentation:
     )
     chain += tuple(OPERATORS[name]() for name in augmentation.more_operators)
     return Augmentation(config.view_size, branches=(chain, chain), seed=config.seed)
+
+
+def build_loss(config: RunConfig) -> Loss:
+    """What the run compares projections with.
+
+    Raises:
+      ValueError: If there is no loss of this name.
+    """
+    check_name("model.loss", config.model.loss, LOSSES)
+    return LOSSES[config.model.loss](temperature=config.model.temperature, normalize=config.model.hidden_norm)
 
 
 def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
@@ -78,7 +86,6 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
 def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, num_classes: int | None) -> SimCLR:
     """The model of contrastive pretraining."""
     model = config.model
-    check_name("model.loss", model.loss, LOSSES)
     classifier = None
     if model.online_classifier and num_classes is not None:
         classifier = _linear_classifier(config, num_classes)
@@ -86,8 +93,7 @@ def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, 
         encoder,
         head,
         image_size=config.data.image_size,
-        temperature=model.temperature,
-        normalize=model.hidden_norm,
+        loss=build_loss(config),
         objective_weight=model.objective_weight,
         augmentation=build_augmentation(config),
         online_classifier=classifier,

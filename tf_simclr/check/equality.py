@@ -86,8 +86,9 @@ def _take_step(config: RunConfig) -> dict[str, list[tuple[str, np.ndarray]]]:
         augmentation=model.augmentation,
     )
     metrics = model.fit(dataset, verbose=0).history
+    names = ("loss", *model.view_loss.metric_names, "classifier_loss", "gradient_norm")
     # An accuracy moves by a whole image when rounding decides between two of them.
-    continuous = ("loss", "contrastive_entropy", "classifier_loss", "gradient_norm")
+    continuous = [name for name in names if not name.endswith("accuracy")]
     return {
         "metric": [(name, np.array(metrics[name][0])) for name in continuous],
         "gradient": _values(model.optimizer.momentums, model.trainable_variables),

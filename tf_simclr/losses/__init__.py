@@ -1,5 +1,44 @@
-"""Contrastive losses as pure functions."""
+"""The losses that compare the views of images, and the contract that each of them keeps."""
 
-from tf_simclr.losses.nt_xent import NTXent, nt_xent, nt_xent_loss
+from collections.abc import Callable
+from typing import ClassVar, Protocol
 
-__all__ = ["NTXent", "nt_xent", "nt_xent_loss"]
+import tensorflow as tf
+
+from tf_simclr.losses.nt_xent import NTXent
+from tf_simclr.losses.pairs import Pairs
+
+__all__ = ["LOSSES", "Loss", "NTXent", "Pairs"]
+
+
+class Loss(Protocol):
+    """What `SimCLR` asks of a loss.
+
+    A loss is a frozen dataclass whose fields are its settings, in a module of its own. It imports nothing from the
+    models and knows of replicas only what `Pairs` says.
+
+    Attributes:
+      metric_names: The metrics that a call returns besides the loss, in the order in which they are reported.
+    """
+
+    metric_names: ClassVar[tuple[str, ...]]
+
+    def __call__(self, projections: tf.Tensor, pairs: Pairs = ...) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Compares the views of a batch.
+
+        Args:
+          projections: Float tensor [V n, D], view after view: the projections of the n images of this replica.
+          pairs: The number of views V, and how to reach the projections of the other replicas.
+
+        Returns:
+          loss: Scalar with a gradient: the mean over the anchors of this replica. The mean over the replicas is the
+            loss of the global batch.
+          metrics: A scalar for each of `metric_names`, without a gradient.
+        """
+
+    def collapse_value(self, num_views: int, global_batch_size: int) -> float | None:
+        """The loss when all projections are equal, or `None` if no single value tells that the encoder collapsed."""
+
+
+# The losses by their names on the command line, each made with its `temperature` and `normalize`.
+LOSSES: dict[str, Callable[..., Loss]] = {"nt_xent": NTXent}

@@ -1,92 +1,68 @@
-"""NT-Xent, the normalised temperature-scaled cross entropy of SimCLR.
+"""NT-Xent, the normalised temperature-scaled cross entropy of SimCLR."""
 
-Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), equation 1
-and algorithm 1.
-"""
-
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
+import math
+from typing import ClassVar
 
 import tensorflow as tf
 
-from tf_simclr.losses.blocked import contrastive_cross_entropy
+from tf_simclr.losses import blocked
+from tf_simclr.losses.pairs import Pairs
 
 
-class NTXent(NamedTuple):
-    """The loss of a batch and how well its anchors find their positives: scalars of the projections' dtype.
+@dataclasses.dataclass(frozen=True)
+class NTXent:
+    """Every projection z_i shall pick the other views of its image among all projections of the batch.
+
+    With the similarities s_ik = z_i . z_k / temperature, the loss of an anchor i is the mean over its V - 1 positives p
+    of
+
+        -s_ip + log sum_{k != i} exp(s_ik)
+
+    and the loss is the mean over all V N anchors. It is log(V N - 1) when all projections are equal. The reference
+    implementation reports the sum over the two views, which is exactly twice this value.
+
+    >>> loss, metrics = NTXent(temperature=0.5)(tf.ones([2 * 6, 3]))
+    >>> f"{loss:.4f}", f"{math.log(2 * 6 - 1):.4f}"
+    ('2.3979', '2.3979')
+    >>> sorted(metrics)
+    ['contrastive_entropy', 'contrastive_top_1_accuracy']
+
+    Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), equation 1
+    and algorithm 1. For more than two views: the mean over all pairs of views of an image, as in Khosla et al.,
+    "Supervised Contrastive Learning" (2020), equation 2.
 
     Attributes:
-      loss: Mean loss of the paper, which alone lets a gradient through.
-      accuracy: Share of the anchors whose most similar candidate, among all 2N - 1, is their other view.
-      entropy: Mean entropy, in nats, of the anchors' softmax over the 2N - 1 candidates. It starts near log(2N - 1)
-        and falls as the representation learns to single out the positives.
-    """
-
-    loss: tf.Tensor
-    accuracy: tf.Tensor
-    entropy: tf.Tensor
-
-
-def nt_xent_loss(
-    projections: tf.Tensor,
-    temperature: float = 0.1,
-    *,
-    normalize: bool = True,
-    gather: Callable[[tf.Tensor], tf.Tensor] | None = None,
-    replica_id: int | tf.Tensor = 0,
-) -> tf.Tensor:
-    """Mean NT-Xent loss of the paper, over the anchors of this replica.
-
-    It is log(2N - 1) when all projections are equal. The mean of the replicas' values is the loss of the global
-    batch. The reference implementation reports the sum over the two views, which is exactly twice this value.
-
-    Args:
-      projections: Float tensor [2n, D]: the n projections of view a, then those of view b in the same order.
-      temperature: Positive number that divides the similarities.
+      temperature: Divides the similarities, > 0.
       normalize: Whether to scale every projection to unit length first, which makes similarities cosines.
-      gather: Function that concatenates a tensor over all replicas on axis 0 and lets the gradient through;
-        `None` on a single replica.
-      replica_id: Position of this replica's rows in what `gather` returns.
-
-    Returns:
-      Scalar loss >= 0, float32 (float64 for float64 projections).
 
     Raises:
       ValueError: If the temperature is not positive.
     """
-    return nt_xent(projections, temperature, normalize=normalize, gather=gather, replica_id=replica_id).loss
 
+    temperature: float = 0.1
+    normalize: bool = True
 
-def nt_xent(
-    projections: tf.Tensor,
-    temperature: float = 0.1,
-    *,
-    normalize: bool = True,
-    gather: Callable[[tf.Tensor], tf.Tensor] | None = None,
-    replica_id: int | tf.Tensor = 0,
-) -> NTXent:
-    """The loss together with what a run reports about it.
+    metric_names: ClassVar[tuple[str, ...]] = blocked.METRIC_NAMES
 
-    Arguments and errors are those of `nt_xent_loss`. Candidates are all N views a, then all N views b. An anchor is
-    no candidate of its own.
-    """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive. Received: {temperature}")
-    if projections.dtype in (tf.float16, tf.bfloat16):
-        projections = tf.cast(projections, tf.float32)
-    if normalize:
-        projections = tf.math.l2_normalize(projections, axis=-1)
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive. Received: {self.temperature}")
 
-    view_a, view_b = tf.split(projections, 2)
-    all_a, all_b = view_a, view_b
-    if gather is not None:
-        pairs = gather(tf.stack([view_a, view_b], axis=1))
-        all_a, all_b = pairs[:, 0], pairs[:, 1]
-    candidates = tf.concat([all_a, all_b], axis=0)
+    def __call__(self, projections: tf.Tensor, pairs: Pairs = Pairs()) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The loss of this replica's anchors, and how well they find their positives.
 
-    num_local, num_global = tf.shape(view_a)[0], tf.shape(all_a)[0]
-    rows_a = tf.cast(replica_id, tf.int32) * num_local + tf.range(num_local)
-    rows_b = rows_a + num_global
-    itself = tf.concat([rows_a, rows_b], axis=0)
-    targets = tf.concat([rows_b, rows_a], axis=0)
-    return NTXent(*contrastive_cross_entropy(projections / temperature, candidates, itself, targets))
+        Args:
+          projections: Float tensor [V n, D], view after view; half precision is compared in float32.
+          pairs: Which rows belong together; by default two views on one replica.
+
+        Returns:
+          loss: Scalar >= 0, float32 (float64 for float64 projections).
+          metrics: Scalars of the same dtype: "contrastive_top_1_accuracy", the share of the anchors whose most similar
+            candidate is one of their positives, and "contrastive_entropy", the mean entropy in nats of the anchors'
+            softmax over the V N - 1 candidates. It starts near log(V N - 1) and falls as the positives stand out.
+        """
+        return blocked.contrast(projections, pairs, temperature=self.temperature, normalize=self.normalize)
+
+    def collapse_value(self, num_views: int, global_batch_size: int) -> float | None:
+        return math.log(num_views * global_batch_size - 1)

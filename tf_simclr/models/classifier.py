@@ -9,18 +9,20 @@ from tf_simclr.augment import Augmentation, crop_and_flip
 from tf_simclr.keras import keras
 from tf_simclr.metrics import classification
 from tf_simclr.models.heads import ProjectionHead, check_layer, head_outputs
+from tf_simclr.models.serialization import serialize
 from tf_simclr.models.trainer import EncoderTrainer
 
 
+@keras.saving.register_keras_serializable("tf_simclr")
 class Classifier(EncoderTrainer):
     """An encoder f, the first layers of a projection head g, and a linear classifier on them.
 
-    `fit` takes (images, labels): images as `SimCLR` does (one crop of every image where they are cropped already),
+    `fit` takes (images, labels): images as `SimCLR` does (one crop of every image if they are cropped already),
     labels integers [B] in [0, C). Calling the model on images, float [B, S, S, 3] in [0, 1], returns class logits,
     float32 [B, C].
 
-    What is to be frozen is frozen before: `ResNet.freeze`, or `trainable = False`. Batch norm that is frozen runs in
-    inference mode.
+    Freeze layers before the first step, by `ResNet.freeze` or `trainable = False`. Frozen batch norm runs in inference
+    mode.
 
     Source: SimCLR, appendix B.5 (which fine-tunes from h) and SimCLR v2, section 3 (from a layer of the head).
     """
@@ -42,8 +44,8 @@ class Classifier(EncoderTrainer):
           encoder: Any Keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
           classifier: Layer to class logits [B, C].
           image_size: S, height and width of the images in pixels.
-          projection_head: The head that the encoder was pretrained with. Layers behind `classifier_layer` are frozen:
-            nothing depends on them.
+          projection_head: The head that the encoder was pretrained with; by default none. Layers behind
+            `classifier_layer` are frozen: nothing depends on them.
           classifier_layer: What the classifier reads: 0 the representation, i the i-th layer of the projection head,
             -1 the last one.
           augmentation: How the images are augmented, with one view; by default crop and flip, as in the paper.
@@ -64,6 +66,7 @@ class Classifier(EncoderTrainer):
         self.classify(representation)
         if classifier_layer >= 0:
             self.projection_head.freeze_from(classifier_layer)
+        self.built = True  # all weights exist
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.classify(self.encoder(images, training=training), training)
@@ -83,3 +86,10 @@ class Classifier(EncoderTrainer):
             objective = (loss + sum(self.losses)) / distribute.num_replicas()
         gradients = tape.gradient(objective, self.trainable_variables)
         return self.update(gradients, {"loss": loss, "top_1_accuracy": accuracy})
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "classifier": serialize(self.classifier),
+            "projection_head": serialize(self.projection_head),
+            "classifier_layer": self.classifier_layer,
+        }

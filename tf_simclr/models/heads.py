@@ -1,4 +1,4 @@
-"""What stands on the encoder during training: the projection head g and the linear classifier."""
+"""The layers on top of the encoder during training: the projection head g and the linear classifier."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from tf_simclr.keras import keras
 from tf_simclr.models.layers import BatchNormalization
 
 
+@keras.saving.register_keras_serializable("tf_simclr")
 class ProjectionHead(keras.layers.Layer):
     """Multi-layer perceptron from representations h [B, F] to projections z [B, D], float32.
 
@@ -25,6 +26,7 @@ class ProjectionHead(keras.layers.Layer):
         synchronized: bool = False,
         batch_norm_momentum: float = 0.9,
         l2: float = 0.0,
+        frozen_from: int | None = None,
         **kwargs: Any,
     ):
         """Makes the head.
@@ -35,6 +37,7 @@ class ProjectionHead(keras.layers.Layer):
           synchronized: Whether batch-norm statistics are those of the batches of all replicas together.
           batch_norm_momentum: Share of the moving averages that a step keeps.
           l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel, which Keras adds to the loss.
+          frozen_from: The first layer, counted from 0, that does not learn, see `freeze_from`; `None` if all do.
           **kwargs: Those of `keras.layers.Layer`. The head computes in float32 unless `dtype` says otherwise:
             it is small, and the loss divides its output by a small temperature.
 
@@ -52,6 +55,7 @@ class ProjectionHead(keras.layers.Layer):
         self.synchronized = synchronized
         self.batch_norm_momentum = batch_norm_momentum
         self.l2 = l2
+        self.frozen_from = frozen_from
 
     def build(self, input_shape: Any) -> None:
         width = int(input_shape[-1])
@@ -73,6 +77,8 @@ class ProjectionHead(keras.layers.Layer):
                 dtype=self.dtype_policy,
             )
             self._layers_in_order.append((dense, batch_norm))
+        if self.frozen_from is not None:
+            self.freeze_from(self.frozen_from)
         super().build(input_shape)
 
     def call(self, representations: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -87,7 +93,8 @@ class ProjectionHead(keras.layers.Layer):
         return outputs
 
     def freeze_from(self, first_layer: int) -> None:
-        """Freezes the layers from this one on; the first layer is number 0."""
+        """Freezes the layers from this one on, counted from 0. Their batch norm then runs in inference mode."""
+        self.frozen_from = first_layer if self.frozen_from is None else min(first_layer, self.frozen_from)
         for layer in sum(self._layers_in_order[first_layer:], ()):
             layer.trainable = False
 
@@ -99,12 +106,21 @@ class ProjectionHead(keras.layers.Layer):
             synchronized=self.synchronized,
             batch_norm_momentum=self.batch_norm_momentum,
             l2=self.l2,
+            frozen_from=self.frozen_from,
         )
         return config
 
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        # Keras does not look for layers in a list of pairs.
+        store.update({str(index): weight.numpy() for index, weight in enumerate(self.weights)})
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        for index, weight in enumerate(self.weights):
+            weight.assign(store[str(index)])
+
 
 def head_outputs(head: keras.layers.Layer, representations: tf.Tensor, training: bool | None = None) -> list[tf.Tensor]:
-    """The representations, then what a projection head makes of them, layer by layer if it is a `ProjectionHead`."""
+    """The representations [B, F], then the output of a projection head: of each layer if it is a `ProjectionHead`."""
     if isinstance(head, ProjectionHead):
         return head.hidden_outputs(representations, training)
     return [representations, head(representations, training=training)]

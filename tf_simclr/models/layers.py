@@ -7,6 +7,7 @@ import tensorflow as tf
 from tf_simclr.keras import keras
 
 
+@keras.saving.register_keras_serializable("tf_simclr")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch norm, whose moving variance is that of the batch, without Bessel's correction.
 
@@ -20,6 +21,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self._bessels_correction_test_only = False
 
 
+@keras.saving.register_keras_serializable("tf_simclr")
 class TwoStreams(keras.layers.Layer):
     """Splits the channels [..., 2 C] into two streams [..., C], if asked with a softmax, in float32, over the two."""
 

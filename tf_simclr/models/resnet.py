@@ -31,6 +31,7 @@ BOTTLENECK_EXPANSION = 4
 MIN_SELECTIVE_FILTERS = 32
 
 
+@keras.saving.register_keras_serializable("tf_simclr")
 class ResNet(keras.Model):
     """A functional Keras model, whose layers bear the names that the reference gives their outputs."""
 

@@ -7,21 +7,28 @@ import tensorflow as tf
 from tf_simclr import distribute, gradient_cache
 from tf_simclr.augment import Augmentation
 from tf_simclr.keras import keras
-from tf_simclr.losses import nt_xent
+from tf_simclr.losses import Loss, NTXent, Pairs
 from tf_simclr.metrics import classification
 from tf_simclr.models.heads import ProjectionHead, check_layer, head_outputs
+from tf_simclr.models.serialization import serialize
 from tf_simclr.models.trainer import EncoderTrainer
 
 
+@keras.saving.register_keras_serializable("tf_simclr")
 class SimCLR(EncoderTrainer):
-    """Contrastive pretraining of an encoder: two views of every image, encoder f, projection head g, NT-Xent.
+    """Contrastive pretraining of an encoder f with a projection head g.
+
+    A training step makes V views of every image, encodes and projects all of them in one pass, compares the
+    projections with the loss, and updates encoder and head. `train_step` reads in this order.
 
     `fit` takes images, or (images, labels) whose labels serve the online classifier alone. Images are uint8, or
-    float in [0, 1], [B, H, W, 3]; or [B, 2, S, S, 3], two crops of every image. In place of them it takes
+    float in [0, 1], [B, H, W, 3]; or [B, V, S, S, 3], V crops of every image. In place of them it takes
     {"images", "keys"}, with keys int64 [B, 2], (epoch, example), from which the views follow. Calling the model on
     images, float [B, S, S, 3] in [0, 1], returns their representations, float32 [B, F].
 
     Under a strategy, every replica must get the same number of images: batches of a multiple of the replicas.
+
+    Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), algorithm 1.
     """
 
     def __init__(
@@ -30,8 +37,8 @@ class SimCLR(EncoderTrainer):
         projection_head: keras.layers.Layer | None = None,
         *,
         image_size: int,
-        temperature: float = 0.1,
-        normalize: bool = True,
+        loss: Loss | None = None,
+        temperature: float | None = None,
         objective_weight: float = 1.0,
         augmentation: Augmentation | None = None,
         online_classifier: keras.layers.Layer | None = None,
@@ -46,10 +53,10 @@ class SimCLR(EncoderTrainer):
           projection_head: Layer from representations to projections; by default `ProjectionHead()`.
           image_size: S, height and width in pixels of the images that the encoder is for, at which it is evaluated
             and exported. Views may be of another size, if the encoder takes both: see `augmentation`.
-          temperature: Divides the similarities in the loss, > 0.
-          normalize: Whether projections are scaled to unit length before they are compared.
-          objective_weight: Factor of the contrastive loss in the gradient. The reference's loss is the sum over the
-            two views, twice the paper's mean, which 2.0 reproduces.
+          loss: What compares the projections, see `losses.Loss`; by default `NTXent()`.
+          temperature: Short for `loss=NTXent(temperature)`.
+          objective_weight: Factor of the loss in the gradient. The reference's loss is the sum over the two views,
+            twice the paper's mean, which 2.0 reproduces.
           augmentation: How views are made; by default `Augmentation(image_size)`, the paper's for ImageNet.
           online_classifier: Layer from representations to class logits, trained on the side on labelled batches.
             Its gradient does not reach the encoder.
@@ -61,22 +68,22 @@ class SimCLR(EncoderTrainer):
           **kwargs: Those of `keras.Model`.
 
         Raises:
-          ValueError: If the temperature is not positive, the encoder does not take images of both sizes or does not
-            return [B, F], the projection head has no such layer, or a layer cannot be called in micro-batches.
+          ValueError: If both a loss and a temperature are given, the temperature is not positive, the augmentation
+            makes fewer than two views, the encoder does not take images of both sizes or does not return [B, F], the
+            projection head has no such layer, or a layer cannot be called in micro-batches.
         """
-        if temperature <= 0:
-            raise ValueError(f"temperature must be positive. Received: {temperature}")
         if microbatch_size < 0:
             raise ValueError(f"microbatch_size must be positive, or 0 for none. Received: {microbatch_size}")
-        names = ["loss", "contrastive_top_1_accuracy", "contrastive_entropy"]
+        view_loss = _choose_loss(loss, temperature)
+        names = ["loss", *view_loss.metric_names]
         if online_classifier is not None:
             names += ["classifier_loss", "classifier_top_1_accuracy"]
         super().__init__(encoder, augmentation or Augmentation(image_size), image_size, names, **kwargs)
+        Pairs(self.augmentation.num_views)  # raises if they are too few
         self.projection_head = ProjectionHead() if projection_head is None else projection_head
         self.online_classifier = online_classifier
         self.classifier_layer = classifier_layer
-        self.temperature = temperature
-        self.normalize = normalize
+        self.view_loss = view_loss  # `loss` is what Keras compiled
         self.objective_weight = objective_weight
         self.microbatch_size = microbatch_size
         representation = self.symbolic_representation()
@@ -84,10 +91,11 @@ class SimCLR(EncoderTrainer):
         if online_classifier is not None:
             check_layer(self.projection_head, classifier_layer)
             self.classify(representation)
-        hidden = self._select(head_outputs(self.projection_head, representation))
-        self._output_specs = [tf.TensorSpec(output.shape, output.dtype) for output in hidden]
+        outputs = self._select(head_outputs(self.projection_head, representation))
+        self._output_specs = [tf.TensorSpec(output.shape, output.dtype) for output in outputs]
         if microbatch_size:
             gradient_cache.check_layers([encoder, self.projection_head], distribute.num_replicas())
+        self.built = True  # all weights exist
 
     @property
     def classifier(self) -> keras.layers.Layer | None:
@@ -119,7 +127,7 @@ class SimCLR(EncoderTrainer):
         return self.online_classifier(hidden[self.classifier_layer], training=training)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One update of SimCLR (algorithm 1 of the paper) on this replica's part of the batch."""
+        """One update on this replica's part of the batch: encode the views, compare them, update the weights."""
         batch, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         batch = self.with_keys(batch)
         if self.microbatch_size:
@@ -139,14 +147,19 @@ class SimCLR(EncoderTrainer):
         return self.update(gradients, observed)
 
     def encode_views(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
-        """What the losses see of a batch: projections [V n, D], and what the online classifier reads, if there is one.
+        """What `compare_views` needs to know of a batch.
 
-        Both views go through the encoder in one pass: batch-norm statistics are those of all 2n views together.
+        All views go through the encoder in one pass: batch-norm statistics are those of all V n views together.
+
+        Returns:
+          The projections [V n, D], view after view; and with an online classifier what it reads, [V n, F], through
+          which no gradient flows.
         """
         representations = self.encoder(self.make_views(batch), training=True)
         return self._select(head_outputs(self.projection_head, representations, training=True))
 
     def _select(self, hidden: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Of the outputs of all layers of the head, those that `encode_views` returns."""
         if self.online_classifier is None:
             return hidden[-1:]
         return [hidden[-1], tf.stop_gradient(hidden[self.classifier_layer])]
@@ -154,20 +167,17 @@ class SimCLR(EncoderTrainer):
     def compare_views(
         self, outputs: list[tf.Tensor], labels: tf.Tensor | None
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """This replica's part of the objective, of which the replicas' gradients are summed, and the metrics."""
-        contrast = nt_xent(
-            outputs[0],
-            self.temperature,
-            normalize=self.normalize,
-            gather=distribute.gather,
-            replica_id=distribute.replica_id(),
-        )
-        objective = self.objective_weight * contrast.loss + sum(self.losses)
-        observed = {
-            "loss": contrast.loss,
-            "contrastive_top_1_accuracy": contrast.accuracy,
-            "contrastive_entropy": contrast.entropy,
-        }
+        """The objective of the outputs of `encode_views`, and the metrics.
+
+        Returns:
+          objective: This replica's share, whose gradients are summed over the replicas: the weighted loss, penalties
+            and the loss of the online classifier, divided by the number of replicas.
+          observed: The value of every metric on this replica, not divided.
+        """
+        pairs = Pairs(self.augmentation.num_views, distribute.gather, distribute.replica_id())
+        loss, metrics = self.view_loss(outputs[0], pairs)
+        objective = self.objective_weight * loss + sum(self.losses)
+        observed = {"loss": loss, **metrics}
         if self.online_classifier is not None:
             classes = self.online_classifier(outputs[1], training=True)
             classifier_loss, accuracy = classification.classification_loss(classes, labels)
@@ -176,6 +186,27 @@ class SimCLR(EncoderTrainer):
         return objective / distribute.num_replicas(), observed
 
     def moving_averages(self) -> list[tf.Variable]:
-        """What a pass through encoder and head moves besides the training: statistics of batch norm."""
+        """What a training pass through encoder and head changes by itself: the moving averages of batch norm."""
         variables = [*self.encoder.variables, *self.projection_head.variables]
         return [variable for variable in variables if variable.dtype.is_floating and not variable.trainable]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "projection_head": serialize(self.projection_head),
+            "loss": serialize(self.view_loss),
+            "objective_weight": self.objective_weight,
+            "online_classifier": serialize(self.online_classifier),
+            "classifier_layer": self.classifier_layer,
+            "microbatch_size": self.microbatch_size,
+        }
+
+
+def _choose_loss(loss: Loss | None, temperature: float | None) -> Loss:
+    if temperature is None:
+        return NTXent() if loss is None else loss
+    if loss is not None:
+        raise ValueError(
+            "temperature is short for loss=NTXent(temperature): give one of the two. "
+            f"Received: loss={loss}, temperature={temperature}"
+        )
+    return NTXent(temperature)

@@ -1,4 +1,4 @@
-"""What the models share that train an encoder on augmented images."""
+"""What the models that train an encoder on augmented images share."""
 
 from typing import Any
 
@@ -7,15 +7,29 @@ import tensorflow as tf
 from tf_simclr import distribute
 from tf_simclr.augment import Augmentation, example_keys
 from tf_simclr.keras import keras
+from tf_simclr.models.serialization import deserialize, serialize
 
 
 class EncoderTrainer(keras.Model):
-    """An encoder, the augmentation of its images, and the end of a training step."""
+    """An encoder and its augmentation, with the first and the last part of a training step.
+
+    A subclass writes `train_step`: it makes the views of a batch (`make_views`), computes the gradients of its
+    objective, and hands them to `update`.
+    """
 
     def __init__(
         self, encoder: keras.Model, augmentation: Augmentation, image_size: int, metrics: list[str], **kwargs: Any
     ):
-        """Makes the model; `metrics` names the scalars that `update` gets, besides its own two."""
+        """Makes the model.
+
+        Args:
+          encoder: Any Keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
+          augmentation: How views are made.
+          image_size: S, height and width in pixels of the images that the encoder is for.
+          metrics: Names of the scalars that the subclass hands to `update`, which adds "learning_rate" and
+            "gradient_norm".
+          **kwargs: Those of `keras.Model`.
+        """
         super().__init__(**kwargs)
         self.encoder = encoder
         self.image_size = image_size
@@ -26,12 +40,12 @@ class EncoderTrainer(keras.Model):
         self.distribute_reduction_method = "first"
 
     def symbolic_representation(self) -> tf.Tensor:
-        """What the encoder returns, for building the layers behind it.
+        """A symbolic output of the encoder, [None, F], which the layers behind it are built on.
 
-        That creates all weights, so that a checkpoint can be restored before the first step.
+        So all weights exist before the first step, and a checkpoint can be restored.
 
         Raises:
-          ValueError: If the encoder does not take images of this size, or the views, or does not return [B, F].
+          ValueError: If the encoder does not take images of `image_size` and views, or does not return [B, F].
         """
         for size in {self.image_size, self.augmentation.image_size}:
             representation = self.encoder(keras.Input([size, size, 3]))
@@ -46,11 +60,14 @@ class EncoderTrainer(keras.Model):
         return list(self._trackers.values())
 
     def with_keys(self, batch: tf.Tensor | dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """This replica's n images and their keys for the next step.
+        """This replica's n images with the keys that their views follow from.
 
         Args:
-          batch: {"images", "keys"} as `Augmentation` takes them, or images alone, whose keys are then the step and the
-            position in the global batch.
+          batch: {"images", "keys"} as `Augmentation` takes them; or images alone, whose keys are then the number of the
+            step and the position in the global batch.
+
+        Returns:
+          {"images", "keys"}.
         """
         if isinstance(batch, dict):
             return batch
@@ -59,19 +76,19 @@ class EncoderTrainer(keras.Model):
         return {"images": batch, "keys": keys}
 
     def make_views(self, batch: tf.Tensor | dict[str, tf.Tensor]) -> tf.Tensor:
-        """The views that the next step makes of a batch: float32 [V n, S, S, 3], view after view."""
+        """The views that the next training step makes of a batch: float32 [V n, S, S, 3] in [0, 1], view after view."""
         batch = self.with_keys(batch)
         return self.augmentation(batch["images"], batch["keys"])
 
     def update(self, gradients: list[tf.Tensor | None], observed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Ends a training step: one update of the weights against the gradient, and of the metrics.
+        """Ends a training step: sums the gradients over the replicas and updates weights and metrics.
 
         Args:
-          gradients: Of every trainable variable, this replica's part of a sum over the replicas.
-          observed: Value of every metric on this replica.
+          gradients: This replica's gradient of every trainable variable; `None` where the objective does not reach it.
+          observed: The value of every metric on this replica.
 
         Returns:
-          Means of the metrics since they were reset.
+          The mean of every metric since the metrics were reset.
         """
         gradients = distribute.sum_gradients(gradients)
         observed["gradient_norm"] = tf.linalg.global_norm(gradients)
@@ -82,3 +99,21 @@ class EncoderTrainer(keras.Model):
         for name, value in observed.items():
             self._trackers[name].update_state(value)
         return {name: tracker.result() for name, tracker in self._trackers.items()}
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor, from which `from_config` makes the model again, with new weights.
+
+        Raises:
+          NotImplementedError: If a part of the model, such as a subclassed encoder, has no config.
+        """
+        return {
+            "name": self.name,
+            "encoder": serialize(self.encoder),
+            "augmentation": serialize(self.augmentation),
+            "image_size": self.image_size,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "EncoderTrainer":
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            return cls(**{name: deserialize(value) for name, value in config.items()})

@@ -147,11 +147,11 @@ def _divergence(step: int, model: keras.Model, manager: tf.train.CheckpointManag
 
 
 class WarnOfCollapse(StepCallback):
-    """Warns once when the contrastive loss stays at log(2N - 1), its value where all projections are the same."""
+    """Warns once when the loss stays at the value that it has when all projections are equal."""
 
     def __init__(
         self,
-        global_batch_size: int,
+        collapse_value: float,
         *,
         start_step: int,
         cadence: Cadence,
@@ -161,32 +161,32 @@ class WarnOfCollapse(StepCallback):
         """Makes the callback.
 
         Args:
-          global_batch_size: N.
+          collapse_value: The loss when all projections are equal, as `Loss.collapse_value` gives it.
           start_step: Steps that the run has made before `fit`.
           cadence: When the mean loss is reported. Only means over `cadence.every` steps count, so the one of a shorter
             rest at the end of the run does not.
           after_steps: How many steps in a row tell a collapse from a slow start.
-          tolerance: How near the loss has to be, as a share of log(2N - 1).
+          tolerance: How near the loss has to be, as a share of the collapse value.
         """
         super().__init__(start_step)
-        self._limit = math.log(2 * global_batch_size - 1)
+        self._collapse_value = collapse_value
         self._window_steps = cadence.every
         self._after_steps = after_steps
-        self._tolerance = tolerance * self._limit
+        self._tolerance = tolerance * abs(collapse_value)
         self._steps_there = 0
         self._has_warned = False
 
     def on_step_end(self, step: int, logs: dict[str, tf.Tensor]) -> None:
         if self._has_warned or step % self._window_steps:
             return
-        is_there = abs(float(logs["loss"]) - self._limit) <= self._tolerance
+        is_there = abs(float(logs["loss"]) - self._collapse_value) <= self._tolerance
         self._steps_there = self._steps_there + self._window_steps if is_there else 0
         if self._steps_there >= self._after_steps:
             self._has_warned = True
             logging.warning(
-                "The loss has stayed at log(2N - 1) = %.3f for %d steps: all projections are the same, the encoder has "
+                "The loss has stayed at %.3f, its value when all projections are equal, for %d steps: the encoder has "
                 "collapsed. Usual causes: a learning rate that is too high, or zero; too high a temperature; views "
-                "with nothing in them that tells the images apart", self._limit, self._steps_there,
+                "with nothing in them that tells the images apart", self._collapse_value, self._steps_there,
             )  # fmt: skip
 
 

@@ -136,5 +136,7 @@ def _fit(
     # In this order: what has diverged is not reported or saved, and what is saved has been reported.
     used = [callbacks.StopOnNaN(manager, start_step=start_step, cadence=reporting), progress, save]
     if config.train_mode == "pretrain":
-        used.append(callbacks.WarnOfCollapse(batch_size, start_step=start_step, cadence=reporting))
+        value = model.view_loss.collapse_value(model.augmentation.num_views, batch_size)
+        if value is not None:
+            used.append(callbacks.WarnOfCollapse(value, start_step=start_step, cadence=reporting))
     model.fit(wait_clock.watch(dataset), steps_per_epoch=total_steps - start_step, verbose=0, callbacks=used)

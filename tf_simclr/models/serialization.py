@@ -1,0 +1,69 @@
+"""The configs of models, for `get_config` and `from_config`: plain values that JSON can hold."""
+
+import dataclasses
+from typing import Any
+
+from tf_simclr import augment, losses
+from tf_simclr.keras import keras
+
+
+def serialize(part: Any) -> Any:
+    """The config of a part of a model, without weights.
+
+    Args:
+      part: A Keras layer or model with a `get_config`, a frozen dataclass of `tf_simclr.losses` or
+        `tf_simclr.augment`, a number, string or None, or a tuple of such.
+
+    Raises:
+      NotImplementedError: If the part is none of these.
+    """
+    if isinstance(part, bool | int | float | str | None):
+        return part
+    if isinstance(part, tuple | list):
+        return [serialize(item) for item in part]
+    if dataclasses.is_dataclass(part) and _class_named(type(part).__name__) is type(part):
+        fields = {field.name: serialize(getattr(part, field.name)) for field in dataclasses.fields(part)}
+        return {"dataclass": type(part).__name__, "fields": fields}
+    # Keras answers for a subclassed model too, but leaves out its arguments.
+    if isinstance(part, keras.layers.Layer) and type(part).get_config is not keras.Model.get_config:
+        try:
+            return _without_build_configs(keras.saving.serialize_keras_object(part))
+        except NotImplementedError:
+            pass
+    raise NotImplementedError(
+        "A model has a config if all its parts have one: give this class a get_config, or build the model in Python "
+        f"again. Received: {type(part).__name__}"
+    )
+
+
+def deserialize(config: Any) -> Any:
+    """The part of a model that `serialize` returned this config of.
+
+    Raises:
+      ValueError: If a class is unknown, in this package or to Keras.
+    """
+    if isinstance(config, list):
+        return tuple(deserialize(item) for item in config)
+    if not isinstance(config, dict):
+        return config
+    if "dataclass" not in config:
+        return keras.saving.deserialize_keras_object(config)
+    found = _class_named(config["dataclass"])
+    if found is None:
+        raise ValueError(f"The config names a class that tf_simclr does not have. Received: {config['dataclass']}")
+    return found(**{name: deserialize(value) for name, value in config["fields"].items()})
+
+
+def _class_named(name: str) -> type | None:
+    """The dataclass of this name among the public ones of the losses and the augmentation."""
+    found = (vars(losses) | vars(augment)).get(name)
+    return found if isinstance(found, type) and dataclasses.is_dataclass(found) else None
+
+
+def _without_build_configs(config: Any) -> Any:
+    """The config of a layer that is built where it is used, not by Keras beforehand under other variable names."""
+    if isinstance(config, dict):
+        return {name: _without_build_configs(value) for name, value in config.items() if name != "build_config"}
+    if isinstance(config, tuple | list):
+        return [_without_build_configs(item) for item in config]
+    return config
