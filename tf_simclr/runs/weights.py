@@ -142,9 +142,24 @@ def read_architecture(path: str | os.PathLike[str]) -> dict[str, Any]:
       FileNotFoundError: If there is no weights file.
       ValueError: If the file does not hold a known ResNet.
     """
-    shapes = {place: stored.shape for place, stored in sorted(_open(path)[1].items())}
+    return _encoder_architecture(os.fspath(path), _read_shapes(path)) | read_heads(path)
+
+
+def read_heads(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads what stands on the encoder, whatever that is, off the shapes of the kernels in a weights file.
+
+    Args:
+      path: What `find_checkpoint` takes.
+
+    Returns:
+      num_proj_layers, proj_out_dim and num_classes, as `read_architecture` returns them.
+
+    Raises:
+      FileNotFoundError: If there is no weights file.
+    """
+    shapes = _read_shapes(path)
     dense = {part: list(_kernels(shapes, part, "dense").values()) for part in (HEAD, CLASSIFIER)}
-    return _encoder_architecture(os.fspath(path), shapes) | {
+    return {
         "num_proj_layers": len(dense[HEAD]),
         "proj_out_dim": dense[HEAD][-1][-1] if dense[HEAD] else 128,
         "num_classes": dense[CLASSIFIER][-1][-1] if dense[CLASSIFIER] else None,
@@ -246,6 +261,10 @@ def _object_keys(reader: Any) -> dict[str, str]:
             if keys.setdefault(name, key) != key:
                 raise ValueError(f"Two variables have the name {name}. Received: {keys[name]} and {key}")
     return keys
+
+
+def _read_shapes(path: str | os.PathLike[str]) -> dict[Place, Shape]:
+    return {place: stored.shape for place, stored in sorted(_open(path)[1].items())}
 
 
 def _kernels(shapes: dict[Place, Shape], part: str, kind: str) -> dict[int, Shape]:
