@@ -9,7 +9,7 @@ from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optimizers import LARS
-from tf_simclr.runs.weights import load_reference
+from tf_simclr.runs.architecture import load_reference
 from tf_simclr.schedules import WarmupCosine
 
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optimizers import LARS
-from tf_simclr.runs import weights
+from tf_simclr.runs import architecture, weights
 from tf_simclr.schedules import WarmupCosine
 
 SK = {"depth": 50, "width_multiplier": 0.0625, "stem": "imagenet", "num_groups": 2, "sk_ratio": 0.0625}
@@ -61,7 +61,7 @@ def save(model, prefix, optimizer=None):
 
 
 def test_exports_of_the_reference_return_what_they_did(export, outputs):
-    model = weights.load_reference(export)
+    model = architecture.load_reference(export)
     found = model.encoder.endpoints(outputs["images_uint8"] / np.float32(255))
     hidden = model.projection_head.hidden_outputs(found["final_avg_pool"], training=False)
     found |= {"proj_head_input": hidden[0], "proj_head_output": hidden[-1], "logits_sup": model.classify(hidden[0])}
@@ -79,7 +79,7 @@ def test_the_first_layers_of_an_export_return_what_they_did(golden_dir, outputs,
     tf.raw_ops.SaveV2(
         prefix=prefix, tensor_names=stored.files, shape_and_slices=[""] * len(stored.files), tensors=[*stored.values()]
     )
-    encoder = weights.load_reference(prefix).encoder
+    encoder = architecture.load_reference(prefix).encoder
     found = encoder.endpoints(outputs["images_uint8"] / np.float32(255))
     for name in ("initial_conv", "initial_max_pool", "block_group1"):
         output = found[name].numpy().mean((1, 2))
@@ -163,12 +163,12 @@ def test_own_checkpoints_are_read_back(arguments, tmp_path):
     optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in saved.trainable_variables])
     path = save(saved, tmp_path / "ckpt", optimizer)
 
-    found = weights.read_architecture(path)
+    found = architecture.read_architecture(path)
     expected = {"resnet_depth": arguments["depth"], "sk_ratio": 0, "se_ratio": 0, "num_groups": 4} | arguments
     expected |= {"num_proj_layers": 2, "proj_out_dim": 5, "num_classes": 3}
     del expected["depth"]
     assert found == expected | {"width_multiplier": pytest.approx(expected["width_multiplier"], rel=0.05)}
-    assert_same_weights(weights.load_reference(path), saved)
+    assert_same_weights(architecture.load_reference(path), saved)
 
 
 def test_checkpoints_of_tensorflow_1_are_read(tiny, tmp_path):
@@ -195,7 +195,7 @@ def test_checkpoints_of_tensorflow_1_are_read(tiny, tmp_path):
     tf.raw_ops.SaveV2(
         prefix=prefix, tensor_names=list(values), shape_and_slices=[""] * len(values), tensors=list(values.values())
     )
-    assert_same_weights(weights.load_reference(prefix), saved)
+    assert_same_weights(architecture.load_reference(prefix), saved)
 
 
 def test_exports_of_ours_are_read(tiny, tmp_path):
@@ -203,7 +203,7 @@ def test_exports_of_ours_are_read(tiny, tmp_path):
     module = tf.Module()
     module.model_variables = encoder.variables
     tf.saved_model.save(module, str(tmp_path / "1"))
-    loaded = weights.load_reference(tmp_path / "1")
+    loaded = architecture.load_reference(tmp_path / "1")
     assert (loaded.projection_head.num_layers, loaded.classifier) == (0, None)
     for variable, expected in zip(loaded.encoder.variables, encoder.variables, strict=True):
         np.testing.assert_array_equal(variable.numpy(), expected.numpy())
@@ -249,7 +249,7 @@ def test_checkpoints_are_found(tmp_path):
             weights.find_checkpoint(tmp_path / nothing)
 
     with pytest.raises(ValueError, match="no ResNet that is known here"):
-        weights.load_reference(paths[0])
+        architecture.load_reference(paths[0])
     (tmp_path / "broken.index").write_text("no checkpoint")
     with pytest.raises(ValueError, match="no checkpoint that TensorFlow can read"):
-        weights.load_reference(tmp_path / "broken")
+        architecture.load_reference(tmp_path / "broken")

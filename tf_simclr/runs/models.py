@@ -8,7 +8,7 @@ from tf_simclr.data import sources
 from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import checkpoints, weights
+from tf_simclr.runs import architecture, checkpoints, weights
 from tf_simclr.runs.folder import list_checkpoints, run_folder
 from tf_simclr.settings import RunConfig
 
@@ -52,7 +52,7 @@ def load_model(config: RunConfig, source: sources.Source) -> tuple[SimCLR | Clas
     has_own = bool(list_checkpoints(run_folder(config)))
     if config.mode == "export" and config.checkpoint is not None and not has_own:
         # The checkpoint is exported as it is: its classifier stays, whatever the images are.
-        num_classes = weights.read_heads(config.checkpoint)["num_classes"]
+        num_classes = architecture.read_heads(config.checkpoint)["num_classes"]
     model = initial_model(config, source.num_examples, num_classes)
     checkpoint = checkpoints.make_checkpoint(model)
     step = checkpoints.restore_latest(checkpoint, run_folder(config))
@@ -90,7 +90,7 @@ def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifie
       FileNotFoundError: If there is no such checkpoint.
       ValueError: If it does not fit the model; the error lists every variable that does not.
     """
-    found = weights.read_heads(checkpoint)
+    found = architecture.read_heads(checkpoint)
     head = model.projection_head
     is_read = isinstance(model, SimCLR) or model.classifier_layer != 0
     if not is_read and found["num_proj_layers"] != head.num_layers:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_simclr import files
-from tf_simclr.runs import weights
+from tf_simclr.runs import architecture
 from tf_simclr.settings import SETTINGS, VERSION, RunConfig, from_dict, override
 
 FILE = "config.json"
@@ -48,7 +48,7 @@ def settings_of_checkpoint(path: str | os.PathLike[str]) -> RunConfig:
     if runs and (runs[0] / FILE).is_file():
         changes = _settings_of_model(files.read_json(runs[0] / FILE))
     else:
-        found = weights.read_architecture(path)
+        found = architecture.read_architecture(path)
         changes = {f"model.{name}": value for name, value in found.items() if name != "num_classes"}
         changes["data.image_size"] = 32 if found["stem"] == "cifar" else 224
     for ratio in ("model.sk_ratio", "model.se_ratio"):  # Weights, and version 1, say 0 where there is none.
