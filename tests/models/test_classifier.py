@@ -100,8 +100,10 @@ def test_images_are_cropped_and_flipped_and_keep_their_colours(photos):
 
 def test_supervised_training_learns(photos):
     model = build(train_mode="supervised", checkpoint="none", optimizer__base_learning_rate=1.0)
-    history = model.fit(photos[:, :16, :16], LABELS, batch_size=16, epochs=30, verbose=0).history
-    assert history["top_1_accuracy"][-1] > history["top_1_accuracy"][0] + 0.3
+    # A crop does not tell one photo from another, but each class has a colour of its own.
+    tinted = photos[:, :16, :16] // 2 + 127 * np.eye(3, dtype=np.uint8)[LABELS][:, np.newaxis, np.newaxis]
+    accuracy = model.fit(tinted, LABELS, batch_size=16, epochs=30, verbose=0).history["top_1_accuracy"]
+    assert accuracy[0] < 0.7 and min(accuracy[-5:]) == 1.0
 
 
 def test_unlabelled_images_and_missing_checkpoints_are_refused():

@@ -157,8 +157,9 @@ def test_learns_to_tell_images_apart_from_an_array(photos):
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
     history = model.fit(photos, batch_size=16, epochs=150, verbose=0).history
     assert history["contrastive_top_1_accuracy"][0] < 0.35
-    assert history["contrastive_top_1_accuracy"][-1] > 0.6
-    assert history["contrastive_entropy"][-1] < history["contrastive_entropy"][0]
+    # A single step's accuracy moves by a fifth from one to the next, whatever the seed.
+    assert np.mean(history["contrastive_top_1_accuracy"][-10:]) > 0.6
+    assert np.mean(history["contrastive_entropy"][-10:]) < history["contrastive_entropy"][0]
     assert model.predict(photos / np.float32(255), verbose=0).shape == (16, 16)
 
 

@@ -11,7 +11,7 @@ from tf_simclr.augment.flip import RandomFlip
 from tf_simclr.augment.fusion import fused_on_cpu
 from tf_simclr.augment.grayscale import RandomGrayscale
 from tf_simclr.augment.jitter import ColorJitter
-from tf_simclr.augment.operator import Operator, clip
+from tf_simclr.augment.operator import Operator
 
 Chain = tuple[RandomCrop | Operator, ...]
 
@@ -120,4 +120,4 @@ def _apply_on_planes(views: tf.Tensor, draws: list[tf.Tensor], operators: tuple[
     planes = tf.unstack(views, axis=1)
     for operator, numbers in zip(operators, draws, strict=True):
         planes = operator(planes, numbers)
-    return tf.stack(clip(planes), axis=1)
+    return tf.clip_by_value(tf.stack(planes, axis=1), 0.0, 1.0)

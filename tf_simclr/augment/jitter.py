@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from tf_simclr.augment.operator import Operator, Planes, check_choice, clip, select
+from tf_simclr.augment.operator import Operator, Planes, check_choice, select
 
 BRIGHTNESS = ("multiplicative", "additive")
 
@@ -86,10 +86,10 @@ class ColorJitter(Operator):
 
         earlier, later = tf.minimum(brightness_key, contrast_key), tf.maximum(brightness_key, contrast_key)
         start_early = tf.minimum(saturation_key, hue_key) < earlier
-        jittered: Planes = select(start_early, clip(change_between(zero, earlier, planes)), planes)
-        jittered = clip(_blend_with_mean(jittered, *first))
+        jittered: Planes = select(start_early, _clip(change_between(zero, earlier, planes)), planes)
+        jittered = _clip(_blend_with_mean(jittered, *first))
         jittered = change_between(earlier, later, jittered)
-        jittered = clip(_blend_with_mean(jittered, *second))
+        jittered = _clip(_blend_with_mean(jittered, *second))
         jittered = change_between(later, zero + 1.0, jittered)
         return select(apply < self.probability, jittered, planes)
 
@@ -122,10 +122,15 @@ def _shift_and_saturate(
         2.0 - tf.abs(tf.abs(hue - 2.0) - 3.0),
         2.0 - tf.abs(tf.abs(hue + 2.0) - 3.0),
     )
-    return [value - chroma * ramp for ramp in clip(ramps)]
+    return [value - chroma * ramp for ramp in _clip(ramps)]
 
 
 def _blend_with_mean(planes: Planes, scale: tf.Tensor, blend: tf.Tensor, shift: tf.Tensor) -> Planes:
     """Returns scale * x + blend * mean(x) + shift, the mean over each plane of each image."""
     means = [tf.reduce_mean(plane, (1, 2), keepdims=True) for plane in planes]
     return [scale * plane + (blend * mean + shift) for plane, mean in zip(planes, means, strict=True)]
+
+
+def _clip(planes: Planes) -> list[tf.Tensor]:
+    # One pass over the memory, where tf.clip_by_value makes two.
+    return [tf.raw_ops.ClipByValue(t=plane, clip_value_min=0.0, clip_value_max=1.0) for plane in planes]

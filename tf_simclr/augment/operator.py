@@ -64,9 +64,3 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 def select(condition: tf.Tensor, chosen: Planes, other: Planes) -> list[tf.Tensor]:
     """The planes of `chosen` where the condition, bool `[n, 1, 1]`, holds, and those of `other` elsewhere."""
     return [tf.where(condition, first, second) for first, second in zip(chosen, other, strict=True)]
-
-
-def clip(planes: Planes) -> list[tf.Tensor]:
-    """The planes, clipped to [0, 1]."""
-    # One pass over the memory, where tf.clip_by_value makes two.
-    return [tf.raw_ops.ClipByValue(t=plane, clip_value_min=0.0, clip_value_max=1.0) for plane in planes]
