@@ -11,7 +11,7 @@ from tiny import augmentation_of, fit, tiny_encoder, tiny_model, weights
 
 from tf_simclr.augment import Augmentation, simclr_chain
 from tf_simclr.keras import keras
-from tf_simclr.losses import NTXent, Pairs
+from tf_simclr.losses import LOSSES, NTXent, Pairs
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
@@ -144,14 +144,17 @@ def test_online_classifier_without_labels_is_an_error(photos):
         tiny_model(lars).fit(photos, batch_size=8, verbose=0)
 
 
-def test_learns_to_tell_images_apart_from_an_array(photos):
+@pytest.mark.parametrize(
+    "loss", [pytest.param(name, marks=() if name == "nt_xent" else pytest.mark.slow) for name in LOSSES]
+)
+def test_learns_to_tell_images_apart_from_an_array(loss, photos):
     keras.utils.set_random_seed(0)
     chain = simclr_chain(crop_area=(0.8, 1.0), jitter_strength=0.2, blur_probability=0)
     model = SimCLR(
         resnet(10, 0.125, "strided", num_groups=2, dtype="mixed_bfloat16"),
         ProjectionHead(2, 16),
         image_size=32,
-        temperature=0.2,
+        loss=LOSSES[loss](temperature=0.2),
         augmentation=Augmentation(32, branches=(chain, chain)),
     )
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
@@ -159,7 +162,8 @@ def test_learns_to_tell_images_apart_from_an_array(photos):
     assert history["contrastive_top_1_accuracy"][0] < 0.35
     # A single step's accuracy moves by a fifth from one to the next, whatever the seed.
     assert np.mean(history["contrastive_top_1_accuracy"][-10:]) > 0.6
-    assert np.mean(history["contrastive_entropy"][-10:]) < history["contrastive_entropy"][0]
+    if loss == "nt_xent":  # In the softmax of others there may be no positive that could stand out.
+        assert np.mean(history["contrastive_entropy"][-10:]) < history["contrastive_entropy"][0]
     assert model.predict(photos / np.float32(255), verbose=0).shape == (16, 16)
 
 

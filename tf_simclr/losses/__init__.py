@@ -5,10 +5,11 @@ from typing import ClassVar, Protocol
 
 import tensorflow as tf
 
+from tf_simclr.losses.dcl import DCL
 from tf_simclr.losses.nt_xent import NTXent
 from tf_simclr.losses.pairs import Pairs
 
-__all__ = ["LOSSES", "Loss", "NTXent", "Pairs"]
+__all__ = ["DCL", "LOSSES", "Loss", "NTXent", "Pairs"]
 
 
 class Loss(Protocol):
@@ -41,4 +42,4 @@ class Loss(Protocol):
 
 
 # The losses by their names on the command line, each made with its `temperature` and `normalize`.
-LOSSES: dict[str, Callable[..., Loss]] = {"nt_xent": NTXent}
+LOSSES: dict[str, Callable[..., Loss]] = {"nt_xent": NTXent, "dcl": DCL}
