@@ -13,6 +13,7 @@ from tf_simclr.augment import (
     Augmentation,
     ColorJitter,
     GaussianBlur,
+    GaussianNoise,
     Operator,
     RandomCrop,
     RandomFlip,
@@ -23,7 +24,7 @@ from tf_simclr.augment import (
 from tf_simclr.augment.draws import uniform
 
 # Every operator that a chain may have. The numbers of the streams are part of what a seed means.
-STREAMS = {RandomCrop: 0, RandomFlip: 1, ColorJitter: 2, RandomGrayscale: 3, GaussianBlur: 4}
+STREAMS = {RandomCrop: 0, RandomFlip: 1, ColorJitter: 2, RandomGrayscale: 3, GaussianBlur: 4, GaussianNoise: 5}
 OPERATORS = [operator for operator in STREAMS if operator is not RandomCrop]
 
 

@@ -7,11 +7,12 @@ from tf_simclr.augment.draws import example_keys
 from tf_simclr.augment.flip import RandomFlip
 from tf_simclr.augment.grayscale import RandomGrayscale
 from tf_simclr.augment.jitter import ColorJitter
+from tf_simclr.augment.noise import GaussianNoise
 from tf_simclr.augment.operator import Operator
 from tf_simclr.augment.views import Augmentation, crop_and_flip
 
 # Operators that a run appends to the paper's chain by their names, with the defaults of their fields.
-OPERATORS: dict[str, type[Operator]] = {}
+OPERATORS: dict[str, type[Operator]] = {"gaussian_noise": GaussianNoise}
 
 __all__ = [
     "OPERATORS",
@@ -19,6 +20,7 @@ __all__ = [
     "Chain",
     "ColorJitter",
     "GaussianBlur",
+    "GaussianNoise",
     "Operator",
     "RandomCrop",
     "RandomFlip",
