@@ -1,4 +1,4 @@
-"""How much memory a view takes in a training step, by an estimate, and which micro-batch fits."""
+"""Estimates of the memory that a view takes in a training step, and of the micro-batch that fits."""
 
 import math
 
@@ -8,9 +8,9 @@ from tf_simclr.keras import keras
 
 
 def bytes_per_view(encoder: keras.Model, image_size: int) -> int:
-    """What all operations of the encoder's forward pass put out for one view, in bytes.
+    """The size of all outputs of the operations in the encoder's forward pass, for one view, in bytes.
 
-    The backward pass needs most of it; its own arrays come when others have gone.
+    The backward pass needs most of them; it allocates its own arrays as it frees these.
 
     Args:
       encoder: Any Keras model from images, float [B, S, S, 3], to representations [B, F].
@@ -28,15 +28,15 @@ def bytes_per_view(encoder: keras.Model, image_size: int) -> int:
 
 
 def suggest_microbatch(encoder: keras.Model, image_size: int, memory_bytes: float, num_views: int = 2) -> int:
-    """The largest power of two of images whose training step fits into a memory, by an estimate; at least 1.
+    """The largest power of two of images whose training step is estimated to fit into the memory; at least 1.
 
-    A view takes `bytes_per_view`. Weights count four times, for gradients, their sum and the optimizer.
+    A view takes `bytes_per_view`. Weights count four times: themselves, gradients, their sum and the optimizer.
 
     Args:
       encoder: Any Keras model from images, float [B, S, S, 3], to representations [B, F].
       image_size: S, height and width of the views in pixels.
-      memory_bytes: What the step may take, less than the device's memory by what the program takes otherwise.
-      num_views: Views of every image.
+      memory_bytes: What the step may take: the device's memory less what the program needs besides.
+      num_views: V, views of every image.
     """
     weights = sum(variable.shape.num_elements() * variable.dtype.size for variable in encoder.trainable_variables)
     fitting = (memory_bytes - 4 * weights) / (num_views * bytes_per_view(encoder, image_size))

@@ -25,25 +25,25 @@ def compute_gradients(
 ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
     """The gradient of `compare(encode(batch))`, with one micro-batch in the encoder at a time.
 
-    First all micro-batches are encoded without a tape. Comparing their outputs gives the gradient along the outputs.
-    Then every micro-batch is encoded again, with a tape that takes its rows of that gradient on to the variables.
+    First, all micro-batches are encoded without a tape. Comparing their outputs gives the gradient along the outputs.
+    Then every micro-batch is encoded again, with a tape that carries its rows of that gradient on to the variables.
 
-    Micro-batches are images 0 to M - 1, M to 2M - 1 and so on. The last one is the last M images, lest it be a small
-    one; what of it has been encoded before takes no part in the comparison.
+    Micro-batches are images 0 to M - 1, M to 2M - 1 and so on. The last one is the last M images, so that all are of
+    one size; its images that an earlier one has encoded already do not count twice.
 
     Args:
-      encode: From a micro-batch to outputs [V m, F], view after view; the same ones when it is called again.
-      compare: From the outputs of all images, [V n, F], to a scalar objective and values to observe.
+      encode: Maps a micro-batch to outputs [V m, F], view after view; called again, it returns the same outputs.
+      compare: Maps the outputs of all images, [V n, F], to a scalar objective and values to observe.
       batch: Nested tensors [n, ...].
-      variables: What to differentiate by.
-      states: Floating-point variables that `encode` moves, as batch norm moves its averages. They move once: to the
-        mean of the places that each micro-batch by itself would have moved them to.
-      output_specs: Dtypes and widths of the outputs.
-      microbatch_size: M > 0; a batch of less is one micro-batch.
+      variables: The variables to differentiate with respect to.
+      states: Floating-point variables that `encode` changes, as batch norm changes its moving averages. They change
+        once per call, to the mean of the values that each micro-batch by itself would have left.
+      output_specs: Dtypes and widths F of the outputs.
+      microbatch_size: M > 0; a smaller batch is one micro-batch.
 
     Returns:
       gradients: One for every variable; zeros where the objective does not depend on it.
-      observed: What `compare` observed.
+      observed: The values that `compare` returned.
     """
     parts = _Parts(batch, microbatch_size)
     starts = [state.read_value() for state in states]
@@ -86,7 +86,11 @@ def _encode_all(encode: Callable[[Any], Outputs], parts: "_Parts", output_specs:
 
 
 def check_layers(networks: Sequence[keras.layers.Layer], num_replicas: int) -> None:
-    """Raises a `ValueError` if a layer would not do the same to a micro-batch again, or would wait for replicas."""
+    """Checks that layers can be called in micro-batches.
+
+    Raises:
+      ValueError: If a layer draws random numbers, which would differ in the second pass, or synchronizes replicas.
+    """
     for layer in [layer for network in networks for layer in (network, *network.submodules)]:
         if isinstance(layer, keras.__internal__.layers.BaseRandomLayer) and getattr(layer, "rate", True):
             raise ValueError(
@@ -101,7 +105,7 @@ def check_layers(networks: Sequence[keras.layers.Layer], num_replicas: int) -> N
 
 
 class _Parts:
-    """The micro-batches of a batch, all of one size, and the way from their rows to those of the batch."""
+    """The micro-batches of a batch, all of one size, and how their rows map to those of the batch."""
 
     def __init__(self, batch: Any, microbatch_size: int):
         self._batch = batch
@@ -124,7 +128,7 @@ class _Parts:
         return tf.reshape(tf.transpose(views, [1, 0, 2]), [self._size, -1])
 
     def join(self, outputs: tf.Tensor, width: int) -> tf.Tensor:
-        """The output of the batch, [V n, F], view after view, of those of its micro-batches, [count, m, V F]."""
+        """The output of the batch, [V n, F], view after view, from those of its micro-batches, [count, m, V F]."""
         num_encoded = self.count * self._size
         images = tf.range(self._num_images)
         is_in_last = images >= num_encoded - self._size

@@ -1,4 +1,4 @@
-"""LARS, and which parameters an optimizer leaves without weight decay."""
+"""LARS, the optimizer of large batches."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,10 +18,10 @@ class LARS(keras.optimizers.Optimizer):
         w <- w - v
 
     Parameters of rank 0 or 1 (biases, batch-norm scales and offsets) and those passed to `exclude_from_adaptation`
-    get neither weight decay nor the ratio, so for them this is SGD with momentum.
+    get neither weight decay nor the ratio: for them this is SGD with momentum.
 
-    Source: You et al., "Large Batch Training of Convolutional Networks" (2017), with the norm of the gradient taken
-    after weight decay was added and the learning rate folded into the velocity.
+    Source: You et al., "Large Batch Training of Convolutional Networks" (2017). Here, as in the reference, |g| includes
+    the weight decay, and the learning rate is part of the velocity.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class LARS(keras.optimizers.Optimizer):
 
         Args:
           learning_rate: Number or schedule.
-          momentum: Share of the velocity that is kept, in [0, 1).
-          weight_decay: L2 coefficient, >= 0, coupled: it is added to the gradient before the norms are taken.
-          trust_coefficient: Size of a step relative to the norm of the kernel.
+          momentum: Share of the velocity that a step keeps, in [0, 1).
+          weight_decay: L2 coefficient, >= 0. It is coupled: added to the gradient before its norm is taken.
+          trust_coefficient: c, > 0, the size of a step relative to the norm of the kernel.
           name: Name of the optimizer.
           **kwargs: Those of `keras.optimizers.Optimizer`, gradient clipping among them.
 
@@ -60,7 +60,7 @@ class LARS(keras.optimizers.Optimizer):
         self._excluded: set[str] = set()
 
     def exclude_from_adaptation(self, variables: Iterable[tf.Variable]) -> None:
-        """Leaves these variables without weight decay and without the trust ratio."""
+        """Takes weight decay and the trust ratio from these variables."""
         self._excluded.update(self._var_key(variable) for variable in variables)
 
     def build(self, var_list: list[tf.Variable]) -> None:

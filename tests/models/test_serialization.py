@@ -22,7 +22,7 @@ def functional_encoder():
 
 
 def frozen_resnet():
-    encoder = resnet(50, 0.0625, "cifar", num_groups=2, sk_ratio=0.0625, l2=0.01, dtype="mixed_bfloat16")
+    encoder = resnet(50, 0.0625, "cifar", num_groups=1, sk_ratio=0.0625, l2=0.01, dtype="mixed_bfloat16")
     encoder.layers[-1].trainable = False  # which has no weights
     return encoder
 

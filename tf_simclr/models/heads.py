@@ -32,7 +32,7 @@ class ProjectionHead(keras.layers.Layer):
         """Makes the head.
 
         Args:
-          num_layers: 0 (identity), 1 (linear), 2 (SimCLR) or 3 (SimCLR v2 and the reference's default), or more.
+          num_layers: 0 (identity), 1 (linear), 2 (SimCLR), 3 (SimCLR v2 and the reference's default) or more.
           output_dim: D, the width of the last layer.
           synchronized: Whether batch-norm statistics are those of the batches of all replicas together.
           batch_norm_momentum: Share of the moving averages that a step keeps.

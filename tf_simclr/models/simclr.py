@@ -185,6 +185,10 @@ class SimCLR(EncoderTrainer):
             observed |= {"classifier_loss": classifier_loss, "classifier_top_1_accuracy": accuracy}
         return objective / distribute.num_replicas(), observed
 
+    def collapse_value(self, global_batch_size: int) -> float | None:
+        """The loss when all projections are equal, or `None` if the loss has no such value."""
+        return self.view_loss.collapse_value(self.augmentation.num_views, global_batch_size)
+
     def moving_averages(self) -> list[tf.Variable]:
         """What a training pass through encoder and head changes by itself: the moving averages of batch norm."""
         variables = [*self.encoder.variables, *self.projection_head.variables]

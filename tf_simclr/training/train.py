@@ -135,8 +135,6 @@ def _fit(
     )
     # In this order: what has diverged is not reported or saved, and what is saved has been reported.
     used = [callbacks.StopOnNaN(manager, start_step=start_step, cadence=reporting), progress, save]
-    if config.train_mode == "pretrain":
-        value = model.view_loss.collapse_value(model.augmentation.num_views, batch_size)
-        if value is not None:
-            used.append(callbacks.WarnOfCollapse(value, start_step=start_step, cadence=reporting))
+    if isinstance(model, SimCLR) and (value := model.collapse_value(batch_size)) is not None:
+        used.append(callbacks.WarnOfCollapse(value, start_step=start_step, cadence=reporting))
     model.fit(wait_clock.watch(dataset), steps_per_epoch=total_steps - start_step, verbose=0, callbacks=used)
