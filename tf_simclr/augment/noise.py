@@ -14,7 +14,7 @@ _WORD_BITS = 23  # of a number that was drawn
 
 @dataclasses.dataclass(frozen=True)
 class GaussianNoise(Operator):
-    """Adds noise from a normal distribution to some images, independent in every pixel and channel, and clips to [0, 1].
+    """Adds normal noise to some images, independent in every pixel and channel, and clips to [0, 1].
 
     It is one of the operators that SimCLR compares (figures 4 and 5 of the paper, which prints no numbers). Each image
     has a standard deviation of its own, uniform in [0, `max_sigma`], where pixels range from 0 to 1.

@@ -35,7 +35,9 @@ _SCOPES = {
     HEAD: re.compile(r"(?:^|/)(?:projection_head(?:_\d+)?|head_contrastive)/"),
     CLASSIFIER: re.compile(r"(?:^|/)(?:head_supervised|linear_classifier)/"),
 }
-_LAYER = re.compile(r"(?:.*/)?(?:sync_)?(conv2d|batch_normalization|dense|linear_classifier)(?:_(\d+))?/([^/]+)")
+_LAYER = re.compile(
+    r"(?:.*/)?(?:sync_)?(conv2d|batch_normalization|layer_normalization|dense|linear_classifier)(?:_(\d+))?/([^/]+)"
+)
 _HEAD_LAYER = re.compile(r"(?:^|/)n?l_(\d+)/")
 # SimCLR v2 was trained with a momentum encoder and a memory of its projections, and left both in its checkpoints.
 _MOMENTUM_CONTRAST = re.compile(r"(?:^|/)(?:ema|memory)[^/]*/")
