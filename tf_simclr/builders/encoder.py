@@ -5,6 +5,7 @@ from typing import Any
 
 from tf_simclr import devices
 from tf_simclr.keras import keras
+from tf_simclr.models.convnext import convnext_tiny
 from tf_simclr.models.resnet import NUM_GROUPS, ResNet, check_image_size, resnet
 from tf_simclr.settings import RunConfig, check_name
 
@@ -26,9 +27,15 @@ def _build_resnet(config: RunConfig, **settings: Any) -> ResNet:
     )
 
 
+def _build_convnext_tiny(config: RunConfig, *, l2: float = 0.0, **unused: Any) -> keras.Model:
+    policy, _ = devices.resolve_precision(config.train.precision)
+    image_size = config.data.image_size if config.view_size == config.data.image_size else None
+    return convnext_tiny(image_size, l2=l2, dtype=policy)
+
+
 # What `--encoder` takes: name -> function of the config and of the keyword arguments that `build_encoder` describes.
 # It honours train.precision and returns a Keras model from images [B, S, S, 3] in [0, 1] to float32 [B, F].
-ENCODERS: dict[str, Callable[..., keras.Model]] = {"resnet": _build_resnet}
+ENCODERS: dict[str, Callable[..., keras.Model]] = {"resnet": _build_resnet, "convnext_tiny": _build_convnext_tiny}
 
 
 def build_encoder(config: RunConfig, **settings: Any) -> keras.Model:
