@@ -1,4 +1,4 @@
-"""One way in for one's own images: folders, patterns, lists of paths, TFRecord and .npz files."""
+"""One way in for one's own images: folders, patterns, lists of paths, TFRecord, Parquet and .npz files."""
 
 import os
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.base import MAX_CACHED_BYTES, Source, holdout
 from tf_simclr.data.sources.folders import from_folder, split_folders
 from tf_simclr.data.sources.npz import from_npz
+from tf_simclr.data.sources.parquet import from_parquet
 from tf_simclr.data.sources.tfrecord import are_tfrecords, from_tfrecords
 
 
@@ -26,10 +27,11 @@ def open_images(
     """Opens images, whatever holds them.
 
     Args:
-      data_dir: What `from_folder` takes, TFRecord files (see `from_tfrecords`), or one .npz file (see `from_npz`).
+      data_dir: What `from_folder` takes, TFRecord files (see `from_tfrecords`), Parquet files (see `from_parquet`), or
+        one .npz file (see `from_npz`).
       class_names: The classes and the order of their ids, to label one set as another one was labelled.
-      image_feature: What TFRecord files call the image, see there.
-      label_feature: What TFRecord files call the class, see there.
+      image_feature: What TFRecord and Parquet files call the image, see there.
+      label_feature: What TFRecord and Parquet files call the class, see there.
       max_cached_bytes: Images of files that all have one size, of at most 128 px, are decoded to memory if they fit.
       max_pixels: Images with more pixels count as broken.
       broken: Knows the files that were found broken before, and gets those that are now.
@@ -42,12 +44,14 @@ def open_images(
     kinds = [_kind_of(place) for place in listing.split_places(data_dir)]
     if len(set(kinds)) > 1 or kinds.count("npz") > 1:
         raise ValueError(
-            f"TFRecord and .npz files cannot be mixed with other images: convert one of them. Received: {data_dir!r}"
+            "TFRecord, Parquet and .npz files cannot be mixed with other images: convert one of them. "
+            f"Received: {data_dir!r}"
         )
     if "npz" in kinds:
         return from_npz(data_dir, class_names)
-    if "tfrecord" in kinds:
-        return from_tfrecords(
+    if "tfrecord" in kinds or "parquet" in kinds:
+        from_records = from_tfrecords if "tfrecord" in kinds else from_parquet
+        return from_records(
             data_dir,
             class_names=class_names,
             image_feature=image_feature,
@@ -60,10 +64,12 @@ def open_images(
     )
 
 
-def _kind_of(place: str) -> Literal["npz", "tfrecord", "files"]:
+def _kind_of(place: str) -> Literal["npz", "tfrecord", "parquet", "files"]:
     """What a path, a pattern or a folder stands for. A new format of one's own files is told apart here."""
     if place.endswith(".npz"):
         return "npz"
+    if place.endswith(".parquet"):
+        return "parquet"
     return "tfrecord" if are_tfrecords(place) else "files"
 
 

@@ -1,0 +1,138 @@
+"""Parquet files with a column of encoded images as a source."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr.data.files import listing
+from tf_simclr.data.files.broken import BrokenFiles
+from tf_simclr.data.formats.headers import MAX_PIXELS
+from tf_simclr.data.sources.order import Steps
+from tf_simclr.data.sources.record_files import RecordFileSource, open_records
+
+# The names that are common in Parquet files; the first one found is taken.
+IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "jpeg", "png", "jpg", "content")
+LABEL_COLUMNS = ("label", "class", "fine_label", "target", "class_id")
+
+_BATCH_ROWS = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ParquetSource(RecordFileSource):
+    """Parquet files, read batch by batch: a row group at a time is in memory.
+
+    Attributes:
+      image_column: The column of encoded images: bytes, or a struct with a field `bytes`, as Hugging Face writes it.
+    """
+
+    kind = "Parquet"
+
+    image_column: str
+
+    def read_file(self, file: tf.Tensor) -> tf.data.Dataset:
+        read = functools.partial(_read_images, column=self.image_column)
+        return tf.data.Dataset.from_generator(read, args=(file,), output_signature=tf.TensorSpec([], tf.string))
+
+    def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
+        if not reports:
+            raise ValueError(
+                "Parquet files are read by Python functions of this process, which tf.data services do not have: "
+                f"leave data.service out, or write TFRecord files. Received: {self.name!r}"
+            )
+        return super().train_examples(steps, reports)
+
+
+def from_parquet(
+    data_dir: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    image_feature: str | None = None,
+    label_feature: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    broken: BrokenFiles | None = None,
+) -> RecordFileSource:
+    """Opens Parquet files; reads them once, to decode every image and to count the classes.
+
+    Args:
+      data_dir: Files or patterns, comma-separated.
+      class_names: The classes and the order of their ids; by default those that the labels name.
+      image_feature: The column of encoded images; by default the first of IMAGE_COLUMNS there is.
+      label_feature: The column of the class, integers or texts; by default the first of LABEL_COLUMNS there is.
+      max_pixels: Images with more pixels count as broken.
+      broken: Gets the rows that cannot be used.
+
+    Returns:
+      A ParquetSource.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      ValueError: If a file cannot be read or has no row or column of that name, or there is a class that is not in
+        `class_names`.
+    """
+    broken = broken if broken is not None else BrokenFiles()
+    places = listing.split_places(data_dir)
+    files = tuple(dict.fromkeys(file for place in places for file in listing.expand(place)))
+    image_column, label_column = _choose_columns(files[0], image_feature, label_feature)
+    scans = [list(_scan(file, image_column, label_column)) for file in files]
+    if not any(scans):
+        raise ValueError(f"The Parquet files hold no row. Received: {data_dir!r}")
+    return open_records(
+        functools.partial(ParquetSource, image_column=image_column, max_pixels=max_pixels),
+        files,
+        scans,
+        class_names=class_names,
+        broken=broken,
+        place=data_dir,
+        missing=f"no bytes in the column {image_column}",
+    )
+
+
+def _open(file: str) -> Any:
+    import pyarrow  # It takes a second, which only users of Parquet files pay.
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise ValueError(f"The Parquet file cannot be read ({error}). Received: {file!r}") from error
+
+
+def _choose_columns(file: str, image_column: str | None, label_column: str | None) -> tuple[str, str | None]:
+    """The names of the columns of the image and of the label, from the first file."""
+    columns = _open(file).schema_arrow.names
+    image = image_column or next((name for name in IMAGE_COLUMNS if name in columns), None)
+    label = label_column or next((name for name in LABEL_COLUMNS if name in columns), None)
+    for role, name in (("image", image), ("label", label)):
+        if (role == "image" or name is not None) and name not in columns:
+            raise ValueError(
+                f"{file} has no {role} column of that name: choose one with --set=data.{role}_feature=NAME, of "
+                f"{', '.join(columns)}. Received: {name}"
+            )
+    return str(image), label
+
+
+def _rows(file: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    for batch in _open(file).iter_batches(_BATCH_ROWS, columns=list(columns)):
+        yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+
+
+def _scan(file: str, image_column: str, label_column: str | None) -> Iterator[tuple[bool, str | None]]:
+    """For every row whether it has an image, and its class or None."""
+    for image, *label in _rows(file, [image_column, *([label_column] if label_column is not None else [])]):
+        yield _bytes_of(image) is not None, None if not label or label[0] is None else str(label[0])
+
+
+def _read_images(file: bytes, column: str) -> Iterator[bytes]:
+    """The encoded images of a file; b"" where a row has none, so that no other row moves."""
+    for (image,) in _rows(os.fsdecode(np.asarray(file).item()), [column]):
+        yield _bytes_of(image) or b""
+
+
+def _bytes_of(value: Any) -> bytes | None:
+    content = value.get("bytes") if isinstance(value, dict) else value
+    return content if isinstance(content, bytes) else None
