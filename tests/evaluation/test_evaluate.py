@@ -69,6 +69,11 @@ def test_a_pretrained_encoder_and_the_baselines_are_judged_by_every_protocol(tmp
     ]  # fmt: skip
 
 
+def test_the_number_of_neighbors_can_be_set(tmp_path):
+    result, _, _ = judge(tmp_path, {"eval.knn_k": 1, "eval.baselines": False})
+    assert result["eval/knn_k"] == 1 and "kNN (k=1)" in evaluate.describe(result)
+
+
 def test_a_model_trained_on_labels_is_judged_by_its_classifier(tmp_path):
     result, predictions, labels = judge(tmp_path, {"train_mode": "supervised", "eval.steps": 2, "eval.batch_size": 16})
     assert result.keys() == {"global_step"} | OF_CLASSIFIER

@@ -29,7 +29,7 @@ SUBJECTS = {"eval": "this encoder", "eval_untrained": "the untrained encoder", "
 
 def _protocols(config: RunConfig) -> tuple[Protocol, ...]:
     """What judges the subjects."""
-    return KNN(), Linear(seed=config.seed)
+    return KNN(k=config.eval.knn_k), Linear(seed=config.seed)
 
 
 def _subjects(config: RunConfig, model: SimCLR, train: sources.Source) -> Iterator[tuple[str, keras.Model]]:

@@ -213,6 +213,10 @@ class EvalConfig:
         None, "Batches to evaluate on; none takes them all.",
         rule=rules.AT_LEAST_1, flag="eval_steps", unset=0, resumable=True,
     )  # fmt: skip
+    knn_k: int = setting(
+        200, "Neighbours that vote in the kNN evaluation; all training images where there are fewer.",
+        rule=rules.AT_LEAST_1, flag="knn_k", resumable=True,
+    )  # fmt: skip
     baselines: bool = setting(False, "Evaluates raw pixels and the untrained encoder as well.", resumable=True)
 
 
