@@ -14,7 +14,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import numpy as np
 import pytest
 import tensorflow as tf
-from paths import ROOT, TESTS
+from paths import GOLDEN, ROOT
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
@@ -24,7 +24,7 @@ tf.config.set_logical_device_configuration(
 @pytest.fixture(scope="session")
 def golden_dir() -> pathlib.Path:
     """Folder with numbers returned by the reference implementation; its README.md says what they are."""
-    return TESTS / "golden"
+    return GOLDEN
 
 
 @pytest.fixture(scope="session")

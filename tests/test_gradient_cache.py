@@ -43,11 +43,13 @@ def test_gradient_is_that_of_the_whole_batch(microbatch_size, photos, whole_batc
     check_equal(train(microbatch_model(microbatch_size), photos), whole_batch, 1e-10)
 
 
+@pytest.mark.slow
 def test_gradient_of_three_views(photos):
     found, expected = (train(microbatch_model(size, num_views=3), photos) for size in (7, 0))
     check_equal(found, expected, 1e-10)
 
 
+@pytest.mark.slow
 def test_gradient_is_the_same_with_xla(photos, whole_batch):
     # XLA rounds the pixels, which are float32, in its own way.
     check_equal(train(microbatch_model(7, jit_compile=True), photos), whole_batch, 1e-5)
@@ -65,7 +67,7 @@ def test_on_replicas(num_replicas, photos, whole_batch):
     ("microbatch_size", "num_replicas", "jit_compile", "parts"),
     [
         (4, 1, False, [(0, 0), (4, 4), (8, 8), (12, 12)]),
-        (7, 1, True, [(0, 0), (7, 7), (9, 14)]),
+        pytest.param(7, 1, True, [(0, 0), (7, 7), (9, 14)], marks=pytest.mark.slow),
         (3, 2, False, [(0, 0), (3, 3), (5, 6), (8, 8), (11, 11), (13, 14)]),
     ],
 )
@@ -99,6 +101,7 @@ def test_batch_norm_has_the_statistics_of_micro_batches_and_moves_once(
     np.testing.assert_allclose([norm.moving_mean, norm.moving_variance], np.mean(moved, axis=0), rtol=tolerance)
 
 
+@pytest.mark.slow
 def test_half_precision(photos):
     found, expected = (train(microbatch_model(size, dtype="mixed_bfloat16"), photos) for size in (3, 0))
     np.testing.assert_allclose(found[0]["loss"], expected[0]["loss"], rtol=1e-3)

@@ -143,6 +143,7 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(image_folder, tmp_path,
         np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"train__microbatch_size": 3, "model__classifier_layer": 1}])
 def test_steps_that_share_a_call_are_the_same_steps(image_folder, tmp_path, monkeypatch, more):
     changes = {"train__steps": 10, "train__checkpoint_steps": 4, "train__log_every_steps": 4, **more}
@@ -175,6 +176,7 @@ def test_unlabelled_nested_images_are_enough(photos, tmp_path):
     assert (tmp_path / "run" / "saved_model" / "2" / "saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_with_small_views_in_micro_batches(photos, tmp_path, monkeypatch):
     names = [f"{'train' if i < 12 else 'test'}/{'ab'[i % 2]}" for i in range(16)]
     write_images(tmp_path / "photos", [photo[: 16 + i] for i, photo in enumerate(photos)], names)
@@ -219,7 +221,8 @@ def test_divergence_stops_the_run_and_spares_the_checkpoints(image_folder, tmp_p
 def test_settings_that_were_refused_do_not_lock_the_folder(image_folder, tmp_path):
     with pytest.raises(ValueError, match="warm-up"):
         run.run(make_config(tmp_path, image_folder, optimizer__warmup_epochs=100))
-    assert run.run(make_config(tmp_path, image_folder, mode="train", train__steps=2))
+    with open_run(make_config(tmp_path, image_folder, mode="train", train__steps=2)) as folder:
+        assert (folder / "config.json").is_file()
 
 
 @pytest.mark.parametrize("mode", ["export", "eval"])

@@ -151,7 +151,7 @@ def test_a_batch_that_takes_long_is_not_tried(tmp_path, photos, monkeypatch, sec
     monkeypatch.setattr(
         machine.measure, "step_seconds", lambda model, batch, size: tried.append(size) or size * seconds_per_image
     )
-    monkeypatch.setattr(machine.memory, "total", lambda: memory)
+    monkeypatch.setattr(machine.devices, "total_memory", lambda: memory)
     config = settings(tmp_path, train__global_batch_size=512, data__image_size=8)
     speed = machine._measure_speed(config, tiny_model(), ArraySource(photos[:, :8, :8]))
     assert tried == measured

@@ -14,6 +14,7 @@ from processes import SETTINGS, finish, newest_step, start, variables, wait_for_
 
 from launch import free_ports
 from tf_simclr import distribute
+from tf_simclr.distribute import strategy
 from tf_simclr.runs.folder import list_checkpoints
 
 CHANGES = {"train__steps": 4, "train__precision": "float32", "train__log_every_steps": 1}
@@ -110,8 +111,8 @@ def test_a_cluster_that_is_not_described_is_explained(monkeypatch, text):
 def test_the_chief_comes_first(monkeypatch):
     cluster = {"chief": ["c:1"], "worker": ["w:1", "w:2"]}
     seen = []
-    monkeypatch.setattr(distribute, "wait_for_workers", lambda *arguments: seen.append(arguments))
-    monkeypatch.setattr(distribute.tf.distribute, "MultiWorkerMirroredStrategy", lambda: None)
+    monkeypatch.setattr(strategy, "wait_for_workers", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr(strategy.tf.distribute, "MultiWorkerMirroredStrategy", lambda: None)
     for task in ({"type": "chief", "index": 0}, {"type": "worker", "index": 1}):
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
         distribute.make_strategy("multi_worker")

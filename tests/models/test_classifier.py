@@ -139,6 +139,7 @@ def two_layers(num_replicas):
         classifier_layer=1,
     )
     model.compile(optimizer=keras.optimizers.SGD(1.0, jit_compile=False))
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -113,6 +113,7 @@ def variables_by_place(model):
     return found
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_in_the_reference(golden_dir, export, outputs):
     golden = np.load(golden_dir / "trajectory.npz")
     model = SimCLR(

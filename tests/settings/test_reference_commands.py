@@ -153,6 +153,7 @@ def check_evaluated(folder: pathlib.Path) -> None:
     assert (folder / "saved_model" / "2" / "saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_cifar10_pretraining_then_linear_evaluation(places):
     folder = follow(PRETRAIN_CIFAR10, places)
     assert (folder / "saved_model" / "2" / "saved_model.pb").is_file()

@@ -5,3 +5,4 @@ import pathlib
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 SUPPORT = TESTS / "support"
+GOLDEN = TESTS / "golden"

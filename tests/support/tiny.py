@@ -40,6 +40,7 @@ def tiny_model(optimizer, *, synchronized=False, jit_compile=False, dtype="float
         online_classifier=keras.layers.Dense(3, kernel_regularizer="l2", dtype=dtype) if classifier else None,
     )
     model.compile(optimizer=optimizer(), jit_compile=jit_compile)
+    model.optimizer.build(model.trainable_variables)  # or the step is traced twice
     return model
 
 
@@ -86,4 +87,5 @@ def microbatch_model(microbatch_size, *, batch_norm=False, jit_compile=False, dt
         microbatch_size=microbatch_size,
     )
     model.compile(keras.optimizers.SGD(1.0, jit_compile=False), jit_compile=jit_compile)
+    model.optimizer.build(model.trainable_variables)
     return model
