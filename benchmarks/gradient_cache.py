@@ -111,7 +111,7 @@ def main() -> None:
             f"peak {peak:6.0f} MiB, {added:6.0f} of them for the step"
         )
     (peak, added), (small_peak, small_added) = memory["cached"], memory["small"]
-    print(f"memory, cached / small: {peak / small_peak:.2f} in all, {added / small_added:.2f} of the step's")
+    print(f"memory, cached / small: {peak / small_peak:.2f} overall, {added / small_added:.2f} for the step")
     for name, ratios in zip(("clock", "processor"), (times[:, 0] / times[:, 2]).T, strict=True):
         print(f"time, cached / medium ({name}): {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})")
 

@@ -26,7 +26,7 @@ def replicas_here() -> int:
 
 
 def replica_id() -> tf.Tensor | int:
-    """Position of this replica among all; to be called inside a replica's computation."""
+    """Position of this replica among all; call it inside a replica's computation."""
     return tf.distribute.get_replica_context().replica_id_in_sync_group
 
 
