@@ -2,7 +2,7 @@
 
     python benchmarks/augment.py --image_size=32 --batch_size=256
 
-The two take turns, so that a busy machine slows both. Prints the median and the best views per second.
+Both take turns, so that a busy machine slows both. Prints the median and the best views per second.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tf_simclr.augment import Augmentation, example_keys, simclr_chain  # noqa: 
 
 
 def augment_one_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
-    """One view of `[H, W, 3]` by tf.image: crop, flip, jitter of strength 1 in random order, grayscale."""
+    """One view of `[H, W, 3]` with tf.image: crop, flip, jitter of strength 1 in random order, grayscale."""
     begin, size, _ = tf.image.sample_distorted_bounding_box(
         tf.shape(image), tf.zeros((1, 0, 4)), area_range=(0.08, 1.0), use_image_if_no_bounding_boxes=True
     )
@@ -44,7 +44,7 @@ def augment_one_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
 
 
 def without_buffers(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset, which does not work ahead while something else is timed."""
+    """The same dataset, but it does not prefetch while something else is timed."""
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--blur", action="store_true", help="also time this package's blur")
-    parser.add_argument("--jit_compile", action="store_true", help="compile this package's augmentation by XLA")
+    parser.add_argument("--jit_compile", action="store_true", help="compile this package's augmentation with XLA")
     arguments = parser.parse_args()
     size, batch_size = arguments.image_size, arguments.batch_size
 

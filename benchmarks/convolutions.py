@@ -1,13 +1,13 @@
-"""How fast convolutions and their gradients run, layer by layer of a ResNet-18 at 32 px, and what else could do it.
+"""Speed of convolutions, their gradients and alternatives, layer by layer of a ResNet-18 at 32 px.
 
     python benchmarks/convolutions.py
     python benchmarks/convolutions.py --precision=float32
 
-Prints GFLOP/s (a multiplication and an addition are two) of TensorFlow's kernels for the output, the gradient along the
-images and the gradient along the kernel, and of two other ways to that last one, with the same result up to rounding:
-  matrix products   nine of them, one for every place of the kernel: shifted images, transposed, times the slopes;
-  convolution       of the images with the slopes as its kernel, batch and channels having changed places.
-All take turns, so that a busy machine slows all alike; the best of the rounds counts.
+Prints GFLOP/s (a multiplication and an addition count as two) of TensorFlow's kernels for the output, the gradient of
+the images and the gradient of the kernel, and of two other ways to compute the last, which agree up to rounding:
+  matrix products   nine, one for every place of the kernel: shifted images, transposed, times the slopes;
+  convolution       of the images with the slopes as its kernel, batch and channels swapped.
+All take turns, so that a busy machine slows all alike; the best round counts.
 """
 
 import argparse

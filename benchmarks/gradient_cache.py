@@ -1,15 +1,15 @@
-"""A large batch in micro-batches against small batches at once: peak memory, and time per image.
+"""Peak memory and time per image of a large batch in micro-batches, against small batches at once.
 
     python benchmarks/gradient_cache.py
     python benchmarks/gradient_cache.py --precision=mixed_bfloat16
 
 Three train steps of SimCLR, on uint8 images in memory, from augmentation to the update by LARS:
   cached   a batch of --batch images, --microbatch of them in the encoder at a time;
-  small    a batch of --microbatch images, at once: what the memory is held against;
-  medium   a batch of --medium images, at once: what the time is held against.
-Every one is a process of its own, because the peak of a process never falls. Memory is the peak, less what the
-process held before its first step. The processes take turns, a round of steps each, while the others wait. Time is
-that by the clock, and that on the processor, which other programs disturb less.
+  small    a batch of --microbatch images, at once: the baseline for memory;
+  medium   a batch of --medium images, at once: the baseline for time.
+Each runs in its own process, because the peak of a process never falls. Memory is the peak minus what the process held
+before its first step. The processes take turns, a round of steps each, while the others wait. Time is wall time and
+processor time, which other programs disturb less.
 """
 
 import argparse
@@ -33,12 +33,12 @@ CASES = ("cached", "small", "medium")
 
 
 def peak_mib() -> float:
-    """The largest memory that this process has held."""
+    """The peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def run_case(options: argparse.Namespace) -> None:
-    """For every line that arrives, takes steps on as many images as the large batch; prints seconds and MiB."""
+    """Takes a round of steps for every line of its input; prints seconds and MiB."""
     sizes = {"cached": options.batch, "small": options.microbatch, "medium": options.medium}
     batch_size = sizes[options.case]
     shape = (batch_size, options.image_size, options.image_size, 3)
@@ -48,7 +48,7 @@ def run_case(options: argparse.Namespace) -> None:
     model = SimCLR(encoder, ProjectionHead(), image_size=options.image_size, microbatch_size=microbatch_size)
     model.compile(optimizer=LARS(0.1, weight_decay=1e-4), jit_compile=options.jit_compile)
     train_function = model.make_train_function()
-    # The first batch is for tracing, with a batch axis that is left open.
+    # The first batch is for tracing, with an open batch axis.
     tracing, timed = (tf.data.Dataset.from_tensors(part) for part in (images[: options.microbatch], images))
     batches = iter(tracing.concatenate(timed.repeat()))
     before = peak_mib()
@@ -72,9 +72,9 @@ def main() -> None:
     parser.add_argument("--medium", type=int, default=512)
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
     parser.add_argument("--jit_compile", action="store_true")
-    parser.add_argument("--images_per_round", type=int, default=1024, help="or one step, where that is more")
+    parser.add_argument("--images_per_round", type=int, default=1024, help="or one step, if that is more")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--case", choices=CASES, help="run this one alone, a round for every line of its input")
+    parser.add_argument("--case", choices=CASES, help="run only this case, a round for every line of its input")
     options = parser.parse_args()
     if options.case:
         run_case(options)
@@ -111,7 +111,7 @@ def main() -> None:
             f"peak {peak:6.0f} MiB, {added:6.0f} of them for the step"
         )
     (peak, added), (small_peak, small_added) = memory["cached"], memory["small"]
-    print(f"memory, cached / small: {peak / small_peak:.2f} in all, {added / small_added:.2f} of the step's")
+    print(f"memory, cached / small: {peak / small_peak:.2f} overall, {added / small_added:.2f} for the step")
     for name, ratios in zip(("clock", "processor"), (times[:, 0] / times[:, 2]).T, strict=True):
         print(f"time, cached / medium ({name}): {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})")
 

@@ -1,18 +1,18 @@
-"""Images per second and core of the whole input, against a plain tf.data and tf.image pipeline.
+"""Images per second and core of the whole input pipeline, against a plain one from tf.data and tf.image.
 
     python benchmarks/input_pipeline.py
     taskset -c 0,1 python benchmarks/input_pipeline.py --rounds=9
 
-Two views of every image, on the cores that this process may use, with both halves of this package's work counted:
-reading, decoding and cropping in tf.data, and colours and blur, which run batched on the device that trains. The
-plain pipeline does everything but the blur for one image at a time in a parallel map, as the reference
-implementation does, and blurs the batch afterwards. The two take turns, so that a busy machine slows both.
+Makes two views of every image on the cores that this process may use, and counts both halves of this package's work:
+reading, decoding and cropping in tf.data, and colours and blur, which run batched on the device that trains. The plain
+pipeline does everything but the blur one image at a time in a parallel map, as the reference implementation does, and
+then blurs the batch. Both take turns, so that a busy machine slows both.
 
-Cases: 224 px and 96 px views of JPEG files of 500 x 375 pixels, which are made here with the spectrum of
-photographs and are as large as those of ImageNet (0.1 MB); 96 px and 32 px views of images of that size in memory,
-as of STL-10 and CIFAR-10. The 32 px views are not blurred, as in the recipe for CIFAR-10.
+Cases: 224 px and 96 px views of JPEG files of 500 x 375 pixels, which are made here with the spectrum of photographs
+and are as large as those of ImageNet (0.1 MB); 96 px and 32 px views of images of that size in memory, as in STL-10 and
+CIFAR-10. The 32 px views are not blurred, as in the recipe for CIFAR-10.
 
-Prints the medians over the rounds, and where the processor time goes.
+Prints the medians over the rounds, and a breakdown of the processor time.
 """
 
 import argparse
@@ -46,7 +46,7 @@ Input = tuple[Iterable, Step]
 
 
 def make_photo(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Noise with the 1/f spectrum of photographs, and colours as weak as theirs: uint8 [H, W, 3]."""
+    """Noise with the 1/f spectrum and the weak colours of photographs: uint8 [H, W, 3]."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width))
     frequency[0, 0] = 1.0
     spectrum = np.fft.rfft2(rng.standard_normal((3, height, width))) / frequency**1.2
@@ -59,7 +59,7 @@ def make_photo(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def write_files(folder: str) -> sources.FileSource:
-    """A folder of JPEG files like photographs."""
+    """Fills a folder with JPEG files like photographs."""
     rng = np.random.default_rng(0)
     names = tuple(f"{index}.jpg" for index in range(NUM_FILES))
     for name in names:
@@ -69,13 +69,13 @@ def write_files(folder: str) -> sources.FileSource:
 
 
 def make_array(size: int) -> sources.ArraySource:
-    """Images of one size in memory; what they show costs no time."""
+    """Images of one size in memory; their content does not affect the time."""
     shape = (NUM_ARRAY_IMAGES, size, size, 3)
     return sources.ArraySource(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
 
 def our_input(source: sources.Source, size: int, batch_size: int) -> Input:
-    """This package's batches, and what it does with them on the device."""
+    """This package's batches, and its work on the device."""
     chain = simclr_chain(blur_probability=0.5 if size > 32 else 0.0)
     augmentation = Augmentation(size, branches=(chain, chain))
     batches = train_dataset(
@@ -89,7 +89,7 @@ def our_input(source: sources.Source, size: int, batch_size: int) -> Input:
 
 
 def plain_input(source: sources.Source, size: int, batch_size: int, works_ahead: bool = True) -> Input:
-    """Batches as tf.data and tf.image make them, one image at a time, and the blur of a batch."""
+    """Batches that tf.data and tf.image make one image at a time, and the blur of a batch."""
 
     def make_views(example: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = example if example.dtype == tf.uint8 else decode.decode_image(tf.io.read_file(example))
@@ -118,7 +118,7 @@ def blur_batch(images: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def measure(batches: Iterable, step: Step, num_batches: int, batch_size: int) -> tuple[float, float]:
-    """(images per second and core, milliseconds of processor time per image); buffers are full when it starts."""
+    """(images per second and core, milliseconds of processor time per image); starts with full buffers."""
     iterator = iter(batches)
     for number in range(WARMUP_BATCHES + num_batches):
         if number == WARMUP_BATCHES:
@@ -132,7 +132,7 @@ def measure(batches: Iterable, step: Step, num_batches: int, batch_size: int) ->
 
 
 def print_parts(source: sources.Source, size: int, options: argparse.Namespace) -> None:
-    """Where this package's processor time goes: each part alone."""
+    """Prints the processor time of each part of this package's input alone."""
     batches, step = our_input(source, size, options.batch_size)
     arguments = options.batches, options.batch_size
     first = next(iter(batches))

@@ -1,12 +1,11 @@
-"""Time and peak memory of NT-Xent, its gradient and its metrics: blocks of anchors against the whole matrix.
+"""Time and peak memory of NT-Xent with gradient and metrics: blocks of anchors against the whole matrix.
 
     python benchmarks/loss_memory.py
     python benchmarks/loss_memory.py --jit_compile
 
-Projections are float32 [2N, 128]. Every case is a process of its own, because the peak of a process never falls.
-Memory is what a case adds to the peak that the process had before its first step; time is that of the fastest step,
-by the clock and on the processor, which other programs disturb less. The whole matrix is left out where it does not
-fit.
+Projections are float32 [2N, 128]. Each case runs in its own process, because the peak of a process never falls. Memory
+is what a case adds to the peak of the process before its first step. Time is that of the fastest step, in wall time and
+in processor time, which other programs disturb less. The whole matrix is left out where it does not fit.
 """
 
 import argparse
@@ -31,7 +30,7 @@ LARGEST_WHOLE_MATRIX = 8192  # images; memory grows fourfold with twice as many
 
 
 def whole_matrix(projections: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Loss, accuracy and entropy from the matrix of all similarities, as one would write them down."""
+    """Loss, accuracy and entropy from the matrix of all similarities, written plainly."""
     z = tf.math.l2_normalize(projections, axis=-1)
     num_views = tf.shape(z)[0]
     rows = tf.range(num_views)
@@ -45,7 +44,7 @@ def whole_matrix(projections: tf.Tensor) -> tuple[tf.Tensor, ...]:
 
 
 def blocks(projections: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """The same by the package."""
+    """The same values from the package."""
     loss, metrics = NTXent(TEMPERATURE)(projections)
     return loss, *metrics.values()
 
@@ -61,7 +60,7 @@ def run_case(name: str, num_images: int, jit_compile: bool, num_steps: int) -> N
         return loss, *metrics, tf.norm(tape.gradient(loss, projections))
 
     projections = tf.random.stateless_normal([2 * num_images, WIDTH], seed=[0, 1])
-    step(projections[:8])  # TensorFlow and its threads have come to life.
+    step(projections[:8])  # Starts TensorFlow and its threads.
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds, processor_seconds = [], []
     for _ in range(num_steps):
@@ -78,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--num_images", type=int, nargs="+", default=[1024, 4096, 8192, 16384, 65536])
     parser.add_argument("--jit_compile", action="store_true")
-    parser.add_argument("--case", choices=("blocks", "whole"), help="run this one here, for one number of images")
+    parser.add_argument("--case", choices=("blocks", "whole"), help="run only this case, for one number of images")
     options = parser.parse_args()
     num_steps = {size: max(1, min(20, 8192 // size)) for size in options.num_images}
     if options.case:

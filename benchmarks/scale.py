@@ -1,4 +1,4 @@
-"""What a training step costs on R devices: a model on paper, for devices and batches that are not at hand.
+"""Models the cost of a training step on R devices, for devices and batches that are not at hand.
 
     python benchmarks/scale.py
 
@@ -25,21 +25,21 @@ DEVICES = (1, 4, 16, 64, 256, 1024)
 BATCHES = (256, 1024, 4096, 16384, 65536)
 VIEWS = 2
 FLOAT_BYTES = 4
-# Keras sums values, squares and counts over the replicas and, on the way back, the gradients of the first two.
+# Keras sums values, squares and counts over the replicas and, in the backward pass, the gradients of the first two.
 SUMS_PER_BATCH_NORM = 5
 # Products of anchors with candidates: the similarities, the gradients along anchors and along candidates.
 NT_XENT_PRODUCTS = 3
 # How often the similarities of a block are read or written: product 1, mask 2, cross entropy 2, argmax 1, entropy 2,
 # gradients along anchors and candidates 2.
 NT_XENT_PASSES = 10
-# From a JPEG of 500 x 375 px to two crops of 224 px, for which the host of an accelerator works (docs/input_speed.md).
+# The work of an accelerator's host: from a JPEG of 500 x 375 px to two crops of 224 px (docs/input_speed.md).
 HOST_SECONDS_PER_IMAGE = 2.4e-3
 # SimCLR, section 2.3: ResNet-50 on ImageNet.
 PAPER_IMAGES, PAPER_EPOCHS, PAPER_BATCH, PAPER_CORES, PAPER_HOURS = 1_281_167, 100, 4096, 128, 1.5
 
 
 class Network(NamedTuple):
-    """What counts of an encoder and its projection head; FLOPs are those of one view, forward and backward."""
+    """An encoder and its projection head in numbers; FLOPs are those of one view, forward and backward."""
 
     step_flops: float
     num_weights: int
@@ -54,26 +54,26 @@ class Machine(NamedTuple):
     name: str
     peak: float  # of a device, in the precision of the training
     float32_peak: float  # of a device, for products of float32 as TensorFlow computes them
-    share: float  # of the peak, which training a ResNet-50 reaches
+    share: float  # of the peak that training a ResNet-50 reaches
     memory: float  # of a device
     devices: int  # of a machine
     link: float  # what a ring of devices carries within a machine
     network: float  # what a ring of machines carries
-    start: float  # latency of a collective operation by itself
+    start: float  # latency of starting a collective operation
     link_hop: float  # latency from device to device
     network_hop: float  # latency from machine to machine
     is_torus: bool = False
 
 
 class Collective(NamedTuple):
-    """A collective operation: "gather" or "reduce", and how many bytes a replica puts in."""
+    """A collective operation: "gather" or "reduce", and how many bytes a replica contributes."""
 
     kind: str
     num_bytes: int
 
 
 def machines(step_flops: float) -> list[Machine]:
-    """The machines of the tables; `step_flops` turn published images per second into shares of the peak."""
+    """The machines of the tables; `step_flops` turns published images per second into shares of the peak."""
     tpu, a100, v100 = 1.05e6 / 2048 * step_flops, 2375 * step_flops, 1270 * step_flops
     cpu = 12.2 * step_flops
     hops = (4.4e-6, 0.52e-6)
@@ -130,10 +130,10 @@ def count_flops(graph: tf.Graph) -> float:
 
 
 def gather_collectives(network: Network, batch: int, replicas: int, *, on_tpu: bool = False) -> list[Collective]:
-    """What shows all projections, float32 [B, V, D], to every replica and brings their gradients back.
+    """The operations that show all projections, float32 [B, V, D], to every replica and return their gradients.
 
-    TensorFlow gathers shapes, then rows; their gradient is a sum over the replicas of the gradient of all rows, of
-    which a replica takes its own. On a TPU rows are gathered by a sum too: every replica puts in zeros for the others'.
+    TensorFlow gathers shapes, then rows. For the gradient, it sums the gradient of all rows over the replicas, and each
+    replica takes its own rows. On a TPU, a sum gathers the rows too: every replica contributes zeros for the others'.
     """
     if replicas == 1:
         return []
@@ -155,7 +155,7 @@ def gradient_collectives(network: Network, replicas: int) -> list[Collective]:
 
 
 def collective_seconds(operation: Collective, machine: Machine, replicas: int) -> float:
-    """Latency, and a ring: a replica sends what it gathers of the others, or twice (R - 1) / R of what is summed."""
+    """Latency plus a ring: a replica sends what it gathers from the others, or 2 (R - 1) / R of what is summed."""
     num_machines = math.ceil(replicas / machine.devices)
     if machine.is_torus:
         hops = 4 * (math.sqrt(max(1, replicas / 2)) - 1) * machine.link_hop
@@ -173,7 +173,7 @@ def compute_seconds(network: Network, machine: Machine, batch: int, replicas: in
 
 
 def nt_xent_seconds(network: Network, machine: Machine, batch: int, replicas: int) -> float:
-    """A replica's anchors with all candidates: the products, then the passes over the similarities in memory."""
+    """A replica's anchors against all candidates: the products, then the passes over the similarities in memory."""
     similarities = (VIEWS * batch / replicas) * (VIEWS * batch)
     flops = 2 * NT_XENT_PRODUCTS * similarities * network.projection_dim
     num_bytes = NT_XENT_PASSES * FLOAT_BYTES * similarities
@@ -195,19 +195,19 @@ def step_seconds(network: Network, machine: Machine, batch: int, replicas: int) 
 
 
 def print_table(titles: list[str], rows: list[list[str]]) -> None:
-    """A table in Markdown, whose first column is text."""
+    """Prints a Markdown table whose first column is text."""
     print()
     for cells in (titles, ["---", *["---:"] * (len(titles) - 1)], *rows):
         print("|", " | ".join(cells), "|")
 
 
 def number(value: float) -> str:
-    """Three digits."""
+    """The value with three digits."""
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
 
 
 def print_counts(network: Network) -> None:
-    """What the network costs anywhere."""
+    """Prints what the network costs on any machine."""
     norms = network.batch_norm_channels
     print(f"ResNet-50 at 224 px with a projection head of 2 layers: {network.step_flops / 1e9:.2f} GFLOP per view,")
     print(f"{network.num_weights:,} weights, {len(norms)} batch norms with {sum(norms):,} channels")
@@ -223,7 +223,7 @@ def print_counts(network: Network) -> None:
 
 
 def print_steps(network: Network, machine: Machine, batch: int) -> None:
-    """The terms of one batch, and what it takes to feed the devices."""
+    """Prints the terms of one batch, and what feeding the devices takes."""
     speed = machine.peak * machine.share / 1e12
     print(f"\n{machine.name}, at {speed:.3g} TFLOP/s ({machine.share:.1%}): milliseconds of a step of batch {batch:,}")
     rows = []
@@ -239,7 +239,7 @@ def print_steps(network: Network, machine: Machine, batch: int) -> None:
 
 
 def print_shares(network: Network, machine: Machine) -> None:
-    """How much of a step is compute, and the largest other term."""
+    """Prints the share of compute in a step, and the largest other term."""
     print(f"\n{machine.name}: share of compute in a step, and the largest other term")
     rows = []
     for replicas in DEVICES:
@@ -254,7 +254,7 @@ def print_shares(network: Network, machine: Machine) -> None:
 
 
 def print_limits(network: Network, all_machines: list[Machine]) -> None:
-    """Where a term takes as long as compute. The sums do not grow with the batch, the gather does, NT-Xent twice."""
+    """Prints where a term takes as long as compute. The gather grows with the batch, NT-Xent with its square."""
     rows = []
     for machine in all_machines:
         image = compute_seconds(network, machine, 1, 1)
@@ -269,7 +269,7 @@ def print_limits(network: Network, all_machines: list[Machine]) -> None:
 
 
 def print_paper(network: Network, tpu: Machine) -> None:
-    """The paper's training time beside the model's."""
+    """Prints the paper's training time beside the model's."""
     steps = PAPER_EPOCHS * (PAPER_IMAGES // PAPER_BATCH)
     seconds = step_seconds(network, tpu, PAPER_BATCH, PAPER_CORES)
     published, predicted = PAPER_HOURS * 3600 / steps, sum(seconds.values())

@@ -1,15 +1,15 @@
-"""Latency and throughput of an export through the session that TensorFlow Serving runs, without its network.
+"""Latency and throughput of an export in the session that TensorFlow Serving runs, without the network.
 
     python benchmarks/serving.py
     python benchmarks/serving.py --cases="ResNet-50, 224 px" --rounds=30
 
-For each encoder, untrained, because what it has learnt costs no time:
+For each encoder (untrained: training does not change the time):
   - the whole path from the bytes of image files (`serving_default`: headers, decoding, isolation of broken files,
     encoder) against a plain graph that decodes with tf.map_fn and fails with the first broken file, and against the
     encoder alone (`encode`), by size of the batch;
   - the encoder in bfloat16 against float32;
   - clients that send single images at the same time, with and without micro-batching.
-What is compared takes turns, so that a busy machine slows all of it; ratios are medians of the rounds' ratios.
+All candidates take turns, so that a busy machine slows all alike; ratios are medians of the rounds' ratios.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def make_files(image_size: int, is_jpeg: bool) -> np.ndarray:
 
 
 def export_plain(encoder: keras.Model, folder: pathlib.Path, image_size: int) -> None:
-    """Decoding and encoding as a few lines write it."""
+    """Exports decoding and encoding, written in a few plain lines."""
 
     def decode(encoded: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
@@ -95,7 +95,7 @@ def make_versions(arguments: dict, folder: pathlib.Path) -> dict[str, Version]:
 
 
 def take_turns(calls: Sequence[Call], rounds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Milliseconds, and milliseconds of processor time, of each call in each round: [rounds, calls] both."""
+    """Milliseconds of wall time and of processor time of each call in each round: [rounds, calls] each."""
     for call in (*calls, *calls):
         call()
     times = np.zeros([2, rounds, len(calls)])
@@ -138,7 +138,7 @@ def compare_paths(versions: dict[str, Version], files: np.ndarray, image_size: i
 
 
 def measure_clients(version: Version, files: np.ndarray, num_clients: int, num_requests: int) -> tuple[list, float]:
-    """(milliseconds of each request, images per second) of clients that send one image after the other."""
+    """(milliseconds of each request, images per second) of clients that send one image after another."""
     times: list[float] = []
 
     def send(first: int) -> None:
@@ -187,7 +187,7 @@ def main() -> None:
     print(f"{len(os.sched_getaffinity(0))} cores, TensorFlow {tf.__version__}; p50 / p95 / p99")
     exports = {}
     with tempfile.TemporaryDirectory() as folder:
-        for number, name in enumerate(options.cases):  # Exports warm up eagerly, before XLA goes.
+        for number, name in enumerate(options.cases):  # Exports warm up eagerly, before XLA is disabled.
             exports[name] = make_versions(CASES[name][0], pathlib.Path(folder) / str(number))
         print(f"XLA is {'off, as in TensorFlow Serving' if disable_xla() else 'on'}")
         for name, versions in exports.items():

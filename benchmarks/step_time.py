@@ -1,4 +1,4 @@
-"""Speed of the training against the bare encoder, and against training as the reference implementation does it.
+"""Training speed against the bare encoder, and against training as the reference implementation does it.
 
     python benchmarks/step_time.py --precision=float32
     python benchmarks/step_time.py --precision=mixed_bfloat16
@@ -45,7 +45,7 @@ from tf_simclr.training.progress import Progress  # noqa: E402
 NUM_WARMUP_ROUNDS = 2
 NUM_BATCHES = 8
 STEPS_PER_LOOP = 4
-# Steps that a call makes. The augmentation is so much shorter than a step that one call of it would be timed badly.
+# Steps per call. The augmentation is so much shorter than a step that timing a single call would be inaccurate.
 STEPS = {"bare step": 1, "full step": 1, "fit loop": STEPS_PER_LOOP, "reference": STEPS_PER_LOOP, "augmentation": 1}
 CALLS_PER_ROUND = {"augmentation": 5}
 
@@ -60,10 +60,10 @@ def make_bare_step(options: argparse.Namespace) -> Callable[[], object]:
     def bare_step() -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(encoder(views, training=True)))
-        # All are returned, because TensorFlow leaves out what no output needs.
+        # Returns all gradients, because TensorFlow prunes what no output needs.
         return tape.gradient(loss, encoder.trainable_variables)
 
-    # The stem's gradient is the last of the backward pass: reading it waits for all, on accelerators too.
+    # The stem's gradient is the last in the backward pass: reading it waits for all others, on accelerators too.
     return lambda: bare_step()[0].numpy()
 
 
@@ -101,7 +101,7 @@ class Turns(keras.callbacks.Callback):
 
 
 def make_fit_loop(options: argparse.Namespace, folder: pathlib.Path) -> Callable[[], object]:
-    """`fit` as a run calls it, stopped between the calls."""
+    """`fit` as a run calls it, paused between the calls."""
     model = make_model(options)
     wait_clock = WaitClock()
     steps = (NUM_WARMUP_ROUNDS + options.rounds) * STEPS_PER_LOOP
@@ -134,7 +134,7 @@ def make_fit_loop(options: argparse.Namespace, folder: pathlib.Path) -> Callable
 
 
 def make_reference_loop(options: argparse.Namespace) -> Callable[[], object]:
-    """Training as the reference implementation goes about it: float32, views made one by one by the input pipeline."""
+    """Training as the reference implementation does it: float32, views made one by one in the input pipeline."""
     encoder, head = make_encoder(options, "float32"), ProjectionHead()
     source = sources.ArraySource(make_images(options))
     batches, finish_views = plain_input(source, options.image_size, options.batch, works_ahead=False)
@@ -177,13 +177,13 @@ def make_model(options: argparse.Namespace) -> SimCLR:
 
 
 def make_images(options: argparse.Namespace) -> np.ndarray:
-    """Images of some batches; what they show costs no time."""
+    """Images for several batches; their content does not affect the time."""
     shape = (NUM_BATCHES * options.batch, options.image_size, options.image_size, 3)
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def make_encoder(options: argparse.Namespace, precision: str) -> keras.Model:
-    """The encoder that all run."""
+    """The encoder that all candidates run."""
     return resnet(options.depth, options.width, options.stem, image_size=options.image_size, dtype=precision)
 
 
@@ -239,7 +239,7 @@ def main() -> None:
 
 
 def print_table(title: str, columns: dict[str, np.ndarray], style: str) -> None:
-    """A row for every round, and their medians."""
+    """Prints a row for every round, and their medians."""
     rows = [(f"round {number}", row) for number, row in enumerate(zip(*columns.values(), strict=True), 1)]
     rows.append(("median", tuple(np.median(values) for values in columns.values())))
     print(f"{title:8}", *(f"{name:>19}" for name in columns))

@@ -17,5 +17,5 @@ embedding = np.concatenate([answer["embedding"] for answer in answers])
 valid = np.concatenate([answer["valid"] for answer in answers])
 np.savez("embeddings.npz", path=np.array(paths, str)[valid], embedding=embedding[valid])
 print(
-    f"embeddings.npz: {valid.sum()} embeddings of {embedding.shape[1]} features; {(~valid).sum()} files are no images"
+    f"embeddings.npz: {valid.sum()} embeddings of {embedding.shape[1]} features; {(~valid).sum()} files are not images"
 )

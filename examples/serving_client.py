@@ -3,8 +3,8 @@
     python examples/serving_client.py http://localhost:8501/v1/models/encoder photos --output=embeddings.npz
     python examples/serving_client.py grpc://localhost:8500/encoder photos --output=embeddings.npz
 
-The .npz file holds `path`, `embedding` (float32 [n, F]) and `valid`: false where a file is no image; its row is zero.
-REST needs NumPy alone, gRPC needs `pip install grpcio tensorflow-serving-api`. Copy what you need.
+The .npz file has `path`, `embedding` (float32 [n, F]) and `valid`, false for a file that is not an image; its row is 0.
+REST needs only NumPy, gRPC needs `pip install grpcio tensorflow-serving-api`. Copy what you need.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import numpy as np
 BUSY_HTTP_STATUS = (429, 503)
 MAX_ATTEMPTS = 8
 FIRST_DELAY_SECONDS = 0.1
-# Of a message, in bytes. Clients take 4 MB by default, which 512 embeddings of 2,048 features exceed.
+# No limit on messages, in bytes. Clients accept 4 MB by default, which 512 embeddings of 2,048 features exceed.
 GRPC_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 Answer = TypeVar("Answer")
@@ -33,7 +33,7 @@ Embeddings = tuple[np.ndarray, np.ndarray]
 
 
 def with_retries(call: Callable[[], Answer], is_busy: Callable[[Exception], bool]) -> Answer:
-    """Calls until the server is not busy, with random waits that double, so that clients do not return together."""
+    """Retries while the server is busy, after random waits that double, so that clients do not return all at once."""
     for attempt in range(MAX_ATTEMPTS):
         try:
             return call()
@@ -49,10 +49,10 @@ class RestClient:
 
     def __init__(self, url: str, timeout_seconds: float = 60.0):
         self._url = f"{url.rstrip('/')}:predict"
-        self._timeout = timeout_seconds
+        self._timeout_seconds = timeout_seconds
 
     def embed(self, files: Sequence[bytes]) -> Embeddings:
-        """(float32 [n, F], bool [n]) of the contents of image files."""
+        """Embeds the contents of n image files; returns (embeddings float32 [n, F], valid bool [n])."""
         encoded = [{"b64": base64.b64encode(file).decode()} for file in files]
         body = json.dumps({"inputs": {"image_bytes": encoded}}).encode()
         outputs = with_retries(lambda: self._post(body), self._is_busy)["outputs"]
@@ -61,22 +61,22 @@ class RestClient:
     def _post(self, body: bytes) -> dict:
         request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+            with urllib.request.urlopen(request, timeout=self._timeout_seconds) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
-            error.msg = f"{error.msg}: {error.read().decode(errors='replace')}"  # What the server says of it.
+            error.msg = f"{error.msg}: {error.read().decode(errors='replace')}"  # The server's explanation.
             raise
 
     @staticmethod
     def _is_busy(error: Exception) -> bool:
         if isinstance(error, urllib.error.HTTPError):
             return error.code in BUSY_HTTP_STATUS
-        reason = getattr(error, "reason", error)  # No answer: it starts, or it went away while it answered.
+        reason = getattr(error, "reason", error)  # No answer: the server is starting, or stopped while answering.
         return isinstance(reason, ConnectionError | http.client.RemoteDisconnected)
 
 
 class GrpcClient:
-    """Speaks gRPC to one model: grpc://HOST:8500/NAME. Without encryption; put a proxy in front for that."""
+    """Speaks gRPC to one model: grpc://HOST:8500/NAME. Not encrypted; put a proxy in front for encryption."""
 
     def __init__(self, url: str, timeout_seconds: float = 60.0):
         import grpc
@@ -86,18 +86,18 @@ class GrpcClient:
         channel = grpc.insecure_channel(parts.netloc, GRPC_OPTIONS)
         self._predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
         self._name = parts.path.strip("/")
-        self._timeout = timeout_seconds
+        self._timeout_seconds = timeout_seconds
         self._busy = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
     def embed(self, files: Sequence[bytes]) -> Embeddings:
-        """(float32 [n, F], bool [n]) of the contents of image files."""
+        """Embeds the contents of n image files; returns (embeddings float32 [n, F], valid bool [n])."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self._name
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(files, tf.string, [len(files)]))
-        response = with_retries(lambda: self._predict(request, self._timeout), self._is_busy)
+        response = with_retries(lambda: self._predict(request, self._timeout_seconds), self._is_busy)
         return tf.make_ndarray(response.outputs["embedding"]), tf.make_ndarray(response.outputs["valid"])
 
     def _is_busy(self, error: Exception) -> bool:
@@ -110,7 +110,7 @@ def connect(url: str) -> RestClient | GrpcClient:
 
 
 def embed_files(client: RestClient | GrpcClient, paths: Sequence[pathlib.Path], batch_size: int) -> Embeddings:
-    """(float32 [n, F], bool [n]) of image files, some at a time."""
+    """Embeds n image files in batches; returns (embeddings float32 [n, F], valid bool [n])."""
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     answers = [client.embed([path.read_bytes() for path in batch]) for batch in batches]
     embeddings, valid = zip(*answers, strict=True)
@@ -118,7 +118,7 @@ def embed_files(client: RestClient | GrpcClient, paths: Sequence[pathlib.Path], 
 
 
 def find_files(names: Sequence[str]) -> list[pathlib.Path]:
-    """The files, and those in the folders."""
+    """The named files, and all files in the named folders."""
     paths: list[pathlib.Path] = []
     for path in map(pathlib.Path, names):
         paths += sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
@@ -141,7 +141,7 @@ def main() -> None:
     print(f"{options.output}: {len(paths)} files, {embedding.shape[1]} features")
     for path, is_image in zip(paths, valid, strict=True):
         if not is_image:
-            print(f"no image: {path}")
+            print(f"not an image: {path}")
 
 
 if __name__ == "__main__":

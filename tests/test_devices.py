@@ -31,7 +31,7 @@ def machine(monkeypatch):
 def test_auto_takes_bfloat16_where_the_device_computes_in_it(machine, parts, policy, reason):
     machine(**parts)
     assert devices.resolve_precision("auto") == (policy, reason)
-    assert devices.resolve_precision("float32") == ("float32", "as asked")
+    assert devices.resolve_precision("float32") == ("float32", "as requested")
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [([], False), ([(8, 0)], True)])

@@ -300,7 +300,11 @@ def test_a_checkpoint_can_be_exported_without_its_data(finished_run, tmp_path):
         ({"data__cache": "memory", "data__service": "a:1"}, ValueError, "choose one.*cache=memory, service=a:1"),
         ({"train__global_batch_size": 64}, ValueError, "fewer images than one batch.*20 images and.*64"),
         ({"optimizer__warmup_epochs": 100}, ValueError, "warm-up must end before the run does"),
-        ({"model__stem": "imagenet", "data__image_size": 4}, ValueError, "shrinks images by 8.*image_size 4"),
+        (
+            {"model__stem": "imagenet", "data__image_size": 4},
+            ValueError,
+            "shrinks images by a factor of 8.*image_size 4",
+        ),
         ({"mode": "eval"}, FileNotFoundError, "holds no checkpoint"),
     ],
 )

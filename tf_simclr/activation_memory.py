@@ -1,4 +1,4 @@
-"""Estimates of the memory that a view takes in a training step, and of the micro-batch that fits."""
+"""Estimates the memory that a view takes in a training step, and the micro-batch that fits."""
 
 import math
 
@@ -28,14 +28,14 @@ def bytes_per_view(encoder: keras.Model, image_size: int) -> int:
 
 
 def suggest_microbatch(encoder: keras.Model, image_size: int, memory_bytes: float, num_views: int = 2) -> int:
-    """The largest power of two of images whose training step is estimated to fit into the memory; at least 1.
+    """The largest power of two of images whose training step is estimated to fit in memory; at least 1.
 
     A view takes `bytes_per_view`. Weights count four times: themselves, gradients, their sum and the optimizer.
 
     Args:
       encoder: Any Keras model from images, float [B, S, S, 3], to representations [B, F].
       image_size: S, height and width of the views in pixels.
-      memory_bytes: What the step may take: the device's memory less what the program needs besides.
+      memory_bytes: Memory that the step may take: the device's memory minus what else the program needs.
       num_views: V, views of every image.
     """
     weights = sum(variable.shape.num_elements() * variable.dtype.size for variable in encoder.trainable_variables)

@@ -1,4 +1,4 @@
-"""What this machine has: accelerators, instruction sets, memory, and what follows for precision and compiler."""
+"""This machine's accelerators, instruction sets and memory, and the precision and compiler that suit them."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ def on_accelerator() -> bool:
 
 
 def resolve_precision(name: str) -> tuple[str, str]:
-    """The Keras dtype policy that a precision stands for, and why.
+    """The Keras dtype policy for a precision, and the reason.
 
     Args:
       name: "float32", "mixed_bfloat16", or "auto": mixed_bfloat16 where the current device computes in bfloat16
@@ -23,7 +23,7 @@ def resolve_precision(name: str) -> tuple[str, str]:
       reason: A few words for the log.
     """
     if name != "auto":
-        return name, "as asked"
+        return name, "as requested"
     if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
         return "mixed_bfloat16", "the device is a TPU"
     gpus = tf.config.list_physical_devices("GPU")
@@ -41,9 +41,9 @@ def resolve_jit_compile(name: str) -> bool:
     """Whether Keras should compile the training step with XLA.
 
     Args:
-      name: "on", "off", or "auto": on one GPU. There XLA fuses what lies between the convolutions. It does nothing for
-        a CPU, whose fast convolutions it does not know, and cannot compile a step that several GPUs take together. A
-        TPU compiles everything with XLA in any case.
+      name: "on", "off", or "auto": on one GPU, where XLA fuses the operations between the convolutions. XLA gains
+        nothing on a CPU, whose fast convolutions it lacks, and cannot compile a step that several GPUs share. A TPU
+        always compiles everything with XLA.
     """
     if name != "auto":
         return name == "on"
@@ -63,12 +63,12 @@ def _cpu_features() -> set[str]:
 
 
 def total_memory() -> int:
-    """Bytes of memory that this machine has."""
+    """The memory of this machine in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def free_memory() -> int:
-    """Bytes of memory that programs can have; all that the machine has where the system does not say."""
+    """The memory available to programs in bytes; the machine's total if the system does not say."""
     try:
         lines = dict(line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
         return int(lines["MemAvailable"].split()[0]) * 1024

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and digests of their content."""
+"""Writes files completely or not at all, reads JSON, and computes digests."""
 
 import contextlib
 import hashlib
@@ -11,15 +11,15 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Gives a place beside `path` to write to, which replaces `path` in one step at the end.
+    """Yields a path beside `path` to write to; at the end, the file there replaces `path` in one step.
 
-    A reader never sees half of the file. If the block raises, what was written is removed and `path` stays as it was.
+    A reader never sees a partial file. If the block raises, the new file is removed and `path` stays as it was.
 
     Args:
-      path: A file of this machine, which need not exist; its folder must.
+      path: A local file, which need not exist; its folder must.
 
     Yields:
-      Where to write. Its name starts with a dot and ends as that of `path`.
+      The path to write to. Its name starts with a dot and ends like that of `path`.
 
     Raises:
       OSError: If the file cannot be written.
@@ -35,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a file of text, as `replacing` does."""
+    """Writes a text file, as `replacing` does."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
@@ -51,5 +51,5 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def digest(content: Any, size: int = 8) -> str:
-    """The BLAKE2b hash of bytes, or of a contiguous array's, as 2 `size` hexadecimal digits."""
+    """The BLAKE2b hash of bytes, or of a contiguous array, as 2 * `size` hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=size).hexdigest()

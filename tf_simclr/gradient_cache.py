@@ -1,4 +1,4 @@
-"""The exact gradient of a loss that compares all images of a large batch, with the memory of a small one.
+"""The exact gradient of a loss that compares all images of a large batch, in the memory of a small one.
 
 Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (2021), section 3.2.
 """
@@ -23,21 +23,22 @@ def compute_gradients(
     output_specs: Sequence[tf.TensorSpec],
     microbatch_size: int,
 ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-    """The gradient of `compare(encode(batch))`, with one micro-batch in the encoder at a time.
+    """Computes the gradient of `compare(encode(batch))`, with one micro-batch in the encoder at a time.
 
-    First, all micro-batches are encoded without a tape. Comparing their outputs gives the gradient along the outputs.
-    Then every micro-batch is encoded again, with a tape that carries its rows of that gradient on to the variables.
+    First, all micro-batches are encoded without a tape. Comparing their outputs gives the gradient with respect to the
+    outputs. Then every micro-batch is encoded again, with a tape that propagates its rows of that gradient to the
+    variables.
 
-    Micro-batches are images 0 to M - 1, M to 2M - 1 and so on. The last one is the last M images, so that all are of
-    one size; its images that an earlier one has encoded already do not count twice.
+    Micro-batches are images 0 to M - 1, M to 2M - 1 and so on. The last one is the last M images, so that all have one
+    size; images that an earlier one has already encoded do not count twice.
 
     Args:
       encode: Maps a micro-batch to outputs [V m, F], view after view; called again, it returns the same outputs.
       compare: Maps the outputs of all images, [V n, F], to a scalar objective and values to observe.
       batch: Nested tensors [n, ...].
       variables: The variables to differentiate with respect to.
-      states: Floating-point variables that `encode` changes, as batch norm changes its moving averages. They change
-        once per call, to the mean of the values that each micro-batch by itself would have left.
+      states: Floating-point variables that `encode` changes, such as the moving averages of batch norm. They change
+        once per call, to the mean of the values that each micro-batch alone would have left.
       output_specs: Dtypes and widths F of the outputs.
       microbatch_size: M > 0; a smaller batch is one micro-batch.
 
@@ -94,7 +95,7 @@ def check_layers(networks: Sequence[keras.layers.Layer], num_replicas: int) -> N
     for layer in [layer for network in networks for layer in (network, *network.submodules)]:
         if isinstance(layer, keras.__internal__.layers.BaseRandomLayer) and getattr(layer, "rate", True):
             raise ValueError(
-                "microbatch_size needs layers that do the same when a micro-batch is encoded again, and this one draws "
+                "microbatch_size needs layers that repeat their output on the same micro-batch, and this one draws "
                 f"random numbers. Received: {layer.name}"
             )
         if getattr(layer, "synchronized", False) and num_replicas > 1:
@@ -137,7 +138,7 @@ class _Parts:
         return tf.reshape(tf.transpose(views, [1, 0, 2]), [-1, width])
 
     def slopes(self, slope: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-        """A micro-batch's part of the gradient along the output [V n, F]; zero for images of an earlier one."""
+        """A micro-batch's part of the output gradient [V n, F]; zero for images of an earlier micro-batch."""
         rows = self._rows(index)
         views = tf.reshape(slope, [-1, self._num_images, slope.shape[-1]])
         is_new = tf.cast(rows >= index * self._size, slope.dtype)

@@ -1,7 +1,7 @@
 """The one place that imports Keras.
 
 tf_keras (Keras 2) is used because Keras 3 supports neither `MultiWorkerMirroredStrategy` nor, reliably,
-`TPUStrategy`. TensorFlow 2.15, the last that TensorFlow Addons works with, carries the same Keras itself.
+`TPUStrategy`. TensorFlow 2.15, the last version that TensorFlow Addons works with, includes the same Keras.
 """
 
 import tensorflow as tf

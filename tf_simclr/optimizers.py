@@ -1,4 +1,4 @@
-"""LARS, the optimizer of large batches."""
+"""LARS, an optimizer for large batches."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -41,7 +41,7 @@ class LARS(keras.optimizers.Optimizer):
           weight_decay: L2 coefficient, >= 0. It is coupled: added to the gradient before its norm is taken.
           trust_coefficient: c, > 0, the size of a step relative to the norm of the kernel.
           name: Name of the optimizer.
-          **kwargs: Those of `keras.optimizers.Optimizer`, gradient clipping among them.
+          **kwargs: Arguments of `keras.optimizers.Optimizer`, such as gradient clipping.
 
         Raises:
           ValueError: If the momentum or the weight decay is out of range.
@@ -50,8 +50,8 @@ class LARS(keras.optimizers.Optimizer):
             raise ValueError(f"momentum must be in [0, 1). Received: {momentum}")
         if weight_decay < 0:
             raise ValueError(f"weight_decay must not be negative. Received: {weight_decay}")
-        kwargs.pop("jit_compile", None)  # The train step as a whole is compiled or not; see SimCLR.compile.
-        # Keras' own weight decay is decoupled, which is another method; it stays off.
+        kwargs.pop("jit_compile", None)  # Only the train step as a whole may be compiled; see SimCLR.compile.
+        # Keras' own weight decay is decoupled, which is a different method; it stays off.
         super().__init__(name=name, jit_compile=False, **kwargs)
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.momentum = momentum
@@ -60,7 +60,7 @@ class LARS(keras.optimizers.Optimizer):
         self._excluded: set[str] = set()
 
     def exclude_from_adaptation(self, variables: Iterable[tf.Variable]) -> None:
-        """Takes weight decay and the trust ratio from these variables."""
+        """Excludes these variables from weight decay and the trust ratio."""
         self._excluded.update(self._var_key(variable) for variable in variables)
 
     def build(self, var_list: list[tf.Variable]) -> None:

@@ -61,7 +61,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         if not 0 <= warmup_steps < total_steps:
             raise ValueError(
                 "The warm-up must end before the run does: lower the warm-up (warmup_epochs) or train for longer. "
-                f"Received: {warmup_steps} warm-up steps, {total_steps} steps in all"
+                f"Received: {warmup_steps} warm-up steps, {total_steps} total steps"
             )
         self.peak_learning_rate = peak_learning_rate
         self.total_steps = total_steps

@@ -95,7 +95,7 @@ def test_views_may_be_smaller_than_the_images_that_the_encoder_is_for():
     assert model.make_views(images).shape == [8, 12, 12, 3]
     assert set(model.train_on_batch(images, tf.zeros([4], tf.int32), return_dict=True)) > {"loss"}
     assert model.image_size == 16 and model(images).shape == [4, 3]
-    with pytest.raises(ValueError, match="shrinks images by 4: .* Received: image_size 3"):
+    with pytest.raises(ValueError, match="shrinks images by a factor of 4: .* Received: image_size 3"):
         build(augmentation__view_size=3, model__stem="imagenet")
     fixed = build().encoder
     with pytest.raises(ValueError, match="16, 16, 3"):

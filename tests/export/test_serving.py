@@ -126,7 +126,7 @@ def test_the_client_embeds_folders(server, client, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert f"embeddings.npz: {len(files) + 1} files, {FEATURES} features" in done.stdout
-    assert "no image: photos/1\n" in done.stdout
+    assert "not an image: photos/1\n" in done.stdout
     with np.load(tmp_path / "embeddings.npz") as written:
         assert written["valid"].tolist() == [*whole, True]
         assert written["path"][-1] == "photos/0"
@@ -142,7 +142,7 @@ def test_the_ten_lines_without_a_server(folder, encoder, tmp_path):
     (photos / "notes.txt").write_text("no image")
     command = [sys.executable, str(ROOT / "examples" / "feature_extractor.py"), str(folder / "1"), str(photos)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert f"3 embeddings of {FEATURES} features; 1 files are no images" in done.stdout
+    assert f"3 embeddings of {FEATURES} features; 1 files are not images" in done.stdout
     found = np.load(tmp_path / "embeddings.npz")
     assert [pathlib.Path(path).name for path in found["path"]] == ["0.png", "1.png", "2.png"]
     expected = encoder(preprocess_for_eval(images, encoder.input_shape[1]), training=False)

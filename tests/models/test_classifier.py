@@ -115,7 +115,7 @@ def test_unlabelled_images_and_missing_checkpoints_are_refused():
 
 
 def test_a_head_without_that_layer_is_refused():
-    with pytest.raises(ValueError, match="from 0 to the 2 layers of the head. Received: 3"):
+    with pytest.raises(ValueError, match="between -1 and 2, the number of layers of the head. Received: 3"):
         build(model__classifier_layer=3)
 
 

@@ -41,7 +41,7 @@ def test_kernels_and_biases_are_penalised_but_not_normalization(encoder):
 
 
 def test_images_must_be_large_enough():
-    with pytest.raises(ValueError, match="shrinks images by 32: use larger ones. Received: image_size 31"):
+    with pytest.raises(ValueError, match="shrinks images by a factor of 32: use larger ones. Received: image_size 31"):
         convnext_tiny(31)
 
 

@@ -141,7 +141,7 @@ def test_l2_penalty_is_half_the_sum_of_the_squared_kernels():
         ({"depth": 19}, "depth must be one of"),
         ({"stem": "cifar10"}, "stem must be one of"),
         ({"width_multiplier": 0}, "width_multiplier must be positive"),
-        ({"stem": "imagenet", "image_size": 16}, "shrinks images by 32"),
+        ({"stem": "imagenet", "image_size": 16}, "shrinks images by a factor of 32"),
         ({"num_groups": 5}, "num_groups must be from 1 to 4"),
     ],
 )

@@ -131,7 +131,7 @@ class LossOfTheirOwn(NTXent):
 )
 def test_a_part_without_a_config_is_named(parts, name):
     model = SimCLR(**{"encoder": tiny_encoder("float32"), "image_size": 16, **parts})
-    with pytest.raises(NotImplementedError, match=f"has a config if all its parts have one: .* Received: {name}$"):
+    with pytest.raises(NotImplementedError, match=f"has a config only if all its parts have one: .* Received: {name}$"):
         model.get_config()
 
 

@@ -11,18 +11,18 @@ from tf_simclr.devices import on_accelerator
 
 SIGMA_RANGE = (0.1, 2.0)
 
-# Up to this width a CPU, too, is at least as fast with matrices.
+# Up to this width, matrices are at least as fast on a CPU too.
 MAX_MATRIX_SIZE_PX = 160
 
 
 @dataclasses.dataclass(frozen=True)
 class GaussianBlur(Operator):
-    """Blurs some images, each with a sigma of its own, uniform in [0.1, 2] pixels (paper, appendix A).
+    """Blurs some images, each with its own sigma, uniform in [0.1, 2] pixels (paper, appendix A).
 
     The reference shares one sigma among all images of a batch.
 
     Attributes:
-      probability: Share of the images to blur. The others come back as they are.
+      probability: Share of the images to blur. The others stay unchanged.
       stream: Stream of its random numbers.
 
     Raises:
@@ -69,7 +69,7 @@ def gaussian_blur(images: tf.Tensor, sigma: tf.Tensor, where: tf.Tensor, radius:
 
 
 def blur_by_matrices(images: tf.Tensor, sigma: tf.Tensor, where: tf.Tensor, radius: int) -> tf.Tensor:
-    """`gaussian_blur` as two products with banded matrices per plane, which is what accelerators are good at."""
+    """`gaussian_blur` as two products with banded matrices per plane, which suits accelerators."""
     height, width = images.shape[-2:]
     rows = _blur_matrices(sigma, where, height, radius)
     columns = rows if height == width else _blur_matrices(sigma, where, width, radius)
@@ -77,12 +77,12 @@ def blur_by_matrices(images: tf.Tensor, sigma: tf.Tensor, where: tf.Tensor, radi
 
 
 def blur_by_taps(images: tf.Tensor, sigma: tf.Tensor, where: tf.Tensor, radius: int) -> tf.Tensor:
-    """`gaussian_blur` as two weighted sums of shifted images: on a CPU three times as fast at 224 px."""
+    """`gaussian_blur` as two weighted sums of shifted images, three times as fast on a CPU at 224 px."""
     kernel = tf.exp(-(0.5 / sigma**2)[:, tf.newaxis] * tf.range(radius + 1, dtype=tf.float32) ** 2)
     kernel /= 2.0 * tf.reduce_sum(kernel, axis=1, keepdims=True) - kernel[:, :1]
     kernel = tf.where(where[:, tf.newaxis], kernel, tf.one_hot(0, radius + 1))
     for axis in (2, 3):
-        # Padded out here, because XLA would pad anew for every tap.
+        # Padded here, because XLA would pad again for every tap.
         padding = [[radius, radius] if other == axis else [0, 0] for other in range(4)]
         images = _sum_of_shifts(tf.pad(images, padding), kernel, axis)
     return images
@@ -90,7 +90,7 @@ def blur_by_taps(images: tf.Tensor, sigma: tf.Tensor, where: tf.Tensor, radius: 
 
 @fused_on_cpu
 def _sum_of_shifts(padded: tf.Tensor, kernel: tf.Tensor, axis: int) -> tf.Tensor:
-    """Sums `padded` along `axis`, weighted by a symmetric kernel whose one half is float32 `[n, radius + 1]`."""
+    """Sums `padded` along `axis`, weighted by a symmetric kernel; `kernel` is one half, float32 `[n, radius + 1]`."""
     radius = kernel.shape[1] - 1
     size = padded.shape[axis] - 2 * radius
 
@@ -105,7 +105,7 @@ def _sum_of_shifts(padded: tf.Tensor, kernel: tf.Tensor, axis: int) -> tf.Tensor
 
 
 def _blur_matrices(sigma: tf.Tensor, where: tf.Tensor, size: int, radius: int) -> tf.Tensor:
-    """Banded matrices `[n, 1, size, size]` that convolve an axis, or leave it alone."""
+    """Banded matrices `[n, 1, size, size]` that convolve an axis, or leave it unchanged."""
     precision = (0.5 / sigma**2)[:, tf.newaxis]
     offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
     total = tf.reduce_sum(tf.exp(-precision * offsets**2), axis=1, keepdims=True)[:, tf.newaxis]

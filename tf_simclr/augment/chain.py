@@ -1,4 +1,4 @@
-"""Operators in a row, which make one view of an image."""
+"""Chains of operators, each of which makes one view of an image."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def simclr_chain(
     grayscale_probability: float = 0.2,
     blur_probability: float = 0.5,
 ) -> Chain:
-    """The chain of SimCLR (paper, appendix A), with the numbers of the reference as defaults.
+    """The chain of SimCLR (paper, appendix A), with the reference's values as defaults.
 
     Append operators by adding a tuple of them: `simclr_chain() + (operator,)`.
 
@@ -41,7 +41,7 @@ def simclr_chain(
       jitter_probability: Share of the views whose colours are jittered.
       brightness: `"multiplicative"`, or `"additive"` as in the reference's first version.
       grayscale_probability: Share of the views without colour.
-      blur_probability: Share of the views that are blurred, each with a sigma of its own.
+      blur_probability: Share of the views that are blurred, each with its own sigma.
 
     Raises:
       ValueError: If a value is out of its range.
@@ -59,7 +59,7 @@ def check_chain(chain: Chain) -> None:
     """Checks that the operators of a chain fit together.
 
     Raises:
-      ValueError: If a crop is not the first operator and no other, or if two operators share a stream.
+      ValueError: If the first operator is not a crop, another one is, or two operators share a stream.
     """
     split_chain(chain)
     for one, other in itertools.combinations(chain, 2):
@@ -71,14 +71,14 @@ def check_chain(chain: Chain) -> None:
 
 
 def split_chain(chain: Chain) -> tuple[RandomCrop, RandomFlip | None, list[Operator]]:
-    """Splits a chain into its crop, the flip that follows, if one does, and the other operators that change something.
+    """Splits a chain into its crop, the flip right after it (if any), and the other operators that change something.
 
-    The flip is taken out for speed. Crops are products of matrices, which mirror for nothing when their rows are
-    reversed; in views that are cropped already it is one pass with the change of their layout. Anywhere else in a chain
-    a flip takes a pass of its own.
+    The flip is separate for speed. Crops are matrix products, which mirror for free when their rows are reversed; in
+    views that are already cropped, the flip shares one pass with the change of layout. Anywhere else in a chain, a flip
+    takes a pass of its own.
 
     Raises:
-      ValueError: If a crop is not the first operator and no other.
+      ValueError: If the first operator is not a crop, or another one is.
     """
     crop, *others = chain or (None,)
     operators = [operator for operator in others if isinstance(operator, Operator)]
@@ -92,10 +92,10 @@ def split_chain(chain: Chain) -> tuple[RandomCrop, RandomFlip | None, list[Opera
 
 
 def apply_operators(operators: Sequence[Operator], views: tf.Tensor, draws: Mapping[int, tf.Tensor]) -> tf.Tensor:
-    """Applies operators one after the other.
+    """Applies operators in order.
 
     Args:
-      operators: What follows on crop and flip.
+      operators: The operators after crop and flip.
       views: float32 `[n, 3, S, S]`, in [0, 1] apart from the overshoot of a bicubic crop.
       draws: float32 `[n, num_draws]`, uniform in [0, 1), by stream of the operators.
 

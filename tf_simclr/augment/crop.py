@@ -1,4 +1,4 @@
-"""Random crops: where they lie, and cutting them out of a batch by matrix products."""
+"""Random crops: draws their boxes, and cuts them out of a batch by matrix products."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ from tf_simclr.augment.operator import check_choice
 
 SAMPLERS = ("tensorflow", "uniform_area")
 
-# The reference's min_object_covered. Its object is the whole image, so this is a least area too.
+# The reference's min_object_covered. Its object is the whole image, so this is also a minimum area.
 MIN_COVERED_AREA = 0.1
 
 # The reference tries 100 times and then takes the whole image. With its settings 5 % of the tries are rejected, so 16
@@ -23,16 +23,16 @@ _SUBPIXEL_STEPS = 1024.0
 
 @dataclasses.dataclass(frozen=True)
 class RandomCrop:
-    """Where the views lie in their images: the first of every chain (paper, appendix A).
+    """Chooses where the views lie in their images; the first operator of every chain (paper, appendix A).
 
-    Unlike the operators that follow, it is not called: it says where the crops lie, and `crop_and_resize` cuts them out
-    on the device, or the data pipeline does where the sizes of the images vary.
+    Unlike the operators that follow, it is not called: it draws the boxes, and `crop_and_resize` cuts them out on the
+    device, or the data pipeline does if the sizes of the images vary.
 
     `"tensorflow"` draws from the distribution of `tf.image.sample_distorted_bounding_box` with the arguments of the
     reference: the aspect ratio is uniform, the height is uniform over what the area range allows, crops under a tenth
     of the image are rejected, and a crop never touches the last row (column) unless it has full height (width).
     `"uniform_area"` is the sampler of the paper: the area is uniform, the aspect ratio log-uniform, and every position
-    equally likely. Where no attempt fits, the box is the whole image.
+    equally likely. If no attempt fits, the box is the whole image.
 
     Attributes:
       sampler: `"tensorflow"` (the reference's) or `"uniform_area"` (the paper's).
@@ -107,7 +107,7 @@ def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor | None
     """Cuts a box out of every image and resizes it, by two matrix products per image.
 
     Equals `tf.image.resize(image[y:y+h, x:x+w], (size, size), "bicubic")`, mirrored where `flips` says so.
-    Like that, it may leave [0, 1] by a few hundredths at sharp edges.
+    Like that call, it may exceed [0, 1] by a few hundredths at sharp edges.
 
     Args:
       images: float32 `[n, H, W, 3]`.
@@ -192,8 +192,8 @@ def _resize_matrices(
 ) -> tf.Tensor:
     """Matrices `[n, out_size, in_size]` that cut `[start, start + length)` out of an axis, resize it, and mirror it.
 
-    Bicubic (Keys, a = -0.5) with half-pixel centers and no antialiasing. As in TensorFlow's kernel, source
-    positions are rounded to 1/1024 of a pixel, and samples outside of the crop count nothing.
+    Bicubic (Keys, a = -0.5) with half-pixel centres and no antialiasing. As in TensorFlow's kernel, source positions
+    are rounded to 1/1024 of a pixel, and samples outside the crop have no weight.
     """
     start, length = start[:, tf.newaxis], length[:, tf.newaxis]
     target = tf.range(out_size, dtype=tf.float32)

@@ -1,11 +1,11 @@
-"""Uniform random numbers for every image of a batch, which follow from the image's own key.
+"""Uniform random numbers for every image of a batch, determined by the image's own key.
 
-The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), that of
-`tf.random`. It maps a counter to a block of four random words, so that any image's numbers can be had without those of
-the others, on any device, in any part of a batch. TensorFlow's own operation draws them for one key at a time.
+The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), as in
+`tf.random`. It maps a counter to a block of four random words, so any image's numbers can be drawn without those of the
+others, on any device, in any part of a batch. TensorFlow's own operation draws for one key at a time.
 
-The counter of a block is (block | view << 8 | stream << 16, epoch, example's lower word, example's upper word). So the
-numbers of an operator, which has a stream of its own, depend neither on the other operators nor on the number of views.
+The counter of a block is (block | view << 8 | stream << 16, epoch, example's lower word, example's upper word). Every
+operator has its own stream, so its numbers depend neither on the other operators nor on the number of views.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,8 +31,8 @@ def uniform(seed: int, keys: tf.Tensor, views: Sequence[int], counts: Mapping[in
     """Draws float32 numbers, uniform in [0, 1): the same on every device, with and without XLA.
 
     Args:
-      seed: Any integer; its lower 64 bits count.
-      keys: integer `[n, 2]`, (epoch, example) of every image: the lower 32 bits of the first, all of the second.
+      seed: Any integer; only its lower 64 bits are used.
+      keys: integer `[n, 2]`, (epoch, example) of every image. Only the lower 32 bits of the epoch are used.
       views: Numbers of the V views to draw for.
       counts: Numbers to draw for every image and view, by stream.
 
@@ -52,7 +52,7 @@ def uniform(seed: int, keys: tf.Tensor, views: Sequence[int], counts: Mapping[in
         for view in views
     ]
     epochs, examples = tf.split(tf.cast(keys, tf.int64), 2, axis=1)
-    # All numbers in one go: each step of the generator is one operation, whose overhead is paid once.
+    # All numbers at once: each step of the generator is one operation, whose overhead is paid once.
     bits = philox((tf.constant(words, tf.uint32), _words(epochs)[0], *_words(examples)), seed)
     bits = tf.reshape(tf.stack(bits, axis=3), (-1, 4 * sum(num_blocks.values())))
     bits = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)

@@ -1,4 +1,4 @@
-"""Mirror images."""
+"""Random horizontal flips."""
 
 import dataclasses
 from typing import ClassVar
@@ -36,5 +36,5 @@ class RandomFlip(Operator):
 
 
 def mirror(images: tf.Tensor, flips: tf.Tensor) -> tf.Tensor:
-    """`[n, 3, H, W]`, mirrored left and right where `flips`, bool `[n]`, says so."""
+    """Mirrors images, `[n, 3, H, W]`, left and right where `flips`, bool `[n]`, is true."""
     return tf.where(flips[:, tf.newaxis, tf.newaxis, tf.newaxis], tf.reverse(images, axis=(3,)), images)

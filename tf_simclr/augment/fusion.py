@@ -1,4 +1,4 @@
-"""Compiling parts of the augmentation by XLA where that pays."""
+"""Compiles parts of the augmentation with XLA where that pays."""
 
 import functools
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from tf_simclr.devices import on_accelerator
 
 
 def fused_on_cpu(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """Compiles the function by XLA on machines without an accelerator.
+    """Compiles the function with XLA on machines without an accelerator.
 
-    There it saves passes over the pixels. It pays for functions that are either arithmetic on planes or a change of
-    layout: together, the arithmetic is done anew for every pixel that is moved, and products of matrices are slow.
-    A GPU has bandwidth to spare, and its installation may lack the parts that XLA needs.
+    There it saves passes over the pixels. It pays for functions that do either arithmetic on planes or a change of
+    layout: for both together, XLA repeats the arithmetic for every pixel that it moves, and its matrix products are
+    slow. A GPU has bandwidth to spare, and its installation may lack the parts that XLA needs.
     """
     compiled = tf.function(function, jit_compile=True)
 

@@ -1,4 +1,4 @@
-"""Images without colour."""
+"""Random conversion to grayscale."""
 
 import dataclasses
 from typing import ClassVar
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_simclr.augment.operator import Operator, Planes, select
 
-# Those of tf.image.rgb_to_grayscale (ITU-R BT.601).
+# As in tf.image.rgb_to_grayscale (ITU-R BT.601).
 _LUMA_WEIGHTS = (0.2989, 0.5870, 0.1140)
 
 
@@ -16,7 +16,7 @@ class RandomGrayscale(Operator):
     """Replaces some images by their luma, in all three channels (paper, appendix A).
 
     Attributes:
-      probability: Share of the images to replace. The others come back as they are.
+      probability: Share of the images to replace. The others stay unchanged.
       stream: Stream of its random numbers.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Colour jitter: every image has its own factors and its own order of them."""
+"""Colour jitter: every image has its own factors, applied in its own order."""
 
 import dataclasses
 from typing import ClassVar
@@ -19,12 +19,12 @@ class ColorJitter(Operator):
 
     Saturation and hue commute, since each changes one coordinate of HSV. So all 24 orders come down to two facts: which
     of brightness and contrast is first, and whether saturation and hue come before, between or after the two. (Only
-    pixels outside of [0, 1] tell more: where saturation and hue both come first, the overshoot of a bicubic crop is
+    pixels outside [0, 1] show a difference: if saturation and hue both come first, the overshoot of a bicubic crop is
     clipped after both instead of between them.)
 
     Attributes:
       strength: s >= 0; 0 changes nothing.
-      probability: Share of the images to change. The others come back as they are.
+      probability: Share of the images to change. The others stay unchanged.
       brightness: `"multiplicative"`, or `"additive"` as in the reference's first version.
       stream: Stream of its random numbers.
 
@@ -97,7 +97,7 @@ class ColorJitter(Operator):
 def _shift_and_saturate(
     planes: Planes, hue_shift: tf.Tensor, saturates: tf.Tensor, saturation_factor: tf.Tensor
 ) -> Planes:
-    """`tf.image.adjust_saturation` and `adjust_hue` in one, without a way through HSV.
+    """`tf.image.adjust_saturation` and `adjust_hue` in one, without conversion to HSV.
 
     With V the largest and m the smallest channel, both keep V. Saturation multiplies the chroma V - m, up to
     V. A channel lies below V by the chroma times a ramp of the distance between the hue and its own hue.
@@ -114,7 +114,7 @@ def _shift_and_saturate(
     hue = tf.where(green >= blue, hue, -hue) + 6.0 * hue_shift
     hue -= 6.0 * tf.round(hue / 6.0)
 
-    # Without saturation there is no limit, which matters for pixels outside of [0, 1] only.
+    # Without saturation there is no limit, which matters only for pixels outside [0, 1].
     limit = tf.maximum(value, tf.where(saturates, 0.0, value.dtype.max))
     chroma = tf.minimum(chroma * tf.where(saturates, saturation_factor, 1.0), limit)
     ramps = (

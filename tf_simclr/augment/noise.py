@@ -9,18 +9,18 @@ import tensorflow as tf
 from tf_simclr.augment.draws import philox
 from tf_simclr.augment.operator import Operator, Planes, select
 
-_WORD_BITS = 23  # of a number that was drawn
+_WORD_BITS = 23  # random bits in a drawn number
 
 
 @dataclasses.dataclass(frozen=True)
 class GaussianNoise(Operator):
     """Adds normal noise to some images, independent in every pixel and channel, and clips to [0, 1].
 
-    It is one of the operators that SimCLR compares (figures 4 and 5 of the paper, which prints no numbers). Each image
-    has a standard deviation of its own, uniform in [0, `max_sigma`], where pixels range from 0 to 1.
+    One of the operators that SimCLR compares (figures 4 and 5 of the paper, which gives no numbers). Each image has its
+    own standard deviation, uniform in [0, `max_sigma`], for pixels from 0 to 1.
 
     Attributes:
-      probability: Share of the images to add noise to. The others come back as they are.
+      probability: Share of the images to add noise to. The others stay unchanged.
       max_sigma: Largest standard deviation, >= 0.
       stream: Stream of its random numbers.
 
@@ -63,10 +63,10 @@ class GaussianNoise(Operator):
 
 
 def _normal(keys: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Numbers from the standard normal distribution.
+    """Draws numbers from the standard normal distribution.
 
-    The generator is that of the draws, with a counter of (block, key), because there are more pixels than numbers that
-    an operator may draw. Of the four words of a block, two and two make two numbers (Box and Muller, 1958).
+    Uses the generator of the draws with a counter of (block, key), because an image has more pixels than an operator
+    may draw numbers. Each half of a block's four words makes two numbers (Box and Muller, 1958).
 
     Args:
       keys: float32 `[n, 3]`, uniform in [0, 1) in steps of 2^-23.
@@ -78,7 +78,7 @@ def _normal(keys: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     blocks = tf.cast(tf.range((count + 3) // 4), tf.uint32)[tf.newaxis]
     words = tf.cast(keys * 2.0**_WORD_BITS, tf.uint32)
     bits = philox((blocks, *tf.split(words, 3, axis=1)), seed=0)
-    # In (0, 1), so that the logarithm is finite.
+    # Uniform in (0, 1), so that the logarithm is finite.
     uniform = [
         (tf.cast(tf.bitwise.right_shift(part, tf.constant(9, tf.uint32)), tf.float32) + 0.5) * 2.0**-_WORD_BITS
         for part in bits

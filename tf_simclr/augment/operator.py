@@ -1,4 +1,4 @@
-"""What every operator of a chain is: the contract, and the helpers that operators share."""
+"""The interface of every operator in a chain, and helpers that operators share."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -9,20 +9,20 @@ Planes = Sequence[tf.Tensor]
 
 
 class Operator:
-    """Changes some images of a batch, each by random numbers of its own.
+    """Changes some images of a batch, each by its own random numbers.
 
     Operators are frozen dataclasses: equal fields mean the same operator. They hold no state and draw nothing
-    themselves, so that they give the same pixels with and without XLA, in any part of a batch. At probability 0 they
-    return what they got.
+    themselves, so they give the same pixels with and without XLA, in any part of a batch. At probability 0 they return
+    their input.
 
     Attributes:
       num_draws: Uniform random numbers that the operator takes for each image, at most 1024.
-      on_planes: Whether it takes a batch as its red, green and blue plane, three times float32 `[n, S, S]`, or stacked,
-        float32 `[n, 3, S, S]`. It returns what it takes. Operators that combine whole planes take planes: each of their
-        steps is one contiguous loop, and a CPU runs operators on planes that follow each other as one compiled call.
-        What they return is clipped to [0, 1] before an operator on stacked planes gets it.
-      stream: Number in [0, 65535] under which its random numbers are drawn; no two operators of a chain share one. Part
-        of what a seed means: it never changes once it is in use.
+      on_planes: Whether it takes and returns a batch as its red, green and blue planes, three times float32
+        `[n, S, S]`, or stacked, float32 `[n, 3, S, S]`. Operators that combine whole planes take planes: each of their
+        steps is one contiguous loop, and a CPU runs consecutive operators on planes as one compiled call. Their result
+        is clipped to [0, 1] before an operator on stacked planes gets it.
+      stream: Number in [0, 65535] that keys its random numbers; no two operators of a chain share one. It is part of
+        what a seed means, so it never changes once in use.
       probability: Share of the images that the operator changes.
     """
 

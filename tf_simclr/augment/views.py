@@ -20,14 +20,14 @@ _Value = TypeVar("_Value", bound=Hashable)
 class Augmentation:
     """Makes views of every image, one for each branch; by default the two of SimCLR (paper, appendix A).
 
-    It runs on whole batches, on the device that the network runs on, with or without XLA. Every random number follows
-    from `seed`, the image's own key (epoch, example), the view and the operator: a resumed run, a run on more replicas,
-    or any part of a batch sees the same pixels, and another view or operator changes none of them.
+    It runs on whole batches, on the network's device, with or without XLA. Every random number follows from `seed`, the
+    image's own key (epoch, example), the view and the operator: a resumed run, a run on more replicas, or any part of a
+    batch sees the same pixels, and adding a view or an operator changes none of them.
 
     Attributes:
       image_size: Height and width S of the views in pixels.
-      branches: The chain of operators of each view, each with a `RandomCrop` as its first. Views with equal chains are
-        made together.
+      branches: The chain of operators of each view, each starting with a `RandomCrop`. Views with equal chains are made
+        together.
       seed: Any integer.
 
     Raises:
@@ -51,22 +51,22 @@ class Augmentation:
 
     @property
     def num_views(self) -> int:
-        """Views V of every image."""
+        """V, the number of views of every image."""
         return len(self.branches)
 
     def __call__(self, images: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         """Makes the views of every image.
 
         Args:
-          images: uint8, or float in [0, 1]: `[n, H, W, 3]` images to crop, or `[n, V, S, S, 3]` views that
-            are cropped already (see `crop_boxes`) and get everything else.
+          images: uint8, or float in [0, 1]: `[n, H, W, 3]` images to crop, or `[n, V, S, S, 3]` views that are already
+            cropped (see `crop_boxes`) and get everything else.
           keys: int64 `[n, 2]`, (epoch, example) of every image, see `draws.example_keys`.
 
         Returns:
           float32 `[V n, S, S, 3]` in [0, 1]: the n first views, then the n second ones, ...
 
         Raises:
-          ValueError: If `images` has another shape.
+          ValueError: If `images` has any other shape.
         """
         images = tf.convert_to_tensor(images)
         self._check_shape(images.shape)
@@ -76,7 +76,7 @@ class Augmentation:
         return self._in_order([(numbers, self._make_views(chain, numbers, images, keys)) for chain, numbers in groups])
 
     def crop_boxes(self, keys: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        """Where the views lie, for a data pipeline that cuts them out of images of different sizes.
+        """The boxes of the views, for a data pipeline that cuts them out of images of different sizes.
 
         Args:
           keys: int64 `[n, 2]`, (epoch, example) of every image.
@@ -101,12 +101,12 @@ class Augmentation:
             return
         raise ValueError(
             "`images` must have the shape [n, H, W, 3] with known H and W, or "
-            f"[n, {self.num_views}, {self.image_size}, {self.image_size}, 3] if the views are cropped already. "
+            f"[n, {self.num_views}, {self.image_size}, {self.image_size}, 3] if the views are already cropped. "
             f"Received: {shape}"
         )
 
     def _make_views(self, chain: Chain, numbers: list[int], images: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-        """The views of these numbers, G in all, which have a chain in common: `[G n, S, S, 3]`."""
+        """The G views with these numbers, which share a chain: `[G n, S, S, 3]`."""
         crop, flip, operators = split_chain(chain)
         is_cropped = images.shape.rank == 5
         drawing: list[RandomCrop | Operator] = [*([] if is_cropped else [crop]), *([flip] if flip else []), *operators]
@@ -122,14 +122,14 @@ class Augmentation:
         return _to_images(apply_operators(operators, views, draws))
 
     def _of_views(self, numbers: list[int], values: tf.Tensor) -> tf.Tensor:
-        """Of values `[V n, ...]`, those of some views; a scalar stands for all."""
+        """Picks some views' values from those of all, `[V n, ...]`; a scalar holds for every view."""
         if values.shape.rank == 0 or len(numbers) == self.num_views:
             return values
         by_view = tf.split(values, self.num_views)
         return tf.concat([by_view[number] for number in numbers], axis=0)
 
     def _in_order(self, parts: list[tuple[list[int], tf.Tensor]]) -> tf.Tensor:
-        """One tensor, view after view, of parts that have the views of some numbers each."""
+        """Joins parts, each with the views of some numbers, into one tensor, view after view."""
         if len(parts) == 1:
             return parts[0][1]
         by_view: dict[int, tf.Tensor] = {}
@@ -139,13 +139,13 @@ class Augmentation:
 
 
 def crop_and_flip(augmentation: Augmentation) -> Augmentation:
-    """The crop and the flip of the first branch alone: one view of each image, whose colours stay."""
+    """Keeps only the crop and flip of the first branch: one view of each image, with its colours unchanged."""
     kept = tuple(op for op in augmentation.branches[0] if isinstance(op, RandomCrop | RandomFlip))
     return dataclasses.replace(augmentation, branches=(kept,))
 
 
 def _positions(values: Iterable[_Value]) -> dict[_Value, list[int]]:
-    """Where each of the values stands."""
+    """The positions of each distinct value."""
     positions: dict[_Value, list[int]] = {}
     for number, value in enumerate(values):
         positions.setdefault(value, []).append(number)
@@ -154,7 +154,7 @@ def _positions(values: Iterable[_Value]) -> dict[_Value, list[int]]:
 
 @fused_on_cpu
 def _to_planes(views: tf.Tensor, flips: tf.Tensor | None) -> tf.Tensor:
-    """`[n, V, S, S, 3]` -> float32 `[V n, 3, S, S]`, flipped where `[V n]` says so."""
+    """`[n, V, S, S, 3]` -> float32 `[V n, 3, S, S]`, mirrored where `flips`, bool `[V n]`, is true."""
     views = tf.image.convert_image_dtype(tf.transpose(views, (1, 0, 4, 2, 3)), tf.float32)
     views = tf.reshape(views, (-1, *views.shape[2:]))
     return views if flips is None else mirror(views, flips)

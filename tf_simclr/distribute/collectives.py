@@ -1,4 +1,4 @@
-"""What the replicas of the current strategy tell each other."""
+"""Communication among the replicas of the current strategy."""
 
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ from tf_simclr.distribute.strategy import has_workers
 
 
 def largest_of_workers(number: int) -> int:
-    """The largest of the numbers that the workers call this with, which all of them must do at the same time."""
+    """The largest of the workers' numbers; all workers must call this at the same time."""
     strategy = tf.distribute.get_strategy()
     if not has_workers(strategy):
         return number
@@ -15,26 +15,26 @@ def largest_of_workers(number: int) -> int:
 
 
 def num_replicas() -> int:
-    """Replicas that the current strategy keeps in sync; 1 without a strategy."""
+    """Number of replicas that the current strategy keeps in sync; 1 without a strategy."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def replicas_here() -> int:
-    """Those of the current strategy's replicas that share this machine's memory."""
+    """Number of the current strategy's replicas that share this machine's memory."""
     strategy = tf.distribute.get_strategy()
     return len(strategy.extended.worker_devices) if has_workers(strategy) else strategy.num_replicas_in_sync
 
 
 def replica_id() -> tf.Tensor | int:
-    """Position of this replica among all, inside a replica's computation."""
+    """Position of this replica among all; call it inside a replica's computation."""
     return tf.distribute.get_replica_context().replica_id_in_sync_group
 
 
 def gather(tensor: tf.Tensor) -> tf.Tensor:
     """Concatenates a tensor [n, ...] of every replica to [R * n, ...], in the order of the replicas.
 
-    The gradient flows back to every replica's rows, summed over the replicas that used them. That sum is what makes
-    the gradient right for anchors that serve other replicas as negatives.
+    The gradient flows back to every replica's rows, summed over the replicas that used them. This sum makes the
+    gradient correct for anchors that serve other replicas as negatives.
     """
     if num_replicas() == 1:
         return tensor
@@ -43,7 +43,7 @@ def gather(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def sum_gradients(gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """Sums every gradient over the replicas; `None`, of a variable that the loss does not reach, stays `None`."""
+    """Sums every gradient over the replicas; `None`, for a variable that the loss does not reach, stays `None`."""
     if num_replicas() == 1:
         return gradients
     present = [gradient for gradient in gradients if gradient is not None]

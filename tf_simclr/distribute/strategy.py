@@ -1,4 +1,4 @@
-"""Choosing a `tf.distribute` strategy, and waiting for its workers."""
+"""Chooses a `tf.distribute` strategy, and waits for its workers."""
 
 import contextlib
 import json
@@ -20,18 +20,18 @@ def make_strategy(
     tpu_zone: str | None = None,
     gcp_project: str | None = None,
 ) -> tf.distribute.Strategy:
-    """The `tf.distribute` strategy that a name stands for.
+    """Makes the `tf.distribute` strategy of this name.
 
     Args:
-      name: "auto" takes every GPU of this machine (one device needs no strategy), "default" one device, "mirrored"
-        all GPUs, or all logical CPUs where there is no GPU, "multi_worker" the machines in TF_CONFIG, "tpu" a TPU.
+      name: "auto" takes every GPU of this machine (one device needs no strategy), "default" one device, "mirrored" all
+        GPUs, or all logical CPUs if there is no GPU, "multi_worker" the machines in TF_CONFIG, "tpu" a TPU.
       tpu_address: Name or address of the TPU; `None` finds the local one.
       tpu_zone: Zone of a Cloud TPU that is given by name.
       gcp_project: Project of a Cloud TPU that is given by name.
 
     Raises:
       ConnectionError: If a worker does not answer.
-      ValueError: If the name is unknown, or there is no such accelerator or no TF_CONFIG.
+      ValueError: If the name is unknown, or the accelerator or TF_CONFIG is missing.
     """
     if name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name}")
@@ -60,7 +60,7 @@ def _tpu_strategy(address: str | None, zone: str | None, project: str | None) ->
 
 
 def _read_cluster() -> tuple[list[str], int]:
-    """Addresses of the workers, the chief first, and which of them this process is, from TF_CONFIG."""
+    """Reads the addresses of the workers, the chief first, and the index of this process from TF_CONFIG."""
     text = os.environ.get("TF_CONFIG", "")
     try:
         config = json.loads(text)
@@ -78,11 +78,11 @@ def _read_cluster() -> tuple[list[str], int]:
 
 
 def wait_for_workers(addresses: list[str], index: int, timeout_seconds: float = 300.0) -> None:
-    """Returns once all workers answer; TensorFlow itself would wait for a missing one without a word.
+    """Waits until all workers answer; TensorFlow itself would wait silently for a missing one.
 
     Args:
       addresses: "host:port" of every worker.
-      index: Which of them this process is.
+      index: The index of this process among them.
       timeout_seconds: How long to wait.
 
     Raises:
@@ -119,7 +119,7 @@ def _answers(address: str) -> bool:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes files: the first of several workers, or the only process."""
+    """Whether this process writes the files: the first of several workers, or the only process."""
     return strategy.extended.should_checkpoint
 
 

@@ -1,4 +1,4 @@
-"""The losses that compare the views of images, and the contract that each of them keeps."""
+"""Losses that compare the views of images, and their common interface."""
 
 from collections.abc import Callable
 from typing import ClassVar, Protocol
@@ -13,13 +13,13 @@ __all__ = ["DCL", "LOSSES", "Loss", "NTXent", "Pairs"]
 
 
 class Loss(Protocol):
-    """What `SimCLR` asks of a loss.
+    """What `SimCLR` expects of a loss.
 
-    A loss is a frozen dataclass whose fields are its settings, in a module of its own. It imports nothing from the
-    models and knows of replicas only what `Pairs` says.
+    A loss is a frozen dataclass whose fields are its settings, in its own module. It imports nothing from the models
+    and knows about replicas only what `Pairs` says.
 
     Attributes:
-      metric_names: The metrics that a call returns besides the loss, in the order in which they are reported.
+      metric_names: The metrics that a call returns besides the loss, in reporting order.
     """
 
     metric_names: ClassVar[tuple[str, ...]]
@@ -38,8 +38,8 @@ class Loss(Protocol):
         """
 
     def collapse_value(self, num_views: int, global_batch_size: int) -> float | None:
-        """The loss when all projections are equal, or `None` if no single value tells that the encoder collapsed."""
+        """The loss when all projections are equal, or `None` if no single value indicates a collapsed encoder."""
 
 
-# The losses by their names on the command line, each made with its `temperature` and `normalize`.
+# The losses by their names on the command line, each created with its `temperature` and `normalize`.
 LOSSES: dict[str, Callable[..., Loss]] = {"nt_xent": NTXent, "dcl": DCL}

@@ -1,4 +1,4 @@
-"""Losses whose anchors choose among very many candidates, computed one block of anchors after another."""
+"""Losses that compare anchors with very many candidates, computed one block of anchors at a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_simclr.losses.pairs import Pairs
 
-# Few enough that a block stays in the caches of a CPU, many enough for fast matrix products.
+# Few enough for a block to stay in the caches of a CPU, many enough for fast matrix products.
 ANCHORS_PER_BLOCK = 256
 METRIC_NAMES = ("contrastive_top_1_accuracy", "contrastive_entropy")
 
@@ -15,14 +15,14 @@ METRIC_NAMES = ("contrastive_top_1_accuracy", "contrastive_entropy")
 def contrast(
     projections: tf.Tensor, pairs: Pairs, *, temperature: float, normalize: bool, exclude_positives: bool = False
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Every projection chooses among those of the global batch: the loss, and the metrics of METRIC_NAMES.
+    """Compares every projection with those of the global batch; returns the loss and the metrics of METRIC_NAMES.
 
     Args:
       projections: Float tensor [V n, D], view after view; half precision is compared in float32.
       pairs: Which rows belong together.
       temperature: Divides the products, > 0.
       normalize: Whether to scale every projection to unit length first.
-      exclude_positives: Whether the positives of an anchor are left out of its softmax.
+      exclude_positives: Whether an anchor's softmax leaves out its positives.
     """
     if projections.dtype in (tf.float16, tf.bfloat16):
         projections = tf.cast(projections, tf.float32)
@@ -47,11 +47,11 @@ def contrastive_cross_entropy(
     """Cross entropy of anchors that choose among candidates by their scalar products.
 
     The loss of an anchor with products s and positives p is log sum_k exp(s_k) - mean_p s_p, where k runs over all
-    candidates but itself, and but its positives if these are excluded.
+    candidates except the anchor itself and, if they are excluded, its positives.
 
-    The matrix of all products, [m, M], never exists: a block of anchors sees all candidates at once and leaves behind
-    its losses and its part of the gradient, of which the backward pass is a multiple. So the memory is that of a few
-    blocks, [ANCHORS_PER_BLOCK, M], and of the arguments, and the arithmetic is that of the whole matrix.
+    The matrix of all products, [m, M], never exists: a block of anchors sees all candidates at once and keeps only its
+    losses and its part of the gradient, which the backward pass just scales. So it takes the memory of a few blocks,
+    [ANCHORS_PER_BLOCK, M], and of the arguments, and the arithmetic of the whole matrix.
 
     Args:
       anchors: Float tensor [m, D].
@@ -61,8 +61,8 @@ def contrastive_cross_entropy(
       exclude_positives: Whether the softmax leaves out the positives. Every anchor must then have another candidate.
 
     Returns:
-      loss: Mean loss of the anchors; the only result with a gradient, which has none itself.
-      accuracy: Share of the anchors whose largest product is that with one of their positives.
+      loss: Mean loss of the anchors; the only result with a gradient. It has no second derivative.
+      accuracy: Share of the anchors whose largest product is with one of their positives.
       entropy: Mean entropy, in nats, of the anchors' softmax over the candidates that k runs over.
     """
 
@@ -71,7 +71,7 @@ def contrastive_cross_entropy(
         *observed, anchor_slopes, candidate_slopes = _all_blocks(
             candidates, anchors, itself, positives, exclude_positives
         )
-        # Constants, lest a tape that asks for second derivatives keeps all blocks.
+        # Constants, so that a tape for second derivatives does not keep all blocks.
         anchor_slopes, candidate_slopes = tf.stop_gradient(anchor_slopes), tf.stop_gradient(candidate_slopes)
 
         def gradient(slope: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -86,13 +86,13 @@ def contrastive_cross_entropy(
 def _all_blocks(
     candidates: tf.Tensor, anchors: tf.Tensor, itself: tf.Tensor, positives: tf.Tensor, exclude_positives: bool
 ) -> tuple[tf.Tensor, ...]:
-    """What `_block` returns, of all anchors."""
+    """What `_block` returns, for all anchors."""
     num_anchors = tf.shape(anchors)[0]
     block_size = tf.minimum(ANCHORS_PER_BLOCK, num_anchors)
     num_blocks = (num_anchors + block_size - 1) // block_size
 
     def split(rows: tf.Tensor) -> tf.Tensor:
-        """Blocks of rows; the last one is filled up with zeros, and anchors of zero add nothing to a gradient."""
+        """Splits rows into blocks and pads the last with zeros; anchors of zero add nothing to a gradient."""
         padding = [[0, num_blocks * block_size - num_anchors], *[[0, 0]] * (rows.shape.rank - 1)]
         return tf.reshape(tf.pad(rows, padding), [num_blocks, block_size, *rows.shape[1:]])
 
@@ -121,9 +121,9 @@ def _all_blocks(
 def _block(
     candidates: tf.Tensor, anchors: tf.Tensor, itself: tf.Tensor, positives: tf.Tensor, *, exclude_positives: bool
 ) -> tuple[tf.Tensor, ...]:
-    """Losses, hits and entropies of a few anchors, [b] each, and the slopes of the losses' sum.
+    """Losses, hits and entropies of a few anchors, [b] each, and the gradients of the losses' sum.
 
-    The slopes are those along the anchors, [b, D], and along the candidates, [M, D].
+    The gradients are with respect to the anchors, [b, D], and the candidates, [M, D].
     """
     columns = tf.range(tf.shape(candidates)[0])
     logits = _mask(tf.matmul(anchors, candidates, transpose_b=True), itself, columns)
@@ -138,7 +138,7 @@ def _block(
     losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
     # Entropy = log of the sum of exponentials - mean logit. The slopes are the softmax less 1 at the target.
     entropies = losses - tf.einsum("ij,ij->i", slopes, logits)
-    if exclude_positives or positives.shape[1] > 1:  # The target goes, and all positives take its place.
+    if exclude_positives or positives.shape[1] > 1:  # All positives replace the target.
         losses += tf.gather(logits, targets, batch_dims=1) - tf.reduce_mean(products, axis=-1)
         slopes = _add(slopes, 1.0, targets, columns)
         for positive in tf.unstack(positives, axis=1):
@@ -153,11 +153,11 @@ def _block(
 
 
 def _mask(logits: tf.Tensor, chosen: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """The logits [b, M] without one of every row."""
+    """Masks one of the logits [b, M] in every row."""
     # The lowest finite number: its softmax weight is exactly zero, and zero times it is zero, not NaN.
     return tf.where(tf.equal(chosen[:, tf.newaxis], columns), logits.dtype.min, logits)
 
 
 def _add(slopes: tf.Tensor, value: float, chosen: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """The slopes [b, M] with a value added to one of every row."""
+    """Adds a value to one of the slopes [b, M] in every row."""
     return tf.where(tf.equal(chosen[:, tf.newaxis], columns), slopes + value, slopes)

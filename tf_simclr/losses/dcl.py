@@ -12,16 +12,16 @@ from tf_simclr.losses.pairs import Pairs
 
 @dataclasses.dataclass(frozen=True)
 class DCL(NTXent):
-    """Pulls the views of an image together, and pushes them away from those of other images alone.
+    """Pulls the views of an image together, and pushes them away only from views of other images.
 
     With the similarities s_ik = z_i . z_k / temperature, the loss of an anchor i is the mean over its V - 1 positives p
     of
 
         -s_ip + log sum_{k is a view of another image} exp(s_ik)
 
-    and the loss is the mean over all V N anchors. In NT-Xent the positive stands in the sum as well, which makes the
-    gradient of an anchor small once it is near its positive; small batches suffer from that. The loss may be negative.
-    It is log(V (N - 1)) when all projections are equal.
+    and the loss is the mean over all V N anchors. In NT-Xent the sum includes the positive as well, which makes the
+    gradient of an anchor small once it is near its positive; this hurts small batches. The loss may be negative. It is
+    log(V (N - 1)) when all projections are equal.
 
     >>> loss, _ = DCL(temperature=0.5)(tf.ones([2 * 6, 3]))
     >>> f"{loss:.4f}", f"{math.log(2 * 5):.4f}"
@@ -41,13 +41,13 @@ class DCL(NTXent):
         """The loss of this replica's anchors, and how well they find their positives.
 
         Args:
-          projections: Float tensor [V n, D], view after view, of at least two images in all.
+          projections: Float tensor [V n, D], view after view; all replicas together need at least two images.
           pairs: Which rows belong together; by default two views on one replica.
 
         Returns:
           loss: Scalar, float32 (float64 for float64 projections).
-          metrics: Scalars of the same dtype: "contrastive_top_1_accuracy", as that of NT-Xent, and
-            "contrastive_entropy", in nats, over the V (N - 1) views of other images.
+          metrics: Scalars of the same dtype: "contrastive_top_1_accuracy", as in NT-Xent, and "contrastive_entropy", in
+            nats, over the V (N - 1) views of other images.
         """
         return blocked.contrast(
             projections, pairs, temperature=self.temperature, normalize=self.normalize, exclude_positives=True

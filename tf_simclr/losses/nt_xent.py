@@ -12,7 +12,7 @@ from tf_simclr.losses.pairs import Pairs
 
 @dataclasses.dataclass(frozen=True)
 class NTXent:
-    """Every projection z_i shall pick the other views of its image among all projections of the batch.
+    """Trains every projection z_i to pick the other views of its image among all projections of the batch.
 
     With the similarities s_ik = z_i . z_k / temperature, the loss of an anchor i is the mean over its V - 1 positives p
     of

@@ -1,4 +1,4 @@
-"""Which projections a loss may compare, and which of them show the same image."""
+"""Which projections a loss may compare, and which ones show the same image."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Pairs:
     def __post_init__(self) -> None:
         if self.num_views < 2:
             raise ValueError(
-                "A loss that compares views needs at least two of every image: make more of them in the augmentation. "
+                "A loss that compares views needs at least two of every image: make more in the augmentation. "
                 f"Received: {self.num_views}"
             )
 
@@ -43,7 +43,7 @@ class Pairs:
         return tf.concat([images[:, view] for view in range(self.num_views)], axis=0)
 
     def rows(self, projections: tf.Tensor, candidates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where the projections of this replica and their positives stand among the candidates.
+        """The rows of this replica's projections and of their positives among the candidates.
 
         >>> itself, positives = Pairs(num_views=3).rows(tf.ones([6, 4]), tf.ones([6, 4]))
         >>> itself.numpy().tolist()
@@ -53,7 +53,7 @@ class Pairs:
 
         Args:
           projections: Float tensor [V n, D] of this replica.
-          candidates: Float tensor [V N, D], what `candidates` makes of them.
+          candidates: Float tensor [V N, D], the result of `candidates` for them.
 
         Returns:
           itself: int32 [V n], the row of each projection.

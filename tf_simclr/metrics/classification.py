@@ -1,4 +1,4 @@
-"""How well a classifier predicts the classes."""
+"""Metrics of classifiers."""
 
 import numpy as np
 import tensorflow as tf
@@ -44,7 +44,7 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     Args:
       scores: Floats [M, C].
       labels: Integers [M] in [0, C).
-      k: Number of classes that may be named, at least 1.
+      k: Number of top classes that count, at least 1.
 
     Returns:
       Accuracy in [0, 1].

@@ -42,14 +42,14 @@ class Classifier(EncoderTrainer):
 
         Args:
           encoder: Any Keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
-          classifier: Layer to class logits [B, C].
+          classifier: Layer from what it reads to class logits [B, C].
           image_size: S, height and width of the images in pixels.
-          projection_head: The head that the encoder was pretrained with; by default none. Layers behind
+          projection_head: The head that the encoder was pretrained with; by default none. Layers after
             `classifier_layer` are frozen: nothing depends on them.
           classifier_layer: What the classifier reads: 0 the representation, i the i-th layer of the projection head,
             -1 the last one.
           augmentation: How the images are augmented, with one view; by default crop and flip, as in the paper.
-          **kwargs: Those of `keras.Model`.
+          **kwargs: Arguments of `keras.Model`.
 
         Raises:
           ValueError: If the projection head has no such layer.

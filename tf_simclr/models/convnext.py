@@ -10,24 +10,26 @@ from tf_simclr.keras import keras
 def convnext_tiny(image_size: int | None = None, *, l2: float = 0.0, dtype: str = "float32") -> keras.Model:
     """ConvNeXt-Tiny, from images, float [B, S, S, 3] in [0, 1], to representations, float32 [B, 768].
 
-    The network is that of Keras applications with random weights and without its preprocessing, because no mean is
-    removed from images here. It has layer normalization in place of batch norm, so nothing depends on the batch.
+    The network is that of Keras applications, with random weights and without its preprocessing, because this package
+    removes no mean from images. It has layer normalization in place of batch norm, so nothing depends on the batch.
 
     Source: Liu et al., "A ConvNet for the 2020s" (2022).
 
     Args:
       image_size: S, height and width of the images in pixels, at least 32; `None` leaves it free.
-      l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel and bias but those of normalization, which Keras
-        adds to the loss.
+      l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel and bias except those of normalization. Keras
+        adds it to the loss.
       dtype: Dtype policy of the layers, such as "mixed_bfloat16"; the representations are float32 under any.
 
     Raises:
       ValueError: If the images are too small.
     """
     if image_size is not None and image_size < 32:
-        raise ValueError(f"ConvNeXt shrinks images by 32: use larger ones. Received: image_size {image_size}")
+        raise ValueError(
+            f"ConvNeXt shrinks images by a factor of 32: use larger ones. Received: image_size {image_size}"
+        )
     before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy(dtype)  # Keras applications take no policy of their own.
+    keras.mixed_precision.set_global_policy(dtype)  # Keras applications take no policy as an argument.
     try:
         network = keras.applications.convnext.ConvNeXtTiny(
             include_top=False,
@@ -49,9 +51,9 @@ def convnext_tiny(image_size: int | None = None, *, l2: float = 0.0, dtype: str 
 
 
 def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The same layer; a convolution of every channel by itself, which Keras leaves to XLA, as the operation for that.
+    """Clones a layer, but turns one convolution per channel, which Keras leaves to XLA, into a depthwise convolution.
 
-    TensorFlow Serving does not compile by XLA, and CPUs are faster without.
+    TensorFlow Serving does not compile with XLA, and CPUs are faster without it.
     """
     config = layer.get_config()
     if not (isinstance(layer, keras.layers.Conv2D) and layer.groups == layer.filters > 1):

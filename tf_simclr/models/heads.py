@@ -12,8 +12,8 @@ from tf_simclr.models.layers import BatchNormalization
 class ProjectionHead(keras.layers.Layer):
     """Multi-layer perceptron from representations h [B, F] to projections z [B, D], float32.
 
-    Every layer is a dense layer without bias, then batch norm; all but the last keep the width F and end in a ReLU,
-    and the last one's batch norm has no offset. One layer is the linear head of the paper, no layer is the identity.
+    Every layer is a dense layer without bias, then batch norm; all but the last keep the width F and end in a ReLU, and
+    the last one's batch norm has no offset. One layer is the linear head of the paper, zero layers are the identity.
 
     Source: SimCLR, section 4.2; SimCLR v2, section 3 (three layers); normalised as in the reference.
     """
@@ -34,11 +34,11 @@ class ProjectionHead(keras.layers.Layer):
         Args:
           num_layers: 0 (identity), 1 (linear), 2 (SimCLR), 3 (SimCLR v2 and the reference's default) or more.
           output_dim: D, the width of the last layer.
-          synchronized: Whether batch-norm statistics are those of the batches of all replicas together.
+          synchronized: Whether batch-norm statistics cover the batches of all replicas together.
           batch_norm_momentum: Share of the moving averages that a step keeps.
-          l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel, which Keras adds to the loss.
-          frozen_from: The first layer, counted from 0, that does not learn, see `freeze_from`; `None` if all do.
-          **kwargs: Those of `keras.layers.Layer`. The head computes in float32 unless `dtype` says otherwise:
+          l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel. Keras adds it to the loss.
+          frozen_from: The first frozen layer, counted from 0, see `freeze_from`; `None` if all layers learn.
+          **kwargs: Arguments of `keras.layers.Layer`. The head computes in float32 unless `dtype` says otherwise:
             it is small, and the loss divides its output by a small temperature.
 
         Raises:
@@ -93,7 +93,7 @@ class ProjectionHead(keras.layers.Layer):
         return outputs
 
     def freeze_from(self, first_layer: int) -> None:
-        """Freezes the layers from this one on, counted from 0. Their batch norm then runs in inference mode."""
+        """Freezes the layers from `first_layer` on, counted from 0. Their batch norm then runs in inference mode."""
         self.frozen_from = first_layer if self.frozen_from is None else min(first_layer, self.frozen_from)
         for layer in sum(self._layers_in_order[first_layer:], ()):
             layer.trainable = False
@@ -127,10 +127,12 @@ def head_outputs(head: keras.layers.Layer, representations: tf.Tensor, training:
 
 
 def check_layer(head: keras.layers.Layer, layer: int) -> None:
-    """Raises a `ValueError` unless `head_outputs` has an output of this number, or -1."""
+    """Raises a `ValueError` unless `layer` is the number of one of `head_outputs`, or -1."""
     last = head.num_layers if isinstance(head, ProjectionHead) else 1
     if not -1 <= layer <= last:
-        raise ValueError(f"classifier_layer must be -1, or from 0 to the {last} layers of the head. Received: {layer}")
+        raise ValueError(
+            f"classifier_layer must be between -1 and {last}, the number of layers of the head. Received: {layer}"
+        )
 
 
 def linear_classifier(
@@ -138,11 +140,11 @@ def linear_classifier(
 ) -> keras.layers.Dense:
     """Dense layer from representations [B, F] to class logits, float32 [B, num_classes].
 
-    Initial values are those of the reference.
+    The initial values are the reference's.
 
     Args:
       num_classes: Number of classes, > 0.
-      l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on the kernel, which Keras adds to the loss.
+      l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on the kernel. Keras adds it to the loss.
       bias_l2: The same for the bias.
       zero_init: Whether the kernel starts as zero.
     """

@@ -1,4 +1,4 @@
-"""The layers that a ResNet is made of."""
+"""The layers of a ResNet."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from tf_simclr.keras import keras
 
 @keras.saving.register_keras_serializable("tf_simclr")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch norm, whose moving variance is that of the batch, without Bessel's correction.
+    """Keras' batch norm, with the variance of the batch in its moving average, without Bessel's correction.
 
     Keras' fused kernel, which it uses for images on one replica, multiplies the variance by n / (n - 1) before it
-    enters the moving average; its synchronised batch norm does not, nor does the reference. Small n, which is the
-    batch times the pixels, make the difference felt.
+    enters the moving average; its synchronised batch norm does not, nor does the reference. The difference matters
+    where n, the batch size times the pixels, is small.
     """
 
     def __init__(self, **kwargs: Any):
@@ -23,7 +23,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable("tf_simclr")
 class TwoStreams(keras.layers.Layer):
-    """Splits the channels [..., 2 C] into two streams [..., C], if asked with a softmax, in float32, over the two."""
+    """Splits the channels [..., 2 C] into two streams [..., C]; `softmax` applies one over the two, in float32."""
 
     def __init__(self, softmax: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
@@ -41,7 +41,7 @@ class TwoStreams(keras.layers.Layer):
 
 
 class LayerFactory:
-    """Makes the layers of one network with its settings."""
+    """Makes the layers of one network, with its settings."""
 
     def __init__(
         self, synchronized: bool, batch_norm_momentum: float, l2: float, dtype: Any, sk_ratio: float, se_ratio: float
@@ -71,7 +71,7 @@ class LayerFactory:
         )(inputs)
 
     def pad(self, inputs: tf.Tensor, kernel_size: int) -> tf.Tensor:
-        """The zeros that a strided kernel needs, whatever the size of the image."""
+        """Pads with the zeros that a strided kernel needs, independent of the image size."""
         before = (kernel_size - 1) // 2
         after = kernel_size - 1 - before
         return keras.layers.ZeroPadding2D([(before, after), (before, after)], dtype=self._dtype)(inputs)

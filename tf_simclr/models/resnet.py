@@ -1,9 +1,9 @@
 """ResNet encoders as the SimCLR reference builds them.
 
-They differ from the usual ResNets in this: the stride is on the 3x3 convolution of a bottleneck (v1.5), the first
-block of *every* group has a projection shortcut (so ResNet-18 has one more than usual), strided convolutions pad
-the same amount on both sides, and the last batch norm of a residual branch starts with a zero scale. With selective
-kernels (SimCLR v2) the stem and the shortcuts are those of ResNet-D.
+They differ from the usual ResNets: the stride is on the 3x3 convolution of a bottleneck (v1.5), the first block of
+*every* group has a projection shortcut (so ResNet-18 has one more than usual), strided convolutions pad the same amount
+on both sides, and the last batch norm of a residual branch starts with a zero scale. With selective kernels (SimCLR
+v2), the stem and the shortcuts are those of ResNet-D.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {
     152: ((3, 8, 36, 3), True),
     200: ((3, 24, 36, 3), True),
 }
-# stem: by how much it shrinks an image
+# stem: the factor by which it shrinks an image
 STEM_STRIDES = {"cifar": 1, "strided": 2, "imagenet": 4}
 GROUP_FILTERS = (64, 128, 256, 512)
 NUM_GROUPS = len(GROUP_FILTERS)
@@ -33,14 +33,14 @@ MIN_SELECTIVE_FILTERS = 32
 
 @keras.saving.register_keras_serializable("tf_simclr")
 class ResNet(keras.Model):
-    """A functional Keras model, whose layers bear the names that the reference gives their outputs."""
+    """A functional Keras model whose layers have the names that the reference gives their outputs."""
 
     def endpoints(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The outputs of all parts.
 
         Args:
           images: float32 [B, S, S, 3] in [0, 1].
-          training: Whether batch norm uses, and moves, the statistics of the batch.
+          training: Whether batch norm uses the statistics of the batch and updates its moving averages.
 
         Returns:
           initial_conv, initial_max_pool and block_group1 to block_group4, [B, h, w, c], and final_avg_pool, [B, F];
@@ -53,7 +53,7 @@ class ResNet(keras.Model):
         return outputs
 
     def freeze(self, after_block: int) -> None:
-        """Freezes weights and batch norm, which then runs in inference mode, from the input on.
+        """Freezes the weights from the input on; frozen batch norm runs in inference mode.
 
         Args:
           after_block: Last part to freeze: 0 the stem, 1 to 4 a group of blocks.
@@ -89,9 +89,9 @@ def resnet(
         width, and the "imagenet" stem and all shortcuts are those of ResNet-D (He et al., 2018). SimCLR v2: 0.0625.
       se_ratio: Above 0, residual branches end in a squeeze-and-excitation (Hu et al., 2017) of this share.
       image_size: Height and width of the images; `None` leaves them free.
-      synchronized: Whether batch-norm statistics are those of the batches of all replicas together.
+      synchronized: Whether batch-norm statistics cover the batches of all replicas together.
       batch_norm_momentum: Share of the moving averages that a step keeps.
-      l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel and bias, which Keras adds to the loss. LARS and
+      l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel and bias. Keras adds it to the loss. LARS and
         AdamW decay weights themselves and need none.
       dtype: Keras dtype policy of the layers, such as "mixed_bfloat16"; the representations are float32 under any.
       name: Name of the model.
@@ -129,8 +129,8 @@ def check_image_size(image_size: int, stem: str, num_groups: int) -> None:
     total_stride = STEM_STRIDES[stem] * 2 ** (num_groups - 1)
     if image_size < total_stride:
         raise ValueError(
-            f"A ResNet with the {stem} stem shrinks images by {total_stride}: use larger images or another stem. "
-            f"Received: image_size {image_size}"
+            f"A ResNet with the {stem} stem shrinks images by a factor of {total_stride}: use larger images or another "
+            f"stem. Received: image_size {image_size}"
         )
 
 
@@ -192,7 +192,7 @@ def _bottleneck_block(build: LayerFactory, inputs: tf.Tensor, filters: int, stri
 
 
 def _shortcut(build: LayerFactory, inputs: tf.Tensor, filters: int, stride: int) -> tf.Tensor:
-    """Projection to the size and the channels of the branch."""
+    """Projects the input to the size and channels of the branch."""
     if build.sk_ratio > 0:
         inputs = build.average_pool(build.pad(inputs, 2) if stride > 1 else inputs, stride)
         stride = 1
@@ -200,7 +200,7 @@ def _shortcut(build: LayerFactory, inputs: tf.Tensor, filters: int, stride: int)
 
 
 def _selective_kernel(build: LayerFactory, inputs: tf.Tensor, filters: int, stride: int) -> tf.Tensor:
-    """Two 3x3 convolutions, mixed channel by channel as the image asks for."""
+    """Two 3x3 convolutions, mixed channel by channel, depending on the image."""
     streams = build.split_streams(build.batch_norm(build.convolution(inputs, 2 * filters, 3, stride)))
     summary = build.mean(build.add(*streams))
     summary = build.batch_norm(build.convolution(summary, max(int(filters * build.sk_ratio), MIN_SELECTIVE_FILTERS), 1))
@@ -209,7 +209,7 @@ def _selective_kernel(build: LayerFactory, inputs: tf.Tensor, filters: int, stri
 
 
 def _squeeze_and_excite(build: LayerFactory, branch: tf.Tensor, filters: int) -> tf.Tensor:
-    """Scales every channel by what the image as a whole asks for; nothing without an `se_ratio`."""
+    """Scales every channel by a factor that depends on the whole image; does nothing without an `se_ratio`."""
     if build.se_ratio <= 0:
         return branch
     squeezed = build.convolution(build.mean(branch), max(1, int(filters * build.se_ratio)), 1, use_bias=True)

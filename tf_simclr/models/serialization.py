@@ -1,4 +1,4 @@
-"""The configs of models, for `get_config` and `from_config`: plain values that JSON can hold."""
+"""The configs of models, for `get_config` and `from_config`: plain values that JSON can represent."""
 
 import dataclasses
 from typing import Any
@@ -12,7 +12,7 @@ def serialize(part: Any) -> Any:
 
     Args:
       part: A Keras layer or model with a `get_config`, a frozen dataclass of `tf_simclr.losses` or
-        `tf_simclr.augment`, a number, string or None, or a tuple of such.
+        `tf_simclr.augment`, a number, string or None, or a tuple of these.
 
     Raises:
       NotImplementedError: If the part is none of these.
@@ -24,23 +24,23 @@ def serialize(part: Any) -> Any:
     if dataclasses.is_dataclass(part) and _class_named(type(part).__name__) is type(part):
         fields = {field.name: serialize(getattr(part, field.name)) for field in dataclasses.fields(part)}
         return {"dataclass": type(part).__name__, "fields": fields}
-    # Keras answers for a subclassed model too, but leaves out its arguments.
+    # Keras also serializes a subclassed model, but leaves out its arguments.
     if isinstance(part, keras.layers.Layer) and type(part).get_config is not keras.Model.get_config:
         try:
             return _without_build_configs(keras.saving.serialize_keras_object(part))
         except NotImplementedError:
             pass
     raise NotImplementedError(
-        "A model has a config if all its parts have one: give this class a get_config, or build the model in Python "
-        f"again. Received: {type(part).__name__}"
+        "A model has a config only if all its parts have one: give this class a get_config, or rebuild the model in "
+        f"Python. Received: {type(part).__name__}"
     )
 
 
 def deserialize(config: Any) -> Any:
-    """The part of a model that `serialize` returned this config of.
+    """Makes the part of a model from the config that `serialize` returned.
 
     Raises:
-      ValueError: If a class is unknown, in this package or to Keras.
+      ValueError: If a class is unknown to this package or to Keras.
     """
     if isinstance(config, list):
         return tuple(deserialize(item) for item in config)
@@ -55,13 +55,13 @@ def deserialize(config: Any) -> Any:
 
 
 def _class_named(name: str) -> type | None:
-    """The dataclass of this name among the public ones of the losses and the augmentation."""
+    """The public dataclass of this name in the losses or the augmentation, or None."""
     found = (vars(losses) | vars(augment)).get(name)
     return found if isinstance(found, type) and dataclasses.is_dataclass(found) else None
 
 
 def _without_build_configs(config: Any) -> Any:
-    """The config of a layer that is built where it is used, not by Keras beforehand under other variable names."""
+    """Drops build configs, so that layers are built where they are used, not by Keras earlier under other names."""
     if isinstance(config, dict):
         return {name: _without_build_configs(value) for name, value in config.items() if name != "build_config"}
     if isinstance(config, tuple | list):

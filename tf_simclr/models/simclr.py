@@ -21,12 +21,13 @@ class SimCLR(EncoderTrainer):
     A training step makes V views of every image, encodes and projects all of them in one pass, compares the
     projections with the loss, and updates encoder and head. `train_step` reads in this order.
 
-    `fit` takes images, or (images, labels) whose labels serve the online classifier alone. Images are uint8, or
-    float in [0, 1], [B, H, W, 3]; or [B, V, S, S, 3], V crops of every image. In place of them it takes
-    {"images", "keys"}, with keys int64 [B, 2], (epoch, example), from which the views follow. Calling the model on
+    `fit` takes images, or (images, labels), where only the online classifier uses the labels. Images are uint8, or
+    float in [0, 1], [B, H, W, 3]; or [B, V, S, S, 3], V crops of every image. In place of images it also takes
+    {"images", "keys"}, with keys int64 [B, 2], (epoch, example), which determine the views. Calling the model on
     images, float [B, S, S, 3] in [0, 1], returns their representations, float32 [B, F].
 
-    Under a strategy, every replica must get the same number of images: batches of a multiple of the replicas.
+    Under a strategy, the batch size must be a multiple of the number of replicas, so that every replica gets the same
+    number of images.
 
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), algorithm 1.
     """
@@ -51,9 +52,9 @@ class SimCLR(EncoderTrainer):
         Args:
           encoder: Any Keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
           projection_head: Layer from representations to projections; by default `ProjectionHead()`.
-          image_size: S, height and width in pixels of the images that the encoder is for, at which it is evaluated
-            and exported. Views may be of another size, if the encoder takes both: see `augmentation`.
-          loss: What compares the projections, see `losses.Loss`; by default `NTXent()`.
+          image_size: S, height and width in pixels of the images that the encoder is evaluated and exported with. Views
+            may have another size, if the encoder takes both: see `augmentation`.
+          loss: Compares the projections, see `losses.Loss`; by default `NTXent()`.
           temperature: Short for `loss=NTXent(temperature)`.
           objective_weight: Factor of the loss in the gradient. The reference's loss is the sum over the two views,
             twice the paper's mean, which 2.0 reproduces.
@@ -62,10 +63,10 @@ class SimCLR(EncoderTrainer):
             Its gradient does not reach the encoder.
           classifier_layer: What the online classifier reads: 0 the representation, i the i-th layer of a
             `ProjectionHead`, -1 the projections.
-          microbatch_size: Images, on each replica, that the encoder takes at a time, with the gradient of the whole
-            batch all the same and about the memory of the small one; 0 takes the batch at once. See
+          microbatch_size: Images that the encoder takes at a time on each replica. The gradient is still that of the
+            whole batch, and the memory about that of the micro-batch; 0 takes the whole batch at once. See
             `gradient_cache.compute_gradients` for what happens to batch norm.
-          **kwargs: Those of `keras.Model`.
+          **kwargs: Arguments of `keras.Model`.
 
         Raises:
           ValueError: If both a loss and a temperature are given, the temperature is not positive, the augmentation
@@ -79,7 +80,7 @@ class SimCLR(EncoderTrainer):
         if online_classifier is not None:
             names += ["classifier_loss", "classifier_top_1_accuracy"]
         super().__init__(encoder, augmentation or Augmentation(image_size), image_size, names, **kwargs)
-        Pairs(self.augmentation.num_views)  # raises if they are too few
+        Pairs(self.augmentation.num_views)  # raises if there are too few
         self.projection_head = ProjectionHead() if projection_head is None else projection_head
         self.online_classifier = online_classifier
         self.classifier_layer = classifier_layer
@@ -99,19 +100,19 @@ class SimCLR(EncoderTrainer):
 
     @property
     def classifier(self) -> keras.layers.Layer | None:
-        """The online classifier, by the name that it has in a `Classifier`."""
+        """The online classifier, under its name in a `Classifier`."""
         return self.online_classifier
 
     def compile(self, optimizer: Any = "rmsprop", **kwargs: Any) -> None:
         """Sets the optimizer, as in every Keras model.
 
         Raises:
-          ValueError: If the optimizer adds up the gradients of several steps, as Keras 3 offers.
+          ValueError: If the optimizer accumulates the gradients of several steps, as Keras 3 offers.
         """
         if steps := getattr(optimizer, "gradient_accumulation_steps", None):
             raise ValueError(
-                "The mean gradient of several small batches is not that of a large one, where each image is compared "
-                "with all others: use microbatch_size in place of gradient_accumulation_steps. "
+                "Accumulating gradients of small batches is not equal to one large batch, in which each image is "
+                "compared with all others: use microbatch_size in place of gradient_accumulation_steps. "
                 f"Received: gradient_accumulation_steps={steps}"
             )
         super().compile(optimizer=optimizer, **kwargs)
@@ -147,19 +148,19 @@ class SimCLR(EncoderTrainer):
         return self.update(gradients, observed)
 
     def encode_views(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
-        """What `compare_views` needs to know of a batch.
+        """Encodes the views of a batch for `compare_views`.
 
-        All views go through the encoder in one pass: batch-norm statistics are those of all V n views together.
+        All views go through the encoder in one pass, so batch-norm statistics cover all V n views together.
 
         Returns:
-          The projections [V n, D], view after view; and with an online classifier what it reads, [V n, F], through
-          which no gradient flows.
+          The projections [V n, D], view after view; with an online classifier also its input, [V n, F], which stops
+          the gradient.
         """
         representations = self.encoder(self.make_views(batch), training=True)
         return self._select(head_outputs(self.projection_head, representations, training=True))
 
     def _select(self, hidden: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Of the outputs of all layers of the head, those that `encode_views` returns."""
+        """Picks what `encode_views` returns from the outputs of all layers of the head."""
         if self.online_classifier is None:
             return hidden[-1:]
         return [hidden[-1], tf.stop_gradient(hidden[self.classifier_layer])]
@@ -167,7 +168,7 @@ class SimCLR(EncoderTrainer):
     def compare_views(
         self, outputs: list[tf.Tensor], labels: tf.Tensor | None
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """The objective of the outputs of `encode_views`, and the metrics.
+        """Computes the objective and the metrics from the outputs of `encode_views`.
 
         Returns:
           objective: This replica's share, whose gradients are summed over the replicas: the weighted loss, penalties
@@ -190,7 +191,7 @@ class SimCLR(EncoderTrainer):
         return self.view_loss.collapse_value(self.augmentation.num_views, global_batch_size)
 
     def moving_averages(self) -> list[tf.Variable]:
-        """What a training pass through encoder and head changes by itself: the moving averages of batch norm."""
+        """The variables that a training pass through encoder and head updates: the moving averages of batch norm."""
         variables = [*self.encoder.variables, *self.projection_head.variables]
         return [variable for variable in variables if variable.dtype.is_floating and not variable.trainable]
 

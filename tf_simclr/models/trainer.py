@@ -1,4 +1,4 @@
-"""What the models that train an encoder on augmented images share."""
+"""The base class of models that train an encoder on augmented images."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class EncoderTrainer(keras.Model):
           image_size: S, height and width in pixels of the images that the encoder is for.
           metrics: Names of the scalars that the subclass hands to `update`, which adds "learning_rate" and
             "gradient_norm".
-          **kwargs: Those of `keras.Model`.
+          **kwargs: Arguments of `keras.Model`.
         """
         super().__init__(**kwargs)
         self.encoder = encoder
@@ -36,13 +36,13 @@ class EncoderTrainer(keras.Model):
         self.augmentation = augmentation
         names = [*metrics, "learning_rate", "gradient_norm"]
         self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
-        # The metrics are already means over all replicas. Keras would add up those of the workers of a strategy.
+        # The metrics are already means over all replicas. Keras would sum them over the workers of a strategy.
         self.distribute_reduction_method = "first"
 
     def symbolic_representation(self) -> tf.Tensor:
-        """A symbolic output of the encoder, [None, F], which the layers behind it are built on.
+        """A symbolic output of the encoder, [None, F], on which the following layers are built.
 
-        So all weights exist before the first step, and a checkpoint can be restored.
+        Building them creates all weights before the first step, so that a checkpoint can be restored.
 
         Raises:
           ValueError: If the encoder does not take images of `image_size` and views, or does not return [B, F].
@@ -60,11 +60,11 @@ class EncoderTrainer(keras.Model):
         return list(self._trackers.values())
 
     def with_keys(self, batch: tf.Tensor | dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """This replica's n images with the keys that their views follow from.
+        """This replica's n images with the keys that determine their views.
 
         Args:
-          batch: {"images", "keys"} as `Augmentation` takes them; or images alone, whose keys are then the number of the
-            step and the position in the global batch.
+          batch: {"images", "keys"} as `Augmentation` takes them; or images alone, whose keys are then (step, position
+            in the global batch).
 
         Returns:
           {"images", "keys"}.
@@ -101,7 +101,7 @@ class EncoderTrainer(keras.Model):
         return {name: tracker.result() for name, tracker in self._trackers.items()}
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor, from which `from_config` makes the model again, with new weights.
+        """The arguments of the constructor, from which `from_config` rebuilds the model with new weights.
 
         Raises:
           NotImplementedError: If a part of the model, such as a subclassed encoder, has no config.

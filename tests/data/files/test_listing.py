@@ -91,7 +91,7 @@ def test_what_is_no_file_and_folders_that_vanish_are_skipped_and_named(tmp_path,
     source = sources.from_folder(tmp_path, broken=broken)
     assert source.names == ["a/0.png", "a/1.png", "a/2.png", "a/3.png", "folder.jpg/5.png"]
     assert {os.path.basename(path): broken.reason(path) for path in broken.paths()} == {
-        "pipe.jpg": "it is no file",
+        "pipe.jpg": "it is not a regular file",
         "link.jpg": "the link leads nowhere",
         "gone": "the folder cannot be listed: No such file or directory",
         "locked": "the folder cannot be listed: Permission denied",

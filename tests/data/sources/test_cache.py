@@ -56,6 +56,6 @@ def test_the_disk_is_filled_once_and_a_changed_file_is_decoded_again(files, tmp_
 def test_what_does_not_fit_is_refused_before_it_is_read(files, tmp_path, monkeypatch, place):
     monkeypatch.setattr(cache.devices, "free_memory", lambda: 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 0, 1))
-    with pytest.raises(ValueError, match=f"do not fit into the cache: .* GB in .*Received: data.cache={place}"):
+    with pytest.raises(ValueError, match=f"do not fit in the cache: .* GB in .*Received: data.cache={place}"):
         cache.keep(files, place, tmp_path / "cache")
     assert not list(tmp_path.glob("cache/*"))

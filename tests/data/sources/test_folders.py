@@ -150,7 +150,7 @@ def test_several_folders_patterns_and_lists_are_one_set(tmp_path):
     assert names_of(sources.from_folder(f"{tmp_path}/c/*.png")) == ["4.png", "6.png"]
     of_folders = sources.from_folder(f"{tmp_path}/?/dog,{tmp_path}/[b]/*")
     assert names_of(of_folders) == ["2.png", "3.png"]
-    with pytest.raises(FileNotFoundError, match=r"no file fits.*\*\.tif"):
+    with pytest.raises(FileNotFoundError, match=r"no file matches.*\*\.tif"):
         sources.from_folder(f"{tmp_path}/*.tif")
     write(tmp_path, "x, y/1.png")
     write(tmp_path, "x, y/2.png")

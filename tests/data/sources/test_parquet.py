@@ -57,7 +57,7 @@ def test_all_rows_are_read_once_an_epoch_and_a_run_resumes(tmp_path, as_struct):
 def test_columns_are_found_or_named(tmp_path):
     assert sources.open_images(write(tmp_path, image="jpeg", label=None)).labels is None
     place = write(tmp_path, image="photo", label="kind")
-    with pytest.raises(ValueError, match=r"data.image_feature=NAME, of photo, id, kind\. Received: None"):
+    with pytest.raises(ValueError, match=r"data.image_feature=NAME, one of photo, id, kind\. Received: None"):
         sources.open_images(place)
     named = sources.open_images(place, image_feature="photo", label_feature="kind")
     np.testing.assert_array_equal(named.labels, np.arange(COUNT))

@@ -92,9 +92,9 @@ def test_small_images_of_one_size_are_loaded(data_dir):
 
 
 def test_features_are_found_by_their_type_and_chosen_by_name(data_dir):
-    with pytest.raises(ValueError, match=r"data.image_feature=NAME, of mask, photo\. Received: None"):
+    with pytest.raises(ValueError, match=r"data.image_feature=NAME, one of mask, photo\. Received: None"):
         from_tfds("odd_names", "train", data_dir)
-    with pytest.raises(ValueError, match=r"data.label_feature=NAME, of kind\. Received: id"):
+    with pytest.raises(ValueError, match=r"data.label_feature=NAME, one of kind\. Received: id"):
         from_tfds("odd_names", "train", data_dir, image_feature="photo", label_feature="id")
     source = from_tfds("odd_names", "train", data_dir, image_feature="photo")
     assert source.class_names == ("even", "odd")
@@ -242,7 +242,7 @@ def test_small_images_that_are_broken_are_left_out_and_named(data_dir, tmp_path)
         ),
         ("cifar_10", "train", ValueError, "did you mean 'cifar10'.*Received: 'cifar_10'"),
         ("small_images", "test", ValueError, "has the splits train. Received: 'test'"),
-        ("only_text", "train", ValueError, "no feature that is an image, only text.*Received: 'only_text'"),
+        ("only_text", "train", ValueError, "no image feature, only text.*Received: 'only_text'"),
         ("cifar10", "train", FileNotFoundError, "not in .*cifar10.*Received: 'cifar10'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""From a source to batches."""
+"""Makes batches from a source."""
 
 from tf_simclr.data.batches.eval import eval_dataset
 from tf_simclr.data.batches.train import train_dataset

@@ -1,4 +1,4 @@
-"""What the batches of training and of evaluation have in common."""
+"""What training and evaluation batches have in common."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import tensorflow as tf
 
 
 def as_element(images: Any, *labels: tf.Tensor) -> Any:
-    """(images, labels), or images alone where there are no labels."""
+    """(images, labels), or images alone if there are no labels."""
     return (images, *labels) if labels else images
 
 
 def finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Keeps the order of the batches, lets every worker read all of them, and works ahead."""
+    """Keeps the order of the batches, lets every worker read all of them, and prefetches."""
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -1,4 +1,4 @@
-"""From a source to the batches of an evaluation."""
+"""Makes evaluation batches from a source."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from tf_simclr.data.sources import Source
 
 
 def eval_dataset(source: Source, *, image_size: int, batch_size: int) -> tf.data.Dataset:
-    """Goes through a source once, in order, with the preprocessing of `decode.preprocess_for_eval`.
+    """Reads a source once, in order, and preprocesses it with `decode.preprocess_for_eval`.
 
     Args:
-      source: N examples. Files that turn out to be broken are left out, and named in the log once.
+      source: N examples. Broken files are left out and named in the log once.
       image_size: Side S of the images in pixels.
-      batch_size: Examples in a batch; the last batch holds the rest.
+      batch_size: Examples in a batch; the last batch has the remaining ones.
 
     Returns:
       Dataset of (images float32 [b, S, S, 3] in [0, 1], labels int64 [b]), or images alone without labels.

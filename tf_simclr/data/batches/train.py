@@ -1,13 +1,13 @@
-"""From a source to the batches of training, in an order that follows from the seed alone.
+"""Makes training batches from a source, in an order that follows from the seed alone.
 
-The order of an epoch is a function of (seed, epoch), and all that is random about a view of (seed, epoch, example).
-So a run that starts at step s gets exactly the batches that an uninterrupted run gets from there on, and neither the
-number of replicas nor the batch size changes a pixel. Batches carry the keys (epoch, example), from which the model
-draws the rest of the augmentation.
+The order of an epoch is a function of (seed, epoch), and the randomness of a view is a function of (seed, epoch,
+example). So a run that starts at step s gets exactly the batches that an uninterrupted run gets from step s on, and
+neither the number of replicas nor the batch size changes a pixel. Batches carry the keys (epoch, example), from which
+the model draws the rest of the augmentation.
 
-Batches are global: a distribution strategy cuts each into contiguous slices, one per replica, so that the
-same pixels come with any number of replicas. The auto-shard policy is DATA, under which every worker of a
-multi-worker strategy reads all batches and keeps its own slices of them.
+Batches are global: a distribution strategy cuts each into contiguous slices, one per replica, so any number of
+replicas sees the same pixels. The auto-shard policy is DATA: every worker of a multi-worker strategy reads all batches
+and keeps its own slices.
 """
 
 import dataclasses
@@ -37,24 +37,24 @@ def train_dataset(
     """Makes the batches of steps `start_step` to `total_steps` - 1 of a training run.
 
     An epoch is N // B batches without repetition, in an order that follows from (seed, epoch): uniformly random for
-    arrays and files; for records, files and then a buffer are shuffled. The N % B examples that fill no batch change
-    from epoch to epoch. A file that turns out to be broken is replaced by the next one of the source that is not,
-    named in the log and, from the next epoch on, not read again.
+    arrays and files; for records, the files and then a buffer are shuffled. The N % B examples left over change from
+    epoch to epoch. A broken file is replaced by the next intact one of the source, named in the log and, from the next
+    epoch on, not read again.
 
     Args:
       source: N examples.
-      global_batch_size: B, the examples in a batch, for all replicas together.
+      global_batch_size: B, examples in a batch over all replicas.
       seed: Any integer.
-      start_step: The first step wanted, to resume a run.
+      start_step: The first step to make, when a run resumes.
       total_steps: Steps of the whole run.
       augmentation: How to draw the crops, and their side S in pixels; unused for a source that `has_one_size`.
       data_service: "host:port" of tf.data services that make the same batches on their machines, see
         `service.read_in_turn`; unused for a source that `has_one_size`.
 
     Returns:
-      Dataset of total_steps - start_step batches ({"images", "keys"}, labels int64 [B]), or the former alone without
-      labels. Keys are int64 [B, 2], (epoch, example). Images are uint8 [B, H, W, 3], to be cropped on the device, if
-      the source `has_one_size`, and else V = `num_views` crops of every image, resized: uint8 [B, V, S, S, 3].
+      Dataset of total_steps - start_step batches ({"images", "keys"}, labels int64 [B]), or only {"images", "keys"}
+      without labels. Keys are int64 [B, 2], (epoch, example). If the source `has_one_size`, images are uint8
+      [B, H, W, 3], which the device crops; if not, V = `num_views` resized crops of every image, uint8 [B, V, S, S, 3].
 
     Raises:
       ValueError: If the source has fewer than B examples, or the steps are out of order.
@@ -97,8 +97,8 @@ def _image_batches(source: Source, steps: Steps) -> tf.data.Dataset:
 def _view_batches(source: Source, steps: Steps, augmentation: Augmentation, reports: bool = True) -> tf.data.Dataset:
     """Crops the views out of every image: ({"images": uint8 [B, V, S, S, 3], "keys": [B, 2]}, labels [B]).
 
-    The image is decoded whole, once for all views. Two calls of `tf.io.decode_and_crop_jpeg` take 1.6 times as long,
-    and one for the window around both saves 5 % and gets its edges wrong (docs/input_speed.md).
+    The whole image is decoded once for all views. Two calls of `tf.io.decode_and_crop_jpeg` take 1.6 times as long; one
+    call for the window around both saves 5 % but gets its edges wrong (docs/input_speed.md).
     """
 
     def make_views(key: tf.Tensor, image: tf.Tensor, *label: tf.Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""How long training steps wait for their batches."""
+"""Measures how long training steps wait for their batches."""
 
 import collections
 import time
@@ -10,8 +10,8 @@ import tensorflow as tf
 class WaitClock:
     """Adds up the time that steps wait for data.
 
-    `fit` fetches a batch inside of its compiled step, and tf.data, or a strategy with several devices, fetches ahead.
-    So the clock notes when every batch leaves the dataset: the step that asked for it before that has waited.
+    `fit` fetches a batch inside its compiled step, and tf.data, or a strategy with several devices, prefetches. So the
+    clock notes when every batch leaves the dataset: a step that asked for it earlier has waited.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class WaitClock:
         self._arrivals: collections.deque[float] = collections.deque()
 
     def watch(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The same dataset, for one pass over it: a batch for every step."""
+        """Returns the same dataset, watched for one pass that takes one batch per step."""
 
         def note(*batch: Any) -> Any:
             arrival = tf.numpy_function(lambda: self._arrivals.append(time.monotonic()), [], [])
@@ -32,10 +32,10 @@ class WaitClock:
         return dataset.map(note)
 
     def begin_step(self) -> None:
-        """To be called right before a step, or before the first of several that are one call."""
+        """Call this right before a step, or before the first of several steps that one call makes."""
         self._asked = time.monotonic()
 
     def end_step(self, num_steps: int = 1) -> None:
-        """To be called once the steps are done; of several, which ask in turn, the first one stands for all."""
+        """Call this once the steps are done. Several steps ask in turn; the wait of the first counts for each."""
         arrivals = [self._arrivals.popleft() for _ in range(num_steps)]
         self.seconds += num_steps * max(0.0, arrivals[0] - self._asked)

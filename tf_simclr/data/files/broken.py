@@ -1,4 +1,4 @@
-"""Broken image files: why each is broken, how many there are, and a memory of them that outlives the process."""
+"""Broken image files: the reason for each, their number, and a report that outlives the process."""
 
 import hashlib
 import json
@@ -29,24 +29,24 @@ def broken_reason(read: Callable[[], tf.Tensor], max_pixels: int = decode.MAX_PI
         decode.decode_image(read(), max_pixels)
     except tf.errors.OpError as error:
         return in_short(error)
-    return "it could not be read at first, but can be now"
+    return "it could not be read at first but can now"
 
 
 def in_short(error: tf.errors.OpError) -> str:
-    """What TensorFlow says, without where in the graph it happened."""
-    # Cut "{{function_node ...}}" in front and "[Op:...] name: " behind, and what Assert says.
+    """TensorFlow's message, without the place in the graph where the error occurred."""
+    # Cut the leading "{{function_node ...}}", the trailing "[Op:...] name: ", and the words that Assert adds.
     reason = re.sub(r"\{\{.*?\}\}|\[Op:.*|.*Summarized data: ", "", error.message, flags=re.DOTALL).strip()
     return re.sub(r"b'(.*?)'\n?", r"\1 ", reason).strip()
 
 
 class BrokenFiles:
-    """The broken files of a run, each with its reason; kept in a JSON file, they are found once.
+    """The broken files of a run, each with its reason. A JSON file keeps them, so that they are found only once.
 
-    A file that has changed since (in size or time) is looked at again.
+    A file whose size or time has changed since is checked again.
 
     Args:
-      report_path: The JSON file to read and to keep up to date, or None.
-      max_fraction: Part of all files that may be broken, in [0, 1]; see `check`.
+      report_path: The JSON file to read and keep up to date, or None.
+      max_fraction: Fraction of all files that may be broken, in [0, 1]; see `check`.
     """
 
     def __init__(self, report_path: str | os.PathLike[str] | None = None, max_fraction: float = 1.0) -> None:
@@ -69,7 +69,7 @@ class BrokenFiles:
 
     @property
     def list_folder(self) -> pathlib.Path | None:
-        """Where lists of files are kept, beside a report on a local disk; None without one."""
+        """The folder for lists of files, beside the report; None without a report on a local disk."""
         if self._report_path is None or not is_local(os.fspath(self._report_path)):
             return None
         return pathlib.Path(self._report_path).parent / "data_lists"
@@ -89,7 +89,7 @@ class BrokenFiles:
         return self._entries[path]["reason"]
 
     def is_checked(self, paths: Iterable[str]) -> bool:
-        """Whether all these files were looked at before and none has changed since. From now on they were."""
+        """Whether all these files have been checked and none has changed since; marks them as checked."""
         digest = hashlib.blake2b(digest_size=16)
         for path in paths:
             digest.update(repr((path, *_stamp(path))).encode())
@@ -98,7 +98,7 @@ class BrokenFiles:
         return known
 
     def add(self, reasons: dict[str, str]) -> None:
-        """Adds broken files, path: reason, and names them in the log."""
+        """Adds broken files, {path: reason}, and names them in the log."""
         with self._lock:
             new = {path: reason for path, reason in reasons.items() if path not in self._entries}
             for path, reason in new.items():
@@ -117,7 +117,7 @@ class BrokenFiles:
             where = f"; {os.fspath(self._report_path)} lists them all" if self._report_path is not None else ""
             reasons = {path: entry["reason"] for path, entry in self._entries.items()}
             raise ValueError(
-                f"More than {self._max_fraction:.0%} of the files are broken: mend or remove them, or raise "
+                f"More than {self._max_fraction:.0%} of the files are broken: repair or remove them, or raise "
                 f"--max_broken_fraction ({_describe(reasons)}{where}). Received: {len(self)} of {self.num_files} files"
             )
 
@@ -145,7 +145,7 @@ def _describe(reasons: dict[str, str]) -> str:
 
 
 def _stamp(path: str) -> tuple[int | None, int | None]:
-    """(size in bytes, time of the last change in seconds) of a file, which tell a new content; None without it."""
+    """(size in bytes, time of the last change in seconds) of a file, to detect changes; None for both without it."""
     try:
         found = tf.io.gfile.stat(os.fsencode(path.partition(RECORD_SEPARATOR)[0]))
     except tf.errors.OpError:

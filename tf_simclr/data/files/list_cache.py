@@ -1,4 +1,4 @@
-"""Lists of large folders, kept for the next start."""
+"""Lists of large folders, cached for the next start."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ _SETTLED_NANOSECONDS = 2 * 10**9
 
 
 def load(folder: str, cache_folder: pathlib.Path | None) -> Names | None:
-    """The names that `save` was given, if none of the folders has changed since."""
+    """The names that `save` stored, or None if a folder has changed since."""
     path = _path(folder, cache_folder)
     if path is None or not path.exists():
         return None
@@ -31,9 +31,9 @@ def load(folder: str, cache_folder: pathlib.Path | None) -> Names | None:
 
 
 def save(names: Names, walk: Walk, folder: str, cache_folder: pathlib.Path | None) -> None:
-    """Keeps what a walk has found, unless it has just changed, or could not be read."""
+    """Stores the names that a walk found, unless a folder has just changed or could not be read."""
     path = _path(folder, cache_folder)
-    settled = walk.started - _SETTLED_NANOSECONDS
+    settled = walk.started_nanoseconds - _SETTLED_NANOSECONDS
     if path is None or walk.problems or max(walk.folders.values()) > settled:
         return
     name_bytes, name_ends = names.pack()

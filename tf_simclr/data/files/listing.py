@@ -1,4 +1,4 @@
-"""Which image files a data directory stands for: folders, glob patterns, and files that list paths."""
+"""Lists the image files of a data directory: folders, glob patterns, and files that list paths."""
 
 import csv
 import glob
@@ -23,11 +23,11 @@ class Listing(NamedTuple):
     """Image files, sorted by key.
 
     Attributes:
-      paths: What opens each of them.
-      keys: Its path relative to the folder that it was found from, with "/" between its parts, which stays the same
-        when that folder is moved: what decides whether it is held out.
-      classes: The name of its class, or None.
-      problems: Path and reason of what could not be listed.
+      paths: The path that opens each file.
+      keys: The path of each file relative to the folder it was found from, with "/" between its parts. It stays the
+        same when that folder moves, and decides whether the file is held out.
+      classes: The class name of each file, or None.
+      problems: What could not be listed, {path: reason}.
     """
 
     paths: Names
@@ -37,7 +37,7 @@ class Listing(NamedTuple):
 
 
 def split_places(data_dir: str) -> list[str]:
-    """The parts of a comma-separated list; a path that exists is one part, commas and all."""
+    """The parts of a comma-separated list; a path that exists is one part, even with commas."""
     if exists(data_dir):
         return [data_dir]
     return [place.strip() for place in data_dir.split(",") if place.strip()]
@@ -46,19 +46,19 @@ def split_places(data_dir: str) -> list[str]:
 def list_images(data_dir: str, cache_folder: pathlib.Path | None = None) -> Listing:
     """Lists the image files of folders, patterns and lists, each file once, sorted by key.
 
-    In a folder the class of an image is the first folder on its path, if there is one; with a pattern, the first one
-    behind the part that has no wildcard; in a list, what the list says. Names that start with a dot are ignored, links
-    are followed, and a folder that several of them lead to is walked once.
+    In a folder, an image's class is the first folder on its path, if any; with a pattern, the first folder after the
+    part without wildcards; in a list, the label. Names that start with a dot are ignored. Links are followed, and a
+    folder that several links lead to is walked once.
 
     Args:
       data_dir: One or more places, comma-separated: a folder, at any depth; a pattern, for files or for folders; a .txt
         file with one path per line, or a .csv file with path and, if known, label, where paths are relative to the
         folder of the file.
-      cache_folder: Where the list of a local folder is kept and used again as long as no folder in it has changed.
+      cache_folder: Where to keep the list of a local folder, which is reused while no folder in it has changed.
 
     Raises:
       FileNotFoundError: If a place does not exist.
-      ValueError: If there is no image, or a list is malformed.
+      ValueError: If there are no images, or a list is malformed.
     """
     places = split_places(data_dir)
     walk = Walk()
@@ -70,24 +70,24 @@ def list_images(data_dir: str, cache_folder: pathlib.Path | None = None) -> List
     if not listing.keys:
         more = "".join(f"; {path}: {reason}" for path, reason in walk.problems.items())
         raise ValueError(
-            f"The folder holds no image file ({', '.join(decode.IMAGE_SUFFIXES)}), at any depth{more}. "
+            f"The folder has no image files ({', '.join(decode.IMAGE_SUFFIXES)}) at any depth{more}. "
             f"Received: {data_dir!r}"
         )
     return listing
 
 
 def expand(place: str) -> list[str]:
-    """What a glob pattern stands for, sorted; a place that exists stands for itself.
+    """The paths that match a glob pattern, sorted; a path that exists matches only itself.
 
     Raises:
-      FileNotFoundError: If nothing is there.
+      FileNotFoundError: If nothing matches.
     """
     if exists(place):
         return [place]
-    find = glob.glob if is_local(place) else tf.io.gfile.glob  # The latter takes UTF-8 alone.
+    find = glob.glob if is_local(place) else tf.io.gfile.glob  # tf.io.gfile takes only UTF-8.
     found = sorted(find(place)) if set(place) & set(_WILDCARDS) else []
     if not found:
-        raise FileNotFoundError(f"The image folder does not exist, or no file fits the pattern. Received: {place!r}")
+        raise FileNotFoundError(f"The image folder does not exist, or no file matches the pattern. Received: {place!r}")
     return found
 
 
@@ -115,7 +115,7 @@ def _list_places(places: list[str], walk: Walk) -> Listing:
 
 
 def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]:
-    """(path, key, name of the class) of every file."""
+    """Yields (path, key, class name or None) for every file."""
     is_pattern = not exists(place)
     root = _root(place)
     if is_pattern:
@@ -133,7 +133,7 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
             continue
         else:
             raise FileNotFoundError(
-                "The image folder does not exist or is not a folder, nor a .txt or .csv list of paths. "
+                "The image folder does not exist, or is neither a folder nor a .txt or .csv list of paths. "
                 f"Received: {place!r}"
             )
         for path in files:
@@ -150,7 +150,7 @@ def _first_folder(key: str) -> str | None:
 
 
 def _read_list(path: str) -> Iterator[tuple[str, str, str | None]]:
-    """The files that a .txt or .csv file names, as `_list_place` yields them."""
+    """Yields the files that a .txt or .csv file lists, as `_list_place` does."""
     with tf.io.gfile.GFile(os.fsencode(path), "rb") as file:
         lines = os.fsdecode(file.read()).removeprefix("\ufeff").splitlines()
     rows = list(csv.reader(lines)) if path.lower().endswith(".csv") else [[line.strip()] for line in lines]
@@ -162,7 +162,7 @@ def _read_list(path: str) -> Iterator[tuple[str, str, str | None]]:
         if not any(row):
             continue
         if len(row) <= path_column or not row[path_column].strip():
-            raise ValueError(f"Line {number} of {path} names no path. Received: {','.join(row)!r}")
+            raise ValueError(f"Line {number} of {path} has no image path. Received: {','.join(row)!r}")
         key = row[path_column].strip()
         label = row[label_column].strip() if len(row) > label_column else ""
         yield os.path.join(os.path.dirname(path), key) if is_local(key) else key, key, label or None

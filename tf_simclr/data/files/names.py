@@ -1,4 +1,4 @@
-"""The names of many files in little memory, whatever bytes they are made of."""
+"""The names of many files, made of any bytes, in little memory."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,19 +11,19 @@ _CHUNK = 1 << 16
 
 
 def in_print(name: str) -> str:
-    """The name with bytes that are not UTF-8 written as escapes, so that any stream takes it."""
+    """The name with non-UTF-8 bytes escaped, so that it can be printed anywhere."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 class Names(Sequence[str]):
-    """An immutable sequence of names: their bytes one after the other, and where each one ends.
+    """An immutable sequence of names, stored as their concatenated bytes and the end of each name.
 
-    A million paths of 60 bytes take 68 MB, a quarter of what Python's strings take. Names that are not UTF-8 come back
+    A million paths of 60 bytes take 68 MB, a quarter of what Python strings take. Names that are not UTF-8 are returned
     as `os.fsdecode` returns them.
 
     Args:
       names: The names.
-      prefix: Stands before all of them.
+      prefix: Prepended to every name.
     """
 
     def __init__(self, names: Iterable[str], prefix: str = "") -> None:
@@ -37,28 +37,28 @@ class Names(Sequence[str]):
 
     @classmethod
     def unpack(cls, buffer: np.ndarray, ends: np.ndarray) -> "Names":
-        """What `pack` returned."""
+        """Restores the names that `pack` returned."""
         return cls([])._replace(_buffer=buffer.tobytes(), _ends=ends)
 
     def pack(self) -> tuple[np.ndarray, np.ndarray]:
-        """The bytes, uint8 [n], and where the names end, int64 [N + 1], without the prefix."""
+        """The bytes, uint8 [n], and the ends of the names after a leading 0, int64 [N + 1], without the prefix."""
         return np.frombuffer(self._buffer, np.uint8), self._ends
 
     def with_prefix(self, prefix: str) -> "Names":
-        """The same names behind a prefix."""
+        """The same names with this prefix."""
         return self._replace(_prefix=os.fsencode(prefix))
 
     def take(self, indices: np.ndarray) -> "Names":
         """The names at `indices`, int64 [M], in that order."""
         starts, ends = self._ends[:-1][indices], self._ends[1:][indices]
         parts = []
-        for first in range(0, len(indices), _CHUNK):  # So that few of them are Python objects at a time.
+        for first in range(0, len(indices), _CHUNK):  # In chunks, so that few names are Python objects at a time.
             spans = zip(starts[first : first + _CHUNK].tolist(), ends[first : first + _CHUNK].tolist(), strict=True)
             parts.append(b"".join([self._buffer[start:end] for start, end in spans]))
         return self._replace(_buffer=b"".join(parts), _ends=np.concatenate([[0], np.cumsum(ends - starts)]))
 
     def lookup(self) -> Any:
-        """Makes the function index (int64 scalar) -> name (string scalar) for a graph."""
+        """Makes a graph function from an index (int64 scalar) to its name (string scalar)."""
         buffer, ends, prefix = tf.constant(self._buffer), tf.constant(self._ends, tf.int64), self._prefix
 
         def name_at(index: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Going through folders: local ones entry by entry, others as `tf.io.gfile` lists them."""
+"""Walks folders: local ones entry by entry, others as `tf.io.gfile` lists them."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ _PROGRESS_SECONDS = 5.0
 
 
 class Entry(NamedTuple):
-    """What a folder holds; `problem` says why it cannot be read, if that is so."""
+    """An entry of a folder. `problem` says why it cannot be read; None if it can."""
 
     name: str
     is_folder: bool
@@ -24,25 +24,25 @@ class Entry(NamedTuple):
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or folder, whatever bytes its name is made of."""
+    """Whether the file or folder exists; its name may have any bytes."""
     return tf.io.gfile.exists(os.fsencode(path))
 
 
 def is_folder(path: str) -> bool:
-    """Whether there is a folder."""
+    """Whether the path is a folder."""
     return tf.io.gfile.isdir(os.fsencode(path))
 
 
 def is_local(path: str) -> bool:
-    """Whether the path is on the local file system, and not on another such as gs://BUCKET."""
+    """Whether the path is on the local file system, not on another such as gs://BUCKET."""
     return "://" not in path
 
 
 def entries(folder: str) -> Iterator[Entry]:
-    """The images and folders in a folder, in no order, without those whose name starts with a dot.
+    """Yields the images and folders in a folder, in no particular order, except names that start with a dot.
 
     Raises:
-      OSError: If it cannot be listed to its end.
+      OSError: If the folder cannot be listed to its end.
     """
     if not is_local(folder):
         try:
@@ -50,7 +50,7 @@ def entries(folder: str) -> Iterator[Entry]:
         except tf.errors.OpError as error:
             raise OSError(error.message) from error
         for name in names:
-            is_image = _is_image(name)  # To ask a bucket about every image takes an hour.
+            is_image = _is_image(name)  # Asking a bucket about every image takes an hour.
             if not name.startswith(".") and (is_image or is_folder(f"{folder}/{name}")):
                 yield Entry(name, is_folder=not is_image)
         return
@@ -62,13 +62,13 @@ def entries(folder: str) -> Iterator[Entry]:
                 yield Entry(entry.name, is_folder=True, is_link=entry.is_symlink())
             elif _is_image(entry.name):
                 problem = None
-                if not entry.is_file():  # To read a pipe would wait forever.
-                    problem = "the link leads nowhere" if entry.is_symlink() else "it is no file"
+                if not entry.is_file():  # Reading a pipe would wait forever.
+                    problem = "the link leads nowhere" if entry.is_symlink() else "it is not a regular file"
                 yield Entry(entry.name, is_folder=False, problem=problem)
 
 
 def readable_entries(folder: str) -> Iterator[Entry]:
-    """The same, up to where the folder cannot be listed."""
+    """Yields the same entries, but stops where the folder cannot be listed."""
     with contextlib.suppress(OSError):
         yield from entries(folder)
 
@@ -78,26 +78,26 @@ def _is_image(name: str) -> bool:
 
 
 class Walk:
-    """One way through folders and all below them, on which no folder is visited twice.
+    """A walk through folders and everything below them that visits no folder twice.
 
     Attributes:
-      problems: Path and reason of what could not be read.
-      folders: The local folders and when each was changed, in nanoseconds.
-      started: When the walk started, in nanoseconds.
+      problems: What could not be read, {path: reason}.
+      folders: The local folders and the time of each one's last change, in nanoseconds.
+      started_nanoseconds: When the walk started.
     """
 
     def __init__(self) -> None:
         self.problems: dict[str, str] = {}
         self.folders: dict[str, int] = {}
-        self.started = time.time_ns()
+        self.started_nanoseconds = time.time_ns()
         self._seen: set[str] = set()
         self._num_files = 0
         self._next_message = time.monotonic() + _PROGRESS_SECONDS
 
     def files(self, root: str) -> Iterator[str]:
-        """The image files in a folder and below, in no order; the log says every few seconds how many.
+        """Yields the image files in a folder and below, in no particular order; logs their number every few seconds.
 
-        Links come last, so that a folder is walked where it is rather than where a link to it is.
+        Links come last, so that a folder is walked under its own path rather than through a link to it.
         """
         folders, links = [root], list[str]()
         while folders or links:
@@ -118,7 +118,7 @@ class Walk:
                         yield os.path.join(folder, entry.name)
                     else:
                         self.problems[os.path.join(folder, entry.name)] = entry.problem
-            except OSError as error:  # No right to read it, or it is gone by now.
+            except OSError as error:  # Permission is missing, or the folder is gone by now.
                 self.problems[folder] = f"the folder cannot be listed: {error.strerror or error}"
             found.sort()
             folders += [os.path.join(folder, entry.name) for entry in found if not entry.is_link]

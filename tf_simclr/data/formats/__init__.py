@@ -1,1 +1,1 @@
-"""From encoded bytes to pixels."""
+"""Decodes image files."""

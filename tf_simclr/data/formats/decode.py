@@ -1,7 +1,7 @@
-"""From encoded bytes to pixels, and from pixels to what the encoder sees in evaluation and in serving.
+"""Decodes images, and preprocesses them for evaluation and serving.
 
-Everything here is made of core TensorFlow operations, takes dynamic shapes and keeps no Python state, so that
-an exported SavedModel can carry it.
+Everything here uses core TensorFlow operations, takes dynamic shapes and keeps no Python state, so an exported
+SavedModel can include it.
 """
 
 import tensorflow as tf
@@ -10,10 +10,10 @@ from tf_simclr.data.formats import headers
 from tf_simclr.data.formats.headers import MAX_PIXELS
 
 CROP_PROPORTION = 0.875
-# Images up to this size in pixels carry no margin to cut off.
+# Images up to this size in pixels have no margin to cut off.
 MAX_UNCROPPED_SIZE = 32
 
-# TensorFlow decodes by content, not by name; the suffixes only tell images from other files.
+# TensorFlow decodes by content, not by name; the suffixes only distinguish images from other files.
 IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 if hasattr(tf.io, "decode_webp"):  # TensorFlow 2.15 has no WebP decoder.
     IMAGE_SUFFIXES += (".webp",)
@@ -24,14 +24,14 @@ def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
 
     Args:
       encoded: The content of an image file, string [].
-      max_pixels: Images with more pixels are refused by their header, before memory is taken for them.
+      max_pixels: Images with more pixels are refused by their header, before memory is allocated for them.
 
     Returns:
-      uint8 [H, W, 3], turned as the EXIF orientation of a JPEG asks for. Grey images have three equal channels,
-      CMYK and palettes become RGB, 16 bits become 8, an alpha channel is dropped.
+      uint8 [H, W, 3], upright according to a JPEG's EXIF orientation. Grey images have three equal channels, CMYK and
+      palettes become RGB, 16 bits become 8, and an alpha channel is dropped.
 
     Raises:
-      tf.errors.InvalidArgumentError: If the bytes are not a whole image of a known format, or it is too large.
+      tf.errors.InvalidArgumentError: If the bytes are not a complete image of a known format, or it is too large.
     """
     num_pixels, orientation, palette, still = headers.read_header(encoded)
     is_known = tf.Assert(num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or WebP image"])
@@ -54,7 +54,7 @@ def _color_and_turn(image: tf.Tensor, palette: tf.Tensor, orientation: tf.Tensor
 
 
 def try_decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
-    """The image as `decode_image` returns it, or uint8 [0, 0, 3] where that raises an error."""
+    """The image as `decode_image` returns it, or uint8 [0, 0, 3] if it raises an error."""
     image = tf.data.Dataset.from_tensors(encoded).map(lambda encoded: decode_image(encoded, max_pixels))
     no_image = tf.data.Dataset.from_tensors(tf.zeros([0, 0, 3], tf.uint8))
     return image.ignore_errors().concatenate(no_image).take(1).get_single_element()
@@ -79,7 +79,7 @@ def central_crop(images: tf.Tensor, proportion: float = CROP_PROPORTION) -> tf.T
 
     Args:
       images: [..., H, W, C] of any dtype.
-      proportion: Side of the square as a part of the shorter side, in (0, 1].
+      proportion: Side of the square as a fraction of the shorter side, in (0, 1].
 
     Returns:
       [..., side, side, C], same dtype.
@@ -94,12 +94,12 @@ def central_crop(images: tf.Tensor, proportion: float = CROP_PROPORTION) -> tf.T
 def preprocess_for_eval(images: tf.Tensor, image_size: int) -> tf.Tensor:
     """Turns images into the input of the encoder, without randomness.
 
-    Above 32 px the central 87.5 % square is cut out; at 32 px and below the whole image is kept, because
-    small images carry no margin. Then a bicubic resize (half-pixel centres, no antialiasing), which leaves
-    pixels untouched where the size is right already. No mean or standard deviation is removed.
+    Above 32 px, cuts out the central 87.5 % square; at 32 px and below, keeps the whole image, because small images
+    have no margin. Then resizes bicubically (half-pixel centres, no antialiasing), which leaves images that already
+    have the right size untouched. Does not normalise by mean or standard deviation.
 
     Args:
-      images: Of type uint8, or float in [0, 1]: one image [H, W, 3] or a batch of one size [B, H, W, 3].
+      images: uint8, or float in [0, 1]: one image [H, W, 3] or a batch of one size [B, H, W, 3].
       image_size: Side S of the encoder's input in pixels.
 
     Returns:

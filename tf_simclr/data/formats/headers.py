@@ -1,7 +1,7 @@
-"""What the first bytes of an image file say: its size, its palette and how the camera was held.
+"""Reads the headers of image files: size, palette and camera orientation.
 
-Core TensorFlow operations on the encoded bytes, without decoding, so that an exported SavedModel can carry them, and
-few of them, because they run for every image.
+Uses core TensorFlow operations on the encoded bytes, without decoding, so that an exported SavedModel can include them;
+only a few, because they run for every image.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _EXIF = np.array(list(b"\xff\xe1\0\0Exif\0\0"), np.int64)  # The two zeros after
 _ORIENTATION_TAG = 0x0112
 _MAX_SEGMENTS = 3  # The EXIF segment is the first, or follows that of JFIF or Adobe.
 _IS_LENGTH = np.arange(10) // 2 == 1
-_GIF_PADDING = 2048  # more than two palettes, so that reading what a cut file announces stays within it
+_GIF_PADDING = 2048  # more than two palettes, so that reads stay in bounds when a truncated file announces them
 _PALETTE_END = 14 + 124 + 4 * 256  # of a BMP file with the longest header
 
 # Integers at fixed places of the first 32 bytes: first byte, last byte (below the first: big-endian).
@@ -43,12 +43,12 @@ _IS_ANY_BYTE = np.equal(_SIGNATURE_BYTES, ord("."))
 
 
 def rare_branch(*arguments: tf.TensorSpec) -> Callable[..., Any]:
-    """Decorates what a `tf.cond` seldom calls: it stays one operation, which costs little where it is passed by.
+    """Decorates a function that a `tf.cond` seldom calls: it stays one operation, which costs little to skip.
 
-    Otherwise TensorFlow puts all its operations in the place of the call, and passes by each of them for every image.
+    Otherwise TensorFlow inlines all its operations and skips each of them for every image.
 
     Args:
-      *arguments: What the function takes. It is traced once, whatever it gets.
+      *arguments: The function's arguments. It is traced only once.
     """
     return tf.function(input_signature=arguments, autograph=False, experimental_attributes={"_noinline": True})
 
@@ -60,15 +60,15 @@ def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf
       encoded: The content of the file, string [].
 
     Returns:
-      num_pixels: Height times width as the header states them, int64 []; 0 if the format is not known.
-      orientation: The EXIF orientation of a JPEG, int32 [] from 1 to 8; 1, upright, where it has none.
+      num_pixels: Height times width as the header states them, int64 []; 0 if the format is unknown.
+      orientation: The EXIF orientation of a JPEG, int32 [] from 1 to 8; 1, upright, if it has none.
       palette: The colours of a BMP file with eight bits per pixel, uint8 [256, 3]; [0, 3] for every other file.
-      still: The file; of a GIF only the part that holds its first frame.
+      still: The file; for a GIF, only the part with its first frame.
 
     Raises:
       tf.errors.InvalidArgumentError: If the header of a JPEG is broken.
     """
-    is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG  # Most files are, so they alone take the short way.
+    is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG  # Most files are JPEGs, so they get the short path.
     no_palette = tf.zeros([0, 3], tf.uint8)
     return tf.cond(is_jpeg, lambda: (*_read_jpeg(encoded), no_palette, encoded), lambda: _read_other(encoded))
 
@@ -109,11 +109,11 @@ def _read_other(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf
 
 
 def _first_frame(encoded: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts a GIF file off behind its first frame, because the decoder unpacks all frames before it returns the first.
+    """Cuts off a GIF file after its first frame, because the decoder unpacks all frames before it returns the first.
 
     Returns:
-      (a GIF file of one frame, or less, if it is broken; the larger of `pixels` and the size of that frame, which it
-      states itself, whatever the header of the file says).
+      (a GIF file of one frame, or less if it is broken; the larger of `pixels` and the pixels of that frame, which
+      states its own size, independent of the file's header).
     """
     size = tf.strings.length(encoded)
     content = tf.pad(tf.ensure_shape(tf.io.decode_raw(encoded, tf.uint8), [None]), [[0, _GIF_PADDING]])
@@ -125,7 +125,7 @@ def _first_frame(encoded: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.T
         return place + tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
     def skip_blocks(place: tf.Tensor) -> tf.Tensor:
-        """Behind blocks that start with their length, of which the last is empty; most are of 255 bytes."""
+        """The place after blocks that start with their length. The last block is empty; most have 255 bytes."""
 
         def step(place: tf.Tensor) -> tuple[tf.Tensor]:
             is_short = tf.concat([content[place:size:256] != 255, [True]], axis=0)
@@ -155,7 +155,7 @@ def _read_jpeg(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 @rare_branch(tf.TensorSpec([], tf.string))
 def _orientation_in_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    """Looks the orientation up in the EXIF segment, if that is one of the first; else 1."""
+    """Looks the orientation up in the EXIF segment, if it is among the first segments; else 1."""
     head = _bytes(encoded, _EXIF_BYTES)
     at, is_open, place = tf.constant(2, tf.int64), tf.constant(True), tf.constant(0, tf.int64)
     for _ in range(_MAX_SEGMENTS):  # Unrolled: a loop in the graph takes longer than decoding a small image.
@@ -168,7 +168,7 @@ def _orientation_in_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _orientation_in_tiff(tiff: tf.Tensor) -> tf.Tensor:
-    """Looks the orientation up in the first directory of a TIFF structure, int64 [n]; 1 where it has none."""
+    """Looks the orientation up in the first directory of a TIFF structure, int64 [n]; 1 if it has none."""
     tiff = tf.pad(tiff, [[0, 16]])
     is_big_endian = tiff[0] == ord("M")
 
@@ -189,6 +189,6 @@ def _orientation_in_tiff(tiff: tf.Tensor) -> tf.Tensor:
 
 
 def _bytes(encoded: tf.Tensor, count: int) -> tf.Tensor:
-    """int64 [n]: the first `count` bytes of a file, or all of them and zeros to at least `_PALETTE_END`."""
+    """The first `count` bytes of a file as int64 [n], padded with zeros to at least `_PALETTE_END`."""
     head = tf.ensure_shape(tf.io.decode_raw(tf.strings.substr(encoded, 0, count), tf.uint8), [None])
     return tf.pad(tf.cast(head, tf.int64), [[0, tf.maximum(_PALETTE_END - tf.size(head), 0)]])

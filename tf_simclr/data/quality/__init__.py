@@ -1,1 +1,1 @@
-"""What is wrong with images: broken ones, duplicates, a survey."""
+"""Finds broken and duplicate images, and surveys a source."""

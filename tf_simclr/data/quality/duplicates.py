@@ -1,9 +1,9 @@
-"""Which images are nearly the same picture, told from a perceptual hash of each.
+"""Finds images that are nearly the same picture by a perceptual hash of each.
 
-The hash is the pHash of C. Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010): of the
-image in grey at 32x32, the lowest frequencies of its cosine transform, a bit for each that is above their median. It
-stays almost the same when an image is scaled, compressed, brightened or trimmed by a little. Among the many pairs of a
-large set some hashes are close by chance, so that a pair must have nearly proportional coefficients besides
+The hash is the pHash of C. Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010): take
+the lowest frequencies of the cosine transform of the grey image at 32x32, and set a bit for each that is above their
+median. The hash hardly changes when an image is scaled, compressed, brightened or trimmed by a little. Among the many
+pairs of a large set, some hashes are close by chance, so a pair must also have nearly proportional coefficients
 (docs/checking.md has the measurements behind the two thresholds).
 """
 
@@ -19,11 +19,11 @@ GREY_SIZE_PX = 32
 HASH_BITS = 64
 MAX_DISTANCE = 6  # bits
 MIN_CORRELATION = 0.97
-# Standard deviation of the grey levels below which an image shows nothing that a hash could tell.
+# Standard deviation of the grey levels below which an image shows nothing that a hash could capture.
 MIN_CONTRAST = 2.0
 
 _FREQUENCIES = 8
-# Hashes that differ in at most MAX_DISTANCE bits agree in at least three of nine blocks: those are looked up.
+# Hashes that differ in at most MAX_DISTANCE bits agree in at least three of nine blocks, which are looked up.
 _NUM_BLOCKS = 9
 _BLOCKS = [sum(1 << int(bit) for bit in bits) for bits in np.array_split(np.arange(HASH_BITS), _NUM_BLOCKS)]
 _MAX_PAIRS = 1 << 20
@@ -47,13 +47,13 @@ class Looks(NamedTuple):
 
 
 def to_grey(images: tf.Tensor) -> tf.Tensor:
-    """uint8 [..., H, W, 3] -> float32 [..., 32, 32], the levels of grey; every pixel is the mean of an area."""
+    """uint8 [..., H, W, 3] -> float32 [..., 32, 32], grey levels; every pixel is the mean of an area."""
     size = [GREY_SIZE_PX, GREY_SIZE_PX]
     return tf.image.rgb_to_grayscale(tf.image.resize(images, size, tf.image.ResizeMethod.AREA))[..., 0]
 
 
 def describe(grey: tf.Tensor) -> Looks:
-    """The looks of images, float32 [N, 32, 32], in levels of grey."""
+    """The looks of images, float32 [N, 32, 32], in grey levels."""
     spectrum = tf.signal.dct(tf.linalg.matrix_transpose(tf.signal.dct(grey))).numpy()
     corner = spectrum[:, :_FREQUENCIES, :_FREQUENCIES].reshape(len(spectrum), -1)
     patterns = corner[:, 1:]
@@ -69,10 +69,10 @@ def describe(grey: tf.Tensor) -> Looks:
 
 
 def near_groups(looks: Looks) -> np.ndarray:
-    """Puts images that look nearly the same into one group, and what is nearly the same as one of them.
+    """Groups images that look nearly the same as at least one other image of their group.
 
-    Images without contrast stay alone. The time grows with N log N and the number of pairs whose hashes agree in
-    three blocks, which is a small part of all as long as the images differ; the memory with N alone.
+    Images without contrast stay alone. The time grows with N log N and with the number of pairs whose hashes agree in
+    three blocks, a small part of all pairs as long as the images differ; the memory grows with N.
 
     Returns:
       The group of every image, int64 [N]; equal numbers mean the same group.
@@ -80,7 +80,7 @@ def near_groups(looks: Looks) -> np.ndarray:
     hashes = looks.hashes
     groups = np.arange(len(hashes))
     searched = np.flatnonzero(looks.contrasts >= MIN_CONTRAST)
-    # Many copies of one image would be very many pairs: each is compared with the first that has its hash.
+    # Many copies of one image would make too many pairs, so each is compared only with the first that has its hash.
     _, first, inverse = np.unique(hashes[searched], return_index=True, return_inverse=True)
     twins = searched[first[inverse]]
     is_copy = (twins != searched) & _are_alike(looks, searched, twins)
@@ -94,7 +94,7 @@ def near_groups(looks: Looks) -> np.ndarray:
 
 
 def _unite_equal_keys(looks: Looks, groups: np.ndarray, members: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Unites those of the members that are alike among those of equal keys; `keys` are sorted."""
+    """Unites members that have equal keys and are alike; `keys` are sorted."""
     found: list[tuple[np.ndarray, np.ndarray]] = []
     left = np.arange(len(members))
     for offset in itertools.count(1):
@@ -113,12 +113,12 @@ def _unite_equal_keys(looks: Looks, groups: np.ndarray, members: np.ndarray, key
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Numbers of different bits of hashes, uint64 [n]."""
+    """The number of differing bits for each pair of hashes, uint64 [n]."""
     return _BIT_COUNTS[(first ^ second).view(np.uint16).reshape(-1, 4)].sum(axis=1)
 
 
 def _are_alike(looks: Looks, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Whether the patterns of images are nearly proportional, [n]."""
+    """Whether the patterns of each pair of images are nearly proportional, bool [n]."""
     alike = np.empty(len(first), bool)
     for start in range(0, len(first), _MAX_PAIRS):
         part = slice(start, start + _MAX_PAIRS)

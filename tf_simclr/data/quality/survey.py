@@ -1,4 +1,4 @@
-"""A look at every image of a source: sizes, formats, classes, broken ones, and what tells duplicates."""
+"""Surveys every image of a source: sizes, formats, classes, broken images, and fingerprints of duplicates."""
 
 import collections
 import dataclasses
@@ -16,7 +16,7 @@ _SIGNATURES = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "B
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Survey:
-    """What was found in the N images of a source that can be decoded.
+    """Facts about the N images of a source that can be decoded.
 
     Attributes:
       names: object [N], path of every image, FILE#record=INDEX of a record, or position in an array.
@@ -24,7 +24,7 @@ class Survey:
       widths: int32 [N].
       labels: int64 [N], or None.
       class_names: The name of every class id, or None.
-      formats: Number of images by format; of images in memory, by the suffix of their names.
+      formats: Number of images by format; for images in memory, by the suffix of their names.
       fingerprints: uint64 [N], equal for equal pixels.
       looks: Perceptual hashes.
     """
@@ -43,8 +43,8 @@ def survey(source: Source, watch: Callable[[int], Any] = lambda count: None) -> 
     """Decodes every image of a source once.
 
     Args:
-      source: N images; those that turn out to be broken are added to its broken files.
-      watch: Gets the number of images that were looked at since the last call.
+      source: N images; the broken ones are added to its broken files.
+      watch: Called with the number of images inspected since the last call.
 
     Raises:
       ValueError: If no image can be decoded.
@@ -76,27 +76,27 @@ def survey(source: Source, watch: Callable[[int], Any] = lambda count: None) -> 
         columns.get("label"),
         source.class_names,
         dict(formats.most_common()),
-        # Of two images without a line in common, such as 2x1 and 1x2 pixels, the bytes alone may be equal.
+        # Images of different shapes, such as 2x1 and 1x2 pixels, may have equal bytes.
         columns["fingerprint"].view(np.uint64)[:, 0] ^ columns["height"].astype(np.uint64),
         Looks(*(np.concatenate(column) for column in zip(*looks, strict=True))),
     )
 
 
 def _look(images: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What tells duplicates, of images uint8 [b, H, W, 3]: fingerprint uint8 [b, 8], grey float32 [b, 32, 32]."""
+    """What identifies duplicates of images, uint8 [b, H, W, 3]: fingerprint uint8 [b, 8], grey float32 [b, 32, 32]."""
     pixels = tf.reshape(images, [tf.shape(images)[0], -1])
     return {"fingerprint": tf.fingerprint(pixels), "grey": to_grey(images)}
 
 
 def find_duplicates(surveys: Sequence[Survey]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Finds the images that are there more than once.
+    """Finds images that occur more than once.
 
     Args:
-      surveys: Of one or more sources, whose images are counted through.
+      surveys: Surveys of one or more sources; their images are numbered consecutively.
 
     Returns:
-      (exact, near): groups of the positions of images, each int64 [at least 2] and increasing. The pixels of an exact
-      group are equal. The images of a near group look nearly the same (see `duplicates.near_groups`), and not all of
+      (exact, near): groups of image positions, each int64 [at least 2] and increasing. The images of an exact group
+      have equal pixels. The images of a near group look nearly the same (see `duplicates.near_groups`), but not all of
       them are equal.
     """
     fingerprints = np.concatenate([survey.fingerprints for survey in surveys])
@@ -107,7 +107,7 @@ def find_duplicates(surveys: Sequence[Survey]) -> tuple[list[np.ndarray], list[n
 
 
 def _format(signature: bytes) -> str:
-    """The format of a file by its first bytes; where images are in memory already, its suffix stands in their place."""
+    """The format of a file by its first bytes; for an image in memory, its suffix instead."""
     known = [name for start, name in _SIGNATURES.items() if signature.startswith(start)]
     return known[0] if known else signature.decode()
 

@@ -1,4 +1,4 @@
-"""Where images come from, and one way in for all of them."""
+"""Sources of images, and the functions that open them."""
 
 from tf_simclr.data.sources.array import ArraySource
 from tf_simclr.data.sources.base import Sample, Source, holdout, number_classes

@@ -1,4 +1,4 @@
-"""Decoded images in memory as a source."""
+"""A source of decoded images in memory."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ class ArraySource(Source):
       images: uint8 [N, H, W, 3].
       labels: int64 [N] in [0, number of classes), or None.
       class_names: The name of every class id, or None.
-      names: Of images that were read from files, the path of each relative to its folder.
+      names: For images read from files, the path of each relative to its folder.
       skipped: (path, reason) of every file that could not be decoded.
       broken: Stays empty: decoded images do not break.
     """

@@ -1,4 +1,4 @@
-"""What every source of images answers, and the helpers that sources share."""
+"""The interface of every source of images, and helpers that sources share."""
 
 import abc
 import os
@@ -12,7 +12,7 @@ from tf_simclr import files
 from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.sources.order import Steps
 
-# Sets of images of one small size up to this many decoded bytes are kept in memory.
+# Images of one small size are kept in memory if they take up to this many bytes decoded.
 MAX_CACHED_BYTES = 1 << 30
 MAX_CACHED_SIDE_PX = 128
 
@@ -21,7 +21,7 @@ INSPECTED_AT_ONCE = 256
 
 
 class Sample(NamedTuple):
-    """One image of a source: the number that its keys carry in training, its name, and its pixels uint8 [H, W, 3]."""
+    """One image of a source: its number in the keys of training, its name, and its pixels uint8 [H, W, 3]."""
 
     number: int
     name: str
@@ -29,18 +29,18 @@ class Sample(NamedTuple):
 
 
 class Source(abc.ABC):
-    """N images, with or without labels: the contract between what holds images and what reads them.
+    """N images, with or without labels: the contract between what stores images and what reads them.
 
-    Batches, checks, caches and runs know sources by these members alone. To add a source, subclass `EncodedSource`
-    (any encoded images), `RecordSource` (encoded images that can only be read one after the other) or
-    `RecordFileSource` (such images in files), and name what opens it in `sources/open.py`.
+    Batches, checks, caches and runs use only these members of a source. To add a source, subclass `EncodedSource` (any
+    encoded images), `RecordSource` (encoded images that can only be read in sequence) or `RecordFileSource` (such
+    images in files), and call the function that opens it in `sources/open.py`.
 
     Attributes:
-      labels: int64 [N] in [0, number of classes). None where there are none, or where they come with the images only.
+      labels: int64 [N] in [0, number of classes). None if there are none, or if they are read only with the images.
       class_names: The name of every class id, or None.
-      broken: The files or records that turned out to be broken.
+      broken: The files or records found broken.
       has_one_size: Whether the images are decoded and known to have one size. If so, `train_examples` yields whole
-        batches, which the device crops. If not, it yields images one by one, to be cropped before they are batched.
+        batches, which the device crops. If not, it yields single images, which are cropped before they are batched.
     """
 
     labels: np.ndarray | None
@@ -51,7 +51,7 @@ class Source(abc.ABC):
     @property
     @abc.abstractmethod
     def num_examples(self) -> int:
-        """N, counting images that are not known to be broken yet."""
+        """N, including images not yet known to be broken."""
 
     @property
     @abc.abstractmethod
@@ -67,7 +67,7 @@ class Source(abc.ABC):
 
     @property
     def lost(self) -> dict[str, str]:
-        """Name and reason of every example that reading the source does not come across."""
+        """The examples that reading the source does not find, {name: reason}."""
         return {}
 
     def identity(self) -> dict[str, Any]:
@@ -78,27 +78,27 @@ class Source(abc.ABC):
         return identity
 
     def _identifying_bytes(self) -> Any:
-        """Bytes, or a buffer of them, that tell these images from others."""
+        """Bytes, or a buffer of them, that identify these images."""
         return os.fsencode("\n".join(self.keys))  # Names may consist of any bytes.
 
     def subset(self, indices: np.ndarray) -> "Source":
-        """The examples at `indices`, int64 [M], in that order. Data sets that come in named splits need none."""
+        """The examples at `indices`, int64 [M], in that order. Sources with named splits do not need it."""
         raise NotImplementedError(f"A part of a {type(self).__name__} cannot be taken")
 
     @abc.abstractmethod
     def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
-        """Reads what the wanted steps train on, in an order that follows from their seed alone.
+        """Reads the examples of training steps, in an order that follows from the seed alone.
 
-        Another image of the source takes the place of a broken one, so that no other example moves.
+        Another image of the source replaces a broken one, so that no other example moves.
 
         Args:
-          steps: The wanted steps, and the batch size B.
-          reports: Whether broken images are added to `broken`, and too many of them stop the run. False where the
-            dataset runs in another process, which does not know this one's Python functions.
+          steps: The steps to read, and the batch size B.
+          reports: Whether broken images are added to `broken`, and too many of them stop the run. False if the dataset
+            runs in another process, which does not have this one's Python functions.
 
         Returns:
-          Dataset of (key, image, label), or (key, image) without labels; B elements a step. Key is int64 [2], (epoch,
-          number of the example); image uint8 [H, W, 3]; label int64 []. With `has_one_size` an element is a whole
+          Dataset of (key, image, label), or (key, image) without labels; B elements per step. Key is int64 [2], (epoch,
+          number of the example); image uint8 [H, W, 3]; label int64 []. With `has_one_size`, an element is a whole
           batch: keys int64 [B, 2], images uint8 [B, H, W, 3], labels int64 [B].
         """
 
@@ -112,11 +112,11 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, count: int) -> list[Sample]:
-        """Decodes about `count` images from all over the source, or its first ones if it reads only in a row."""
+        """Decodes about `count` images spread over the source, or its first ones if it can only be read in sequence."""
 
     @abc.abstractmethod
     def inspect(self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Iterator[dict[str, np.ndarray]]:
-        """Decodes every image once, in order, and looks at it.
+        """Decodes every image once, in order, and inspects it.
 
         Args:
           look: Maps images of one size, uint8 [b, H, W, 3], to columns of numbers [b, ...].
@@ -124,15 +124,15 @@ class Source(abc.ABC):
         Yields:
           The columns of the next n images, those of `look` and:
             name: object [n], path of a file, FILE#record=INDEX of a record, or position in an array.
-            signature: object [n], the first bytes of an encoded image; of a decoded one the suffix of its name.
-            height, width: int32 [n], in pixels; 0 if the image is broken, and then `look` saw another one.
+            signature: object [n], the first bytes of an encoded image, or the suffix of a decoded image's name.
+            height, width: int32 [n], in pixels; 0 if the image is broken, in which case `look` saw another one.
             reason: object [n], why the image is broken, or "".
             label: int64 [n], if there are labels.
         """
 
     @abc.abstractmethod
     def in_memory(self) -> "Source":
-        """Reads the whole source, so that every epoch is served from memory."""
+        """Reads the whole source into memory, which then serves every epoch."""
 
     @abc.abstractmethod
     def sample_encoded(self, count: int) -> list[bytes]:
@@ -143,13 +143,13 @@ def holdout(source: Source, fraction: float) -> tuple[Source, Source]:
     """Splits a source that has no test part of its own.
 
     An example is held out if the hash of its key (the path relative to its folder; its position in an array), as a
-    64-bit number, is below `fraction` * 2**64. So it is the same in every run, on every machine, whatever the seed,
-    and an example that is added or removed moves no other one. In a set so small that one side would be empty, the
+    64-bit number, is below `fraction` * 2**64. So the split is the same in every run, on every machine and for every
+    seed, and adding or removing an example moves no other one. If one side would be empty, as in a very small set, the
     example with the smallest (or largest) hash goes there.
 
     Args:
       source: At least two examples, in a source that has `subset`.
-      fraction: The part to hold out, in (0, 1), on average.
+      fraction: The average fraction to hold out, in (0, 1).
 
     Returns:
       (rest, held_out), two sources of the same kind, each in the order of `source`.
@@ -160,7 +160,7 @@ def holdout(source: Source, fraction: float) -> tuple[Source, Source]:
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"The fraction to hold out must be between 0 and 1. Received: {fraction}")
     if source.num_examples < 2:
-        raise ValueError(f"At least two images are needed to hold a part of them out. Received: {source.num_examples}")
+        raise ValueError(f"Holding out a part of the images takes at least two. Received: {source.num_examples}")
     hashes = np.array([_hash(key) for key in source.keys], np.uint64)
     is_held_out = hashes < np.uint64(fraction * 2**64)
     if not is_held_out.any():
@@ -177,18 +177,18 @@ def _hash(key: str) -> int:
 def number_classes(
     names: Sequence[str], class_names: Sequence[str] | None, place: str
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Turns the names of classes into ids.
+    """Turns class names into ids.
 
     Args:
       names: The class of every example.
-      class_names: The classes and the order of their ids; by default the sorted names, numbers by their size.
-      place: What holds the examples, for the error.
+      class_names: The classes in the order of their ids; by default the sorted names, or numbers in numeric order.
+      place: Where the examples are, for the error.
 
     Returns:
       (labels int64 [N], class names).
 
     Raises:
-      ValueError: If there is a class that is not in `class_names`.
+      ValueError: If a class is not in `class_names`.
     """
     if class_names is None:
         are_numbers = all(name.isdecimal() for name in names)
@@ -197,8 +197,7 @@ def number_classes(
     unknown = sorted(set(names) - set(ids))
     if unknown:
         raise ValueError(
-            f"{place!r} has a class that the images to train on do not have: rename or remove it. "
-            f"Received: {unknown[0]!r}"
+            f"{place!r} has a class that the training images lack: rename or remove it. Received: {unknown[0]!r}"
         )
     return np.array([ids[name] for name in names], np.int64), tuple(class_names)
 

@@ -1,4 +1,4 @@
-"""Keeping a data set close at hand: its encoded images in memory, or its decoded images on a disk."""
+"""Caches a data set: its encoded images in memory, or its decoded images on disk."""
 
 import dataclasses
 import os
@@ -14,20 +14,20 @@ from tf_simclr import devices, files
 from tf_simclr.data.formats import decode
 from tf_simclr.data.sources.base import Source
 from tf_simclr.data.sources.files import FileSource
-from tf_simclr.data.sources.streams import RecordSource
+from tf_simclr.data.sources.records import RecordSource
 
-# Images from which the size of the cache is estimated.
+# Number of images that the estimate of the cache's size is based on.
 _SAMPLE_EXAMPLES = 64
 
 
 def keep(source: Source, place: str, folder: pathlib.Path) -> Source:
-    """The same examples in the same order, kept where they are read faster.
+    """Returns the same examples in the same order, cached where they are read faster.
 
-    The size is estimated from a sample, named in the log, and compared with the space there is before anything is
-    read. Decoded files of an earlier run in `folder` are used again if the original has the same size and time.
+    Before it reads them all, it estimates their size from a sample, logs it, and compares it with the free space.
+    Decoded files of an earlier run in `folder` are reused if the original has the same size and time.
 
     Args:
-      source: Images; decoded ones are in memory already.
+      source: Images; decoded ones are already in memory.
       place: "none", "memory" (files as they are) or "disk" (decoded files).
       folder: Where decoded files go.
 
@@ -35,18 +35,18 @@ def keep(source: Source, place: str, folder: pathlib.Path) -> Source:
       `source` itself, or a FileSource of the same pixels.
 
     Raises:
-      ValueError: If the images do not fit, or records should go to the disk.
+      ValueError: If the images do not fit, or `place` is "disk" for records.
     """
     if place == "none":
         return source
     if place == "memory":
         if sample := source.sample_encoded(_SAMPLE_EXAMPLES):
-            needed = np.mean([len(content) for content in sample]) * source.num_examples
-            _check_fits(needed, devices.free_memory(), "in memory", "memory")
+            needed_bytes = np.mean([len(content) for content in sample]) * source.num_examples
+            _check_fits(needed_bytes, devices.free_memory(), "in memory", "memory")
         return source.in_memory()
     if isinstance(source, RecordSource):
         raise ValueError(
-            f"data.cache=disk decodes image files; data.cache=memory takes records, too. Received: {source.name}"
+            f"data.cache=disk decodes image files; data.cache=memory also takes records. Received: {source.name}"
         )
     return _decoded(source, folder) if isinstance(source, FileSource) else source
 
@@ -57,14 +57,14 @@ def _decoded(source: FileSource, folder: pathlib.Path) -> FileSource:
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         sample = source.sample_encoded(_SAMPLE_EXAMPLES)
-        needed = np.mean([_decoded_bytes(content) for content in sample]) * len(missing)
-        _check_fits(needed, shutil.disk_usage(folder).free, f"in {folder}", "disk")
+        needed_bytes = np.mean([_decoded_bytes(content) for content in sample]) * len(missing)
+        _check_fits(needed_bytes, shutil.disk_usage(folder).free, f"in {folder}", "disk")
         paths = tf.data.Dataset.from_tensor_slices([os.fsencode(source.paths[index]) for index in missing])
         images = paths.map(lambda path: decode.try_decode_image(tf.io.read_file(path)), tf.data.AUTOTUNE)
         for index, image in zip(missing, images, strict=True):
             path = folder / names[index]
             path.parent.mkdir(parents=True, exist_ok=True)
-            # A broken image is kept as it is, to be reported by what reads it.
+            # A broken image is kept as it is; whoever reads it reports it.
             content = _to_bmp(image.numpy()) if len(image) else source.read_bytes(index)
             with files.replacing(path) as beside:
                 beside.write_bytes(content)
@@ -72,7 +72,7 @@ def _decoded(source: FileSource, folder: pathlib.Path) -> FileSource:
 
 
 def _to_bmp(image: np.ndarray) -> bytes:
-    """A BMP file, which is decoded three times as fast as a JPEG; a PNG without compression takes as long as that."""
+    """A BMP file, which decodes three times as fast as a JPEG; an uncompressed PNG takes as long as a JPEG."""
     height, width, _ = image.shape
     rows = np.zeros([height, -(-width * 3 // 4) * 4], np.uint8)
     rows[:, : width * 3] = image[::-1, :, ::-1].reshape([height, width * 3])
@@ -81,7 +81,7 @@ def _to_bmp(image: np.ndarray) -> bytes:
 
 
 def _fingerprint(path: str) -> str:
-    """Changes with the file."""
+    """A digest that changes with the file's path, size or time."""
     status = tf.io.gfile.stat(os.fsencode(path))
     return files.digest(os.fsencode(f"{path} {status.length} {status.mtime_nsec}"), size=6)
 
@@ -93,8 +93,8 @@ def _decoded_bytes(content: bytes) -> int:
         return len(content)
 
 
-def _check_fits(needed: float, free: int, where: str, place: str) -> None:
-    text = f"about {needed / 1e9:.2f} GB {where}, where {free / 1e9:.2f} GB are free"
-    if needed > free:
-        raise ValueError(f"The images do not fit into the cache: they take {text}. Received: data.cache={place}")
+def _check_fits(needed_bytes: float, free_bytes: int, where: str, place: str) -> None:
+    text = f"about {needed_bytes / 1e9:.2f} GB {where}, where {free_bytes / 1e9:.2f} GB are free"
+    if needed_bytes > free_bytes:
+        raise ValueError(f"The images do not fit in the cache: they need {text}. Received: data.cache={place}")
     logging.info("The cache takes %s", text)

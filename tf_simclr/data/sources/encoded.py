@@ -1,4 +1,4 @@
-"""What sources of encoded images share: how to look at them, and which of them are broken."""
+"""What sources of encoded images share: inspecting images and finding broken ones."""
 
 import abc
 import functools
@@ -16,7 +16,7 @@ _SIGNATURE_BYTES = 16
 
 
 class EncodedSource(Source):
-    """Images that are decoded as they are read: any sizes, any number.
+    """Images that are decoded as they are read, of any sizes and any number.
 
     Attributes:
       max_pixels: Images with more pixels count as broken.
@@ -27,11 +27,11 @@ class EncodedSource(Source):
 
     @abc.abstractmethod
     def _handles(self, count: int | None = None) -> tf.data.Dataset:
-        """Goes through all examples in order, or through about `count` of them, without decoding.
+        """Lists all examples in order, or about `count` of them, without decoding.
 
         Returns:
-          Dataset of (number of the example int64 [], name string [], handle string [], label int64 []), or without the
-          label where there are none. A handle is what `_fetch` takes.
+          Dataset of (number of the example int64 [], name string [], handle string [], label int64 []), without the
+          label if there are none. A handle is what `_fetch` takes.
         """
 
     def _fetch(self, handle: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Image files as a source."""
+"""A source of image files."""
 
 import dataclasses
 import functools
@@ -22,19 +22,19 @@ _MAX_BROKEN_IN_A_ROW = 100
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileSource(EncodedSource):
-    """Image files that are read and decoded when they are needed: any sizes, any number.
+    """Image files that are read and decoded when needed, of any sizes and any number.
 
     Attributes:
-      folder: The folder that the names start from; "" if they come from several.
+      folder: The folder that names are relative to; "" if there are several.
       names: The path of every file relative to the folder, with "/" between its parts.
       labels: int64 [N] in [0, number of classes), or None.
       class_names: The name of every class id, or None.
-      skipped: (path, reason) of every file that was found broken when the folder was opened.
+      skipped: (path, reason) of every file found broken when the folder was opened.
       contents: The bytes of the files, object [N], if the source holds them; None if they are read each time.
-      keys: What decides which files are held out; the names by default.
+      keys: The names that decide which files are held out; `names` by default.
       max_pixels: Images with more pixels count as broken.
-      broken: Gets the files that turn out to be broken later.
-      originals: What `broken` calls the files; their paths by default.
+      broken: Collects the files found broken later.
+      originals: The paths of the files in `broken`; their own paths by default.
     """
 
     folder: str
@@ -60,16 +60,16 @@ class FileSource(EncodedSource):
 
     @property
     def paths(self) -> Names:
-        """What opens every file."""
+        """The path that opens each file."""
         return Names(self.names).with_prefix(os.path.join(self.folder, "") if self.folder else "")
 
     @property
     def reported_paths(self) -> Names:
-        """What broken files are called in the report."""
+        """The path of each file in the report of broken files."""
         return self.paths if self.originals is None else self.originals
 
     def replacements(self) -> np.ndarray:
-        """For every file the one to read in its place, int64 [N]: itself, or for a broken one the next that is not."""
+        """The file to read for each file, int64 [N]: the file itself, or the next intact one if it is broken."""
         indices = np.arange(self.num_examples)
         if not len(self.broken):
             return indices
@@ -103,7 +103,7 @@ class FileSource(EncodedSource):
         return [self.read_bytes(index) for index in self._spread(count)]
 
     def _spread(self, count: int) -> np.ndarray:
-        """At most `count` positions from the first file to the last, int64 [n]."""
+        """At most `count` positions, evenly spaced from the first file to the last, int64 [n]."""
         return np.unique(np.linspace(0, self.num_examples - 1, count).astype(int))
 
     def _handles(self, count: int | None = None) -> tf.data.Dataset:
@@ -145,10 +145,10 @@ class FileSource(EncodedSource):
         return readable.map(lambda index, used, *example: example)
 
     def _reader(self, *, stops_run: bool, reports: bool = True) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-        """Makes the function index -> (index of the file that was read, image, label).
+        """Makes the function index -> (index of the file read, image, label).
 
-        In the place of a broken file, the next one that can be read is taken, so that no other example of the batch
-        moves. Too many broken files stop a training run, but not an evaluation. Without reports nothing stops.
+        The next readable file replaces a broken one, so that no other example of the batch moves. Too many broken files
+        stop a training run, but not an evaluation. Without reports, nothing stops.
         """
         count = self.num_examples
         content_at = None if self.contents is None else functools.partial(tf.gather, tf.constant(self.contents))
@@ -179,13 +179,13 @@ class FileSource(EncodedSource):
                 lambda: tf.numpy_function(report, [index, used], tf.int64, stateful=False),
             )
             used = tf.ensure_shape(used, [])
-            with tf.control_dependencies([used]):  # A caller that drops the index gets the report all the same.
+            with tf.control_dependencies([used]):  # Reports even if the caller drops the index.
                 return used, *(tf.identity(column) for column in example)
 
         return read
 
     def _report(self, fetch: Callable[[tf.Tensor], tf.Tensor], stops_run: bool, wanted: int, used: int) -> int:
-        """Remembers the files from the one wanted up to the one used as broken."""
+        """Records the files from the wanted one up to the one used as broken."""
         paths = self.reported_paths
         found = (i % len(paths) for i in range(wanted, used if used > wanted else used + len(paths)))
         new = [i for i in found if paths[i] not in self.broken]

@@ -1,4 +1,4 @@
-"""Opening folders of images: which files are broken, and whether the images fit in memory."""
+"""Opens folders of images: finds broken files, and decodes the images to memory if they fit."""
 
 import dataclasses
 import functools
@@ -19,9 +19,8 @@ from tf_simclr.data.sources.files import FileSource
 TRAIN_FOLDER = "train"
 EVAL_FOLDERS = ("test", "val", "validation")
 
-# Files up to this many bytes in all are decoded once when the folder is opened (about ten seconds on two
-# cores), to report the broken ones before training starts. In larger sets they are found, and reported, as
-# they are read.
+# Sets of up to this many bytes are decoded once when the folder is opened (about ten seconds on two cores), to report
+# broken files before training starts. In larger sets, broken files are found and reported as they are read.
 _CHECKED_BYTES = 1 << 29
 
 
@@ -35,24 +34,23 @@ def from_folder(
 ) -> ArraySource | FileSource:
     """Opens image files: those of a folder at any depth, with or without class subfolders, or see `listing`.
 
-    When every image has a class (see `listing.list_images`) and there are at least two classes, there are labels;
-    otherwise there are none. Examples are sorted by path. Broken files are left out, named in the log and listed in
-    the source's `skipped`.
+    There are labels if every image has a class (see `listing.list_images`) and there are at least two classes.
+    Examples are sorted by path. Broken files are left out, named in the log and listed in the source's `skipped`.
 
     Args:
-      folder: What `listing.list_images` takes, mostly a folder: local, or any that `tf.io.gfile` reads.
-      class_names: The classes and the order of their ids, to label one folder as another one was labelled; by
-        default the sorted names of the subfolders.
-      max_cached_bytes: Images that all have one size, of at most 128 px, are decoded to memory if they fit in this.
+      folder: What `listing.list_images` takes, usually a folder: local, or any that `tf.io.gfile` reads.
+      class_names: The classes in the order of their ids, to label one folder like another; by default the sorted names
+        of the subfolders.
+      max_cached_bytes: Images of one size, at most 128 px, are decoded to memory if they fit in this.
       max_pixels: Images with more pixels count as broken.
-      broken: Knows the files that were found broken before, and gets those that are now.
+      broken: The files already found broken; those found now are added.
 
     Returns:
       An ArraySource for small images of one size, else a FileSource.
 
     Raises:
-      FileNotFoundError: If there is no such folder.
-      ValueError: If it holds no image, or no image that can be decoded, or a class not in `class_names`.
+      FileNotFoundError: If the folder does not exist.
+      ValueError: If it has no images, none that can be decoded, or a class that is not in `class_names`.
     """
     broken = broken if broken is not None else BrokenFiles()
     listed = listing.list_images(os.fspath(folder), broken.list_folder)
@@ -65,13 +63,13 @@ def from_folder(
 
 
 def split_folders(folder: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Finds the parts of a folder that is laid out as train/ beside test/, val/ or validation/.
+    """Finds the parts of a folder that has train/ beside test/, val/ or validation/.
 
     The folder must have no other subfolders, so that "train" can be a class among others.
 
     Returns:
-      (train_folder, eval_folder): `folder` itself and None without such a layout, or if it is not a folder; test/
-      comes before val/.
+      (train_folder, eval_folder); test/ takes precedence over val/. Without such a layout, or if it is not a folder,
+      `folder` itself and None.
     """
     folder = os.fspath(folder)
     if not walk.is_folder(folder):
@@ -137,7 +135,7 @@ def _reason(files: FileSource, position: int) -> str:
 
 
 def _load_array(files: FileSource, decoded: tf.data.Dataset, height: int, width: int) -> ArraySource | None:
-    """Decodes all files to memory; None if one has another size than the given one."""
+    """Decodes all files to memory; returns None if one has a different size."""
     fitting = decoded.map(lambda position, image: (position, tf.ensure_shape(image, [height, width, 3])))
     images = np.empty([files.num_examples, height, width, 3], np.uint8)
     positions = []
@@ -147,14 +145,14 @@ def _load_array(files: FileSource, decoded: tf.data.Dataset, height: int, width:
             images[count : count + len(pixels)] = pixels
             positions.append(position)
             count += len(pixels)
-    except tf.errors.InvalidArgumentError:  # An image has another size.
+    except tf.errors.InvalidArgumentError:  # An image has a different size.
         return None
     readable = _without_broken(files, np.concatenate(positions))
     return ArraySource(images[:count], readable.labels, readable.class_names, tuple(readable.keys), readable.skipped)
 
 
 def _check_files(files: FileSource, decoded: tf.data.Dataset) -> FileSource:
-    """Decodes all files of a set of moderate size once, and leaves out those that are broken."""
+    """Decodes all files of a moderately large set once, and leaves out the broken ones."""
     paths = files.paths
     size = 0
     for path in paths:

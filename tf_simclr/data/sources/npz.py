@@ -1,4 +1,4 @@
-"""NumPy's .npz files as a source."""
+"""A source from NumPy's .npz files."""
 
 import io
 import zipfile
@@ -13,27 +13,27 @@ from tf_simclr.data.sources.base import number_classes
 
 
 def from_npz(path: str, class_names: Sequence[str] | None = None) -> ArraySource:
-    """Opens a .npz file with `images`, uint8 [N, H, W, 3], and if known `labels`, [N], numbers or texts.
+    """Opens a .npz file with `images`, uint8 [N, H, W, 3], and optional `labels`, [N], numbers or strings.
 
     Args:
       path: The file, local or any that `tf.io.gfile` reads.
-      class_names: The classes and the order of their ids; by default those of the file, sorted.
+      class_names: The classes in the order of their ids; by default those of the file, sorted.
 
     Raises:
-      FileNotFoundError: If there is no such file.
-      ValueError: If it cannot be read, holds no such images, or has a class that is not in `class_names`.
+      FileNotFoundError: If the file does not exist.
+      ValueError: If it cannot be read, has no such images, or has a class that is not in `class_names`.
     """
     if not walk.exists(path):
         raise FileNotFoundError(f"The .npz file does not exist. Received: {path!r}")
     try:
-        # Other file systems need not know where in a file they are.
+        # Files on other file systems may not report their position.
         content = path if walk.is_local(path) else io.BytesIO(tf.io.gfile.GFile(path, "rb").read())
         with np.load(content) as arrays:
             found = {name: arrays[name] for name in ("images", "labels") if name in arrays.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"The .npz file cannot be read ({error}). Received: {path!r}") from error
     if "images" not in found:
-        raise ValueError(f"The .npz file holds no array `images`, uint8 [N, H, W, 3]. Received: {path!r}")
+        raise ValueError(f"The .npz file has no array `images`, uint8 [N, H, W, 3]. Received: {path!r}")
     if "labels" not in found:
         return ArraySource(found["images"])
     return ArraySource(found["images"], *number_classes([str(name) for name in found["labels"]], class_names, path))

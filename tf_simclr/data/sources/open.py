@@ -1,4 +1,4 @@
-"""One way in for one's own images: folders, patterns, lists of paths, TFRecord, Parquet and .npz files."""
+"""Opens users' own images: folders, patterns, lists of paths, TFRecord, Parquet and .npz files."""
 
 import os
 from collections.abc import Sequence
@@ -24,21 +24,21 @@ def open_images(
     max_pixels: int = MAX_PIXELS,
     broken: BrokenFiles | None = None,
 ) -> Source:
-    """Opens images, whatever holds them.
+    """Opens images in any supported form.
 
     Args:
       data_dir: What `from_folder` takes, TFRecord files (see `from_tfrecords`), Parquet files (see `from_parquet`), or
         one .npz file (see `from_npz`).
-      class_names: The classes and the order of their ids, to label one set as another one was labelled.
-      image_feature: What TFRecord and Parquet files call the image, see there.
-      label_feature: What TFRecord and Parquet files call the class, see there.
-      max_cached_bytes: Images of files that all have one size, of at most 128 px, are decoded to memory if they fit.
+      class_names: The classes in the order of their ids, to label one set like another.
+      image_feature: The name of the image in TFRecord and Parquet files, see there.
+      label_feature: The name of the class in TFRecord and Parquet files, see there.
+      max_cached_bytes: Images from files of one size, at most 128 px, are decoded to memory if they fit in this.
       max_pixels: Images with more pixels count as broken.
-      broken: Knows the files that were found broken before, and gets those that are now.
+      broken: The files already found broken; those found now are added.
 
     Raises:
-      FileNotFoundError: If there is no such file or folder.
-      ValueError: If it holds no image, or a class that is not in `class_names`, or different kinds of files.
+      FileNotFoundError: If the file or folder does not exist.
+      ValueError: If it has no images, a class that is not in `class_names`, or different kinds of files.
     """
     data_dir = os.fspath(data_dir)
     kinds = [_kind_of(place) for place in listing.split_places(data_dir)]
@@ -65,7 +65,7 @@ def open_images(
 
 
 def _kind_of(place: str) -> Literal["npz", "tfrecord", "parquet", "files"]:
-    """What a path, a pattern or a folder stands for. A new format of one's own files is told apart here."""
+    """The kind of files that a path, pattern or folder stands for. New formats are recognised here."""
     if place.endswith(".npz"):
         return "npz"
     if place.endswith(".parquet"):
@@ -78,13 +78,13 @@ def open_train_and_eval(
 ) -> tuple[Source, Source]:
     """Opens images as a training and an evaluation source with the same class ids.
 
-    The evaluation source is the test part of a folder (see `split_folders`) or, where there is none, a held-out part
-    of the images (see `holdout`).
+    The evaluation source is the test part of a folder (see `split_folders`) or, if it has none, a held-out part of the
+    images (see `holdout`).
 
     Args:
       data_dir: As in `open_images`.
-      held_out_fraction: The part of the images to hold out where there is no test part, in (0, 1).
-      **options: As in `open_images`, for either source.
+      held_out_fraction: The fraction of the images to hold out if there is no test part, in (0, 1).
+      **options: As in `open_images`, for both sources.
 
     Returns:
       (train, evaluation).

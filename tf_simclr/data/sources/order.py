@@ -1,25 +1,25 @@
-"""Which examples make up the batch of which step: a function of the seed and the step alone."""
+"""The examples in the batch of each step, as a function of the seed and the step alone."""
 
 import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
 
-# Keeps the random numbers of an epoch's order apart from others of the same seed.
+# Separates the random numbers of an epoch's order from others of the same seed.
 ORDER_STREAM = 0x0DDE4
 
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """The steps of a run that are wanted: all from `start` to `stop` - 1, or of every n of them the i-th (the lane).
+    """The steps of a run to read: all from `start` to `stop` - 1, or the i-th of every n (a lane).
 
     Attributes:
       seed: Any integer, from which the order of every epoch follows.
       batch_size: Examples in a step, B.
       per_epoch: Steps in an epoch.
-      start: The first step wanted.
-      stop: The step behind the last one.
-      lane: (i, n).
+      start: The first step to read.
+      stop: The step after the last one to read.
+      lane: (i, n); (0, 1) reads all steps.
     """
 
     seed: int
@@ -32,11 +32,11 @@ class Steps:
     def chain_epochs(
         self, make_epoch: Callable[[tf.Tensor], tf.data.Dataset], elements_per_step: int
     ) -> tf.data.Dataset:
-        """Joins the epochs and cuts out the wanted steps.
+        """Joins the epochs and keeps steps `start` to `stop` - 1.
 
         Args:
           make_epoch: Makes the elements of an epoch from its seed, int64 [2].
-          elements_per_step: How many of them make up a step.
+          elements_per_step: Elements in a step.
 
         Returns:
           Dataset of (epoch, element).
@@ -54,7 +54,7 @@ class Steps:
         return dataset.take((self.stop - self.start) * elements_per_step)
 
     def in_lane(self, examples: tf.data.Dataset) -> tf.data.Dataset:
-        """The examples of the lane's steps, among those of all steps."""
+        """Picks the examples of the lane's steps from those of all steps."""
         index, count = self.lane
         return examples if count == 1 else examples.batch(self.batch_size).shard(count, index).unbatch()
 
@@ -62,13 +62,14 @@ class Steps:
 def index_batches(
     num_examples: int, steps: Steps, replace: Callable[[tf.Tensor], tf.Tensor] = tf.identity
 ) -> tf.data.Dataset:
-    """For every step (epoch int64 [], (examples int64 [B], read int64 [B])).
+    """Dataset of (epoch int64 [], (examples int64 [B], read int64 [B])) for every step.
 
-    `examples` are the batch; `read` is `replace(examples)`, what to read for them, made from the order of every epoch.
+    `examples` is the batch; `read` is `replace(examples)`, the examples to read for it. `replace` gets the order of a
+    whole epoch.
 
-    Sorting random keys gives a uniformly random permutation at 0.2 s per million examples and epoch. That is
-    why it is preferred to `tf.random.experimental.index_shuffle`: the latter's permutations of neighbouring
-    epochs are alike (correlation 0.76 between epochs 4 and 5 of seed 0, 50,000 examples).
+    Sorting random keys gives a uniformly random permutation in 0.2 s per million examples and epoch.
+    `tf.random.experimental.index_shuffle` does not: its permutations of neighbouring epochs are alike (correlation 0.76
+    between epochs 4 and 5 of seed 0, 50,000 examples).
     """
 
     def shuffled(seed: tf.Tensor) -> tf.data.Dataset:

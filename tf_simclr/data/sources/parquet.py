@@ -1,4 +1,4 @@
-"""Parquet files with a column of encoded images as a source."""
+"""A source from Parquet files with a column of encoded images."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.order import Steps
 from tf_simclr.data.sources.record_files import RecordFileSource, open_records
 
-# The names that are common in Parquet files; the first one found is taken.
+# Names that are common in Parquet files; the first one found is used.
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "jpeg", "png", "jpg", "content")
 LABEL_COLUMNS = ("label", "class", "fine_label", "target", "class_id")
 
@@ -24,7 +24,7 @@ _BATCH_ROWS = 256
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ParquetSource(RecordFileSource):
-    """Parquet files, read batch by batch: a row group at a time is in memory.
+    """Parquet files, read batch by batch, with one row group in memory at a time.
 
     Attributes:
       image_column: The column of encoded images: bytes, or a struct with a field `bytes`, as Hugging Face writes it.
@@ -41,7 +41,7 @@ class ParquetSource(RecordFileSource):
     def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
         if not reports:
             raise ValueError(
-                "Parquet files are read by Python functions of this process, which tf.data services do not have: "
+                "tf.data services do not have this process's Python functions, which read Parquet files: "
                 f"leave data.service out, or write TFRecord files. Received: {self.name!r}"
             )
         return super().train_examples(steps, reports)
@@ -56,22 +56,22 @@ def from_parquet(
     max_pixels: int = MAX_PIXELS,
     broken: BrokenFiles | None = None,
 ) -> RecordFileSource:
-    """Opens Parquet files; reads them once, to decode every image and to count the classes.
+    """Opens Parquet files and reads them once, to decode every image and count the classes.
 
     Args:
       data_dir: Files or patterns, comma-separated.
-      class_names: The classes and the order of their ids; by default those that the labels name.
-      image_feature: The column of encoded images; by default the first of IMAGE_COLUMNS there is.
-      label_feature: The column of the class, integers or texts; by default the first of LABEL_COLUMNS there is.
+      class_names: The classes in the order of their ids; by default those in the label column.
+      image_feature: The column of encoded images; by default the first of IMAGE_COLUMNS found.
+      label_feature: The column of the class, integers or strings; by default the first of LABEL_COLUMNS found.
       max_pixels: Images with more pixels count as broken.
-      broken: Gets the rows that cannot be used.
+      broken: Collects the rows that cannot be used.
 
     Returns:
       A ParquetSource.
 
     Raises:
-      FileNotFoundError: If there is no such file.
-      ValueError: If a file cannot be read or has no row or column of that name, or there is a class that is not in
+      FileNotFoundError: If a file does not exist.
+      ValueError: If a file cannot be read or has no column of that name, there are no rows, or a class is not in
         `class_names`.
     """
     broken = broken if broken is not None else BrokenFiles()
@@ -80,7 +80,7 @@ def from_parquet(
     image_column, label_column = _choose_columns(files[0], image_feature, label_feature)
     scans = [list(_scan(file, image_column, label_column)) for file in files]
     if not any(scans):
-        raise ValueError(f"The Parquet files hold no row. Received: {data_dir!r}")
+        raise ValueError(f"The Parquet files have no rows. Received: {data_dir!r}")
     return open_records(
         functools.partial(ParquetSource, image_column=image_column, max_pixels=max_pixels),
         files,
@@ -93,7 +93,7 @@ def from_parquet(
 
 
 def _open(file: str) -> Any:
-    import pyarrow  # It takes a second, which only users of Parquet files pay.
+    import pyarrow  # The import takes a second, which only users of Parquet files pay.
     import pyarrow.parquet
 
     try:
@@ -103,14 +103,14 @@ def _open(file: str) -> Any:
 
 
 def _choose_columns(file: str, image_column: str | None, label_column: str | None) -> tuple[str, str | None]:
-    """The names of the columns of the image and of the label, from the first file."""
+    """The names of the image column and the label column, from the first file."""
     columns = _open(file).schema_arrow.names
     image = image_column or next((name for name in IMAGE_COLUMNS if name in columns), None)
     label = label_column or next((name for name in LABEL_COLUMNS if name in columns), None)
     for role, name in (("image", image), ("label", label)):
         if (role == "image" or name is not None) and name not in columns:
             raise ValueError(
-                f"{file} has no {role} column of that name: choose one with --set=data.{role}_feature=NAME, of "
+                f"{file} has no {role} column of that name: choose one with --set=data.{role}_feature=NAME, one of "
                 f"{', '.join(columns)}. Received: {name}"
             )
     return str(image), label
@@ -122,13 +122,13 @@ def _rows(file: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 
 def _scan(file: str, image_column: str, label_column: str | None) -> Iterator[tuple[bool, str | None]]:
-    """For every row whether it has an image, and its class or None."""
+    """Yields for every row whether it has an image, and its class or None."""
     for image, *label in _rows(file, [image_column, *([label_column] if label_column is not None else [])]):
         yield _bytes_of(image) is not None, None if not label or label[0] is None else str(label[0])
 
 
 def _read_images(file: bytes, column: str) -> Iterator[bytes]:
-    """The encoded images of a file; b"" where a row has none, so that no other row moves."""
+    """Yields the encoded images of a file, and b"" for a row without one, so that no other row moves."""
     for (image,) in _rows(os.fsdecode(np.asarray(file).item()), [column]):
         yield _bytes_of(image) or b""
 

@@ -1,4 +1,4 @@
-"""Files of records as a source, whatever their format: their records are numbered when the files are opened."""
+"""A source from files of records in any format, whose records are numbered when the files are opened."""
 
 import abc
 import dataclasses
@@ -14,24 +14,24 @@ from tf_simclr.data.files.broken import RECORD_SEPARATOR, BrokenFiles
 from tf_simclr.data.formats import decode
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.base import number_classes
-from tf_simclr.data.sources.streams import RecordSource
+from tf_simclr.data.sources.records import RecordSource
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class RecordFileSource(RecordSource):
-    """Files of records. A subclass says how to read one: `read_file` gives its records, `image_in` what is the image.
+    """Files of records. A subclass says how to read one: `read_file` yields its records, `image_in` finds their images.
 
     Attributes:
       files: The files.
       counts: The number of records in each of them.
-      indices: int64 [N], increasing: which of all the records, counted through the files, the examples are.
+      indices: int64 [N], increasing: the positions of the examples among all records of all files.
       labels: int64 [N], or None.
       class_names: The name of every class id, or None.
       max_pixels: Images with more pixels count as broken.
-      broken: Gets the records that turn out to be broken after the files were opened.
+      broken: Collects the records found broken after the files were opened.
     """
 
-    kind: ClassVar[str]  # What messages call the files.
+    kind: ClassVar[str]  # The name of the format in messages.
 
     files: tuple[str, ...]
     counts: tuple[int, ...]
@@ -43,7 +43,7 @@ class RecordFileSource(RecordSource):
 
     @abc.abstractmethod
     def read_file(self, file: tf.Tensor) -> tf.data.Dataset:
-        """The records of one file, string [] each, in order. What fails to be read is left out."""
+        """The records of one file, string [] each, in order. Records that cannot be read are left out."""
 
     def image_in(self, record: tf.Tensor) -> tf.Tensor:
         """The encoded image, string [], of a record that is an example; by default the record itself."""
@@ -68,7 +68,7 @@ class RecordFileSource(RecordSource):
         return dataclasses.replace(self, indices=self.indices[indices], labels=labels)
 
     def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
-        # For every record its label; without labels 0; -1 where it is no example.
+        # The label of every record: 0 without labels, -1 if the record is not an example.
         wanted = np.full(sum(self.counts), -1, np.int64)
         wanted[self.indices] = 0 if self.labels is None else self.labels
         table = tf.constant(wanted)
@@ -79,7 +79,7 @@ class RecordFileSource(RecordSource):
             order = tf.argsort(tf.random.stateless_uniform([len(self.files)], seeds, alg="philox"), stable=True)
 
         def read_file(index: tf.Tensor) -> tf.data.Dataset:
-            # A file that is cut off ends at its last whole record.
+            # A truncated file ends at its last complete record.
             file, first = tf.gather(list(self.files), index), tf.gather(firsts, index)
             records = self.read_file(file).ignore_errors().enumerate(first)
             named = records.map(lambda i, record: (i, _name_record(file, i - first), record, tf.gather(table, i)))
@@ -110,20 +110,20 @@ def open_records(
     place: str,
     missing: str,
 ) -> RecordFileSource:
-    """Makes a source of the records that hold an image that can be decoded.
+    """Makes a source of the records with an image that can be decoded.
 
     Args:
       make: Makes the source from its fields `files`, `counts`, `indices`, `labels`, `class_names` and `broken`.
       files: The files.
-      scans: For each file and each of its records whether it has an image, and the name of its class or None. There
-        are labels if all records with an image have a class.
-      class_names: The classes and the order of their ids; by default those that the records name.
-      broken: Gets the records that have no image, or a broken one.
-      place: What the user called the files, for errors.
-      missing: Why a record without an image is broken.
+      scans: For each record of each file, whether it has an image, and the name of its class or None. There are labels
+        if all records with an image have a class.
+      class_names: The classes in the order of their ids; by default those of the records.
+      broken: Collects the records without an image or with a broken one.
+      place: The user's name for the files, for errors.
+      missing: The reason to give for a record without an image.
 
     Raises:
-      ValueError: If there is no image that can be decoded, or a class that is not in `class_names`.
+      ValueError: If no image can be decoded, or a class is not in `class_names`.
     """
     counts = tuple(len(scan) for scan in scans)
     found = [record for scan in scans for record in scan]
@@ -139,7 +139,7 @@ def open_records(
 
 
 def _without_broken(source: RecordFileSource) -> RecordFileSource:
-    """Decodes every image once, unless that was done before, and leaves out those that are broken."""
+    """Decodes every image once, unless an earlier run did, and leaves out the broken ones."""
     broken = source.broken
 
     def position_of(position: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
@@ -151,8 +151,8 @@ def _without_broken(source: RecordFileSource) -> RecordFileSource:
         readable = images.enumerate().map(position_of, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
         bad = np.setdiff1d(np.arange(source.num_examples), list(readable.as_numpy_iterator()))
         if bad.size:
-            spoiled = source.subset(bad).records().as_numpy_iterator()
-            broken.add({os.fsdecode(name): source.why_broken(image) for _, name, image, *_ in spoiled})
+            bad_records = source.subset(bad).records().as_numpy_iterator()
+            broken.add({os.fsdecode(name): source.why_broken(image) for _, name, image, *_ in bad_records})
     kept = np.array([i for i, key in enumerate(source.keys) if key not in broken], np.int64)
     if not kept.size:
         raise ValueError(f"No image of the {source.kind} files can be decoded. Received: {source.files[0]!r}")

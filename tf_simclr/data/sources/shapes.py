@@ -1,12 +1,12 @@
 """The embedded data set `shapes`: ten shapes, 32x32 RGB, drawn here instead of downloaded.
 
-The class is the outline of the one large shape of an image, and nothing else. Everything else is drawn independently
-of the class: position, size, rotation and stretch of the shape; colour and texture (flat, gradient, stripes, checker,
-blotches) of the shape and of the background; which of the two is the lighter one; clutter (dots and strokes, behind
-and in front of the shape); a lighting gradient; pixel noise. So colours tell next to nothing about the class, and a
-linear classifier on pixels little, while a representation that ignores colour, place, size and texture tells it well.
+The class is the outline of the one large shape in an image. Everything else is drawn independently of the class:
+position, size, rotation and stretch of the shape; colour and texture (flat, gradient, stripes, checker, blotches) of
+the shape and of the background; which of the two is lighter; clutter (dots and strokes, behind and in front of the
+shape); a lighting gradient; pixel noise. So colours reveal next to nothing about the class, and pixels reveal little to
+a linear classifier, while a representation that ignores colour, place, size and texture reveals it well.
 
-The pixels follow from the seed, on every platform: they come from PCG64's uniform numbers through elementwise float32
+The pixels follow from the seed on every platform: they come from PCG64's uniform numbers through elementwise float32
 operations that IEEE 754 rounds exactly (no sine, no logarithm, no matrix product, no sum whose order could differ).
 """
 
@@ -93,11 +93,11 @@ def load(
     Args:
       split: "train" (10,000 images) or "test" (2,000), from different random streams.
       seed: Other seeds give other images of the same kind; >= 0.
-      cache_dir: Folder for the cache; default `$XDG_CACHE_HOME/tf_simclr`, or `~/.cache/tf_simclr`. One that cannot
-        be written costs a warning, and drawing the images again next time (about two seconds).
+      cache_dir: Folder for the cache; default `$XDG_CACHE_HOME/tf_simclr`, or `~/.cache/tf_simclr`. If it cannot be
+        written, the log warns, and the images are drawn again next time (about two seconds).
 
     Returns:
-      Images uint8 [N, 32, 32, 3] and labels int64 [N], positions in `CLASS_NAMES`; every class equally often.
+      Images uint8 [N, 32, 32, 3] and labels int64 [N], positions in `CLASS_NAMES`; all classes are equally frequent.
 
     Raises:
       ValueError: If the split is unknown or the seed negative.
@@ -115,19 +115,19 @@ def load(
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        logging.warning("The shapes data is drawn again, because its cache %s cannot be read: %s", path, error)
+        logging.warning("Drawing the shapes data again, because its cache %s cannot be read: %s", path, error)
     images, labels = draw(NUM_EXAMPLES[split], np.random.Generator(np.random.PCG64([_VERSION, seed, _STREAMS[split]])))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as beside:
             np.savez(beside, images=images, labels=labels)
     except OSError as error:
-        logging.warning("The shapes data is not kept, because its cache %s cannot be written: %s", path, error)
+        logging.warning("The shapes data is not cached, because its cache %s cannot be written: %s", path, error)
     return images, labels
 
 
 def draw(num_examples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws images uint8 [N, 32, 32, 3] and labels int64 [N]; the numbers of two classes differ by at most one."""
+    """Draws images uint8 [N, 32, 32, 3] and labels int64 [N]; class counts differ by at most one."""
     labels = rng.permutation(np.arange(num_examples, dtype=np.int64) % len(CLASS_NAMES))
     blocks = [_draw_block(labels[start : start + _BLOCK], rng) for start in range(0, num_examples, _BLOCK)]
     return np.concatenate(blocks), labels
@@ -154,7 +154,7 @@ def _uniform(rng: np.random.Generator, shape: int | tuple[int, ...], low: float,
 
 
 def _directions(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Unit vectors [2, n, 1, 1] of even angle: the first of eight points that lies in the unit disk, normalised."""
+    """Unit vectors [2, n, 1, 1] of uniform angle: the first of eight points that lies in the unit disk, normalised."""
     points = _uniform(rng, (2, 8, n, 1, 1), -1, 1)
     first = np.argmax(points[0] ** 2 + points[1] ** 2 <= 1, axis=0)[None, None]
     point = np.take_along_axis(points, first, axis=1)[:, 0]
@@ -169,7 +169,7 @@ def _color(rng: np.random.Generator, lightness: np.ndarray, tint_range: float = 
 
 
 def _two_colors(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colours [n, 3] of background and shape; each alone is distributed alike, whichever is the lighter."""
+    """Colours [n, 3] of background and shape. Each has the same distribution; either may be the lighter one."""
     span = np.float32(_LIGHTNESS[1] - _LIGHTNESS[0])
     background = _uniform(rng, n, 0, span)
     foreground = background + _uniform(rng, n, _MIN_CONTRAST, span - _MIN_CONTRAST)
@@ -227,7 +227,7 @@ def _blend(image: np.ndarray, over: np.ndarray, coverage: np.ndarray) -> np.ndar
 
 
 def _with_clutter(rng: np.random.Generator, image: np.ndarray, x: np.ndarray, y: np.ndarray, most: int) -> np.ndarray:
-    """Draws from none to `most` dots and strokes over every image."""
+    """Draws up to `most` dots and strokes over every image."""
     n = len(image)
     number = rng.integers(0, most + 1, n)[:, None, None]
     for index in range(most):

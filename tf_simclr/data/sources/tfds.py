@@ -1,4 +1,4 @@
-"""TensorFlow Datasets (TFDS) as a source. TFDS is imported when it is used: that takes seconds."""
+"""A source from TensorFlow Datasets (TFDS), which is imported only when used, because that takes seconds."""
 
 import dataclasses
 import difflib
@@ -14,23 +14,23 @@ from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources import tfrecord
 from tf_simclr.data.sources.array import ArraySource
 from tf_simclr.data.sources.base import MAX_CACHED_BYTES, MAX_CACHED_SIDE_PX
-from tf_simclr.data.sources.streams import RecordSource
+from tf_simclr.data.sources.records import RecordSource
 
 _MAX_NUMBER = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TfdsSource(RecordSource):
-    """A TFDS data set that is read record by record: its images vary in size or do not fit in memory.
+    """A TFDS data set read record by record, because its images vary in size or do not fit in memory.
 
     Attributes:
       builder: The prepared `tfds.core.DatasetBuilder`.
       split: TFDS split expression, for example "train" or "train[:90%]".
-      image_feature: The feature that is the image.
-      label_feature: The feature that is the class, or None.
+      image_feature: The name of the image feature.
+      label_feature: The name of the class feature, or None.
       class_names: The name of every class id, or None.
       max_pixels: Images with more pixels count as broken.
-      broken: Gets the records that turn out to be broken.
+      broken: Collects the records found broken.
       labels: None: the labels are known only as the records are read.
     """
 
@@ -101,7 +101,7 @@ class TfdsSource(RecordSource):
                 *label,
             )
 
-        # A file that is damaged ends there.
+        # A damaged file ends where the damage starts.
         return dataset.ignore_errors().map(pick)
 
 
@@ -117,24 +117,25 @@ def from_tfds(
     max_cached_bytes: int = MAX_CACHED_BYTES,
     broken: BrokenFiles | None = None,
 ) -> ArraySource | TfdsSource:
-    """Opens one split of a TFDS data set that has an image and, for labels, a class, whatever they are called.
+    """Opens one split of a TFDS data set that has an image and, for labels, a class, under any names.
 
     Args:
       name: TFDS name, for example "cifar10" or "imagenet2012:5.1.0".
       split: TFDS split expression, for example "train" or "train[:90%]".
       data_dir: Folder of prepared TFDS data sets; by default TFDS's own.
-      image_feature: The feature that is the image; by default the one that is of this type.
-      label_feature: The feature that is the class; by default the one that is of this type, if there is one.
-      download: Whether to download and prepare a data set that `data_dir` does not hold.
+      image_feature: The name of the image feature; by default the feature of this type.
+      label_feature: The name of the class feature; by default the feature of this type, if any.
+      download: Whether to download and prepare a data set that is not in `data_dir`.
       max_pixels: Images with more pixels count as broken.
-      max_cached_bytes: Images of one fixed size, of at most 128 px, are decoded to memory if they fit in this.
-      broken: Gets the records that are broken.
+      max_cached_bytes: Images of one fixed size, at most 128 px, are decoded to memory if they fit in this.
+      broken: Collects the broken records.
 
     Returns:
       An ArraySource for small images of one size, else a TfdsSource.
 
     Raises:
-      ValueError: If TFDS has no such data set or split, its examples hold no image, or several features may be meant.
+      ValueError: If TFDS has no such data set or split, its examples have no image, or the choice of a feature is
+        ambiguous.
       FileNotFoundError: If the data set is not prepared, and may not or cannot be downloaded.
     """
     builder = _find_builder(name, data_dir)
@@ -180,7 +181,7 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
     try:
         builder.download_and_prepare()
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
-        # AssertionError is how TFDS asks for files that have to be downloaded by hand.
+        # TFDS raises an AssertionError to ask for files that must be downloaded by hand.
         reason = str(error).strip().split("\n")[0]
         raise FileNotFoundError(
             f"The TFDS data set is not in {builder.data_path} and could not be downloaded ({reason}): "
@@ -191,28 +192,28 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
 def _choose_features(
     builder: Any, image_feature: str | None, label_feature: str | None
 ) -> tuple[str, str | None, tuple[str, ...] | None]:
-    """(name of the image, name of the class or None, class names or None)."""
+    """(name of the image feature, name of the class feature or None, class names or None)."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
     image = _feature_of_type(builder, "image", tfds.features.Image, image_feature)
     if image is None:
         raise ValueError(
-            f"The TFDS data set has no feature that is an image, only {', '.join(features)}. Received: {builder.name!r}"
+            f"The TFDS data set has no image feature, only {', '.join(features)}. Received: {builder.name!r}"
         )
     label = _feature_of_type(builder, "label", tfds.features.ClassLabel, label_feature)
     return image, label, None if label is None else tuple(features[label].names)
 
 
 def _feature_of_type(builder: Any, role: str, kind: Any, wanted: str | None) -> str | None:
-    """The one feature of a type, or else that named like its role, or None where there is none."""
+    """The only feature of a type, or else the one named like its role; None if there is none."""
     found = sorted(name for name, feature in builder.info.features.items() if isinstance(feature, kind))
     if wanted is None and (len(found) < 2 or role in found):
         return role if role in found else next(iter(found), None)
     if wanted not in found:
         raise ValueError(
-            f"The TFDS data set {builder.name!r} has several or other features for the {role}: name one with "
-            f"--set=data.{role}_feature=NAME, of {', '.join(found) or 'none'}. Received: {wanted}"
+            f"The TFDS data set {builder.name!r} has no single obvious feature for the {role}: choose one with "
+            f"--set=data.{role}_feature=NAME, one of {', '.join(found) or 'none'}. Received: {wanted}"
         )
     return wanted
 

@@ -1,4 +1,4 @@
-"""TFRecord files of tf.train.Example as a source."""
+"""A source from TFRecord files of tf.train.Example."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from tf_simclr.data.files.broken import BrokenFiles, in_short
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.record_files import RecordFileSource, open_records
 
-# The names that are common in TFRecord files, the first one found is taken.
+# Names that are common in TFRecord files; the first one found is used.
 IMAGE_FEATURES = ("image/encoded", "image", "image_raw", "image_bytes", "jpeg", "png", "encoded")
 LABEL_FEATURES = ("image/class/label", "label", "class", "image/class/text", "image/label", "class_id")
 
@@ -26,7 +26,7 @@ class TfrecordSource(RecordFileSource):
     """TFRecord files of tf.train.Example.
 
     Attributes:
-      image_feature: The bytes feature that holds the encoded image.
+      image_feature: The bytes feature with the encoded image.
     """
 
     kind = "TFRecord"
@@ -60,7 +60,7 @@ def are_tfrecords(place: str) -> bool:
 
 
 def _files(place: str) -> list[str]:
-    """What a path or pattern stands for; in place of a folder without images or folders its TFRecord files."""
+    """The files that match a path or pattern; for a folder without images or folders, its TFRecord files."""
     if not walk.is_folder(place) or any(True for _ in walk.readable_entries(place)):
         return listing.expand(place)
     names = os.listdir(place) if walk.is_local(place) else tf.io.gfile.listdir(place)
@@ -77,22 +77,22 @@ def from_tfrecords(
     max_pixels: int = MAX_PIXELS,
     broken: BrokenFiles | None = None,
 ) -> RecordFileSource:
-    """Opens TFRecord files; reads them once, to decode every image and to count the classes.
+    """Opens TFRecord files and reads them once, to decode every image and count the classes.
 
     Args:
-      data_dir: Files, patterns, or folders that hold nothing else, comma-separated.
-      class_names: The classes and the order of their ids; by default those that the labels name.
-      image_feature: The bytes feature that holds an encoded image; by default the first of IMAGE_FEATURES there is.
-      label_feature: The feature of the class, an integer or a text; by default the first of LABEL_FEATURES there is.
+      data_dir: Files, patterns, or folders that contain nothing else, comma-separated.
+      class_names: The classes in the order of their ids; by default those in the label feature.
+      image_feature: The bytes feature with an encoded image; by default the first of IMAGE_FEATURES found.
+      label_feature: The feature of the class, an integer or a string; by default the first of LABEL_FEATURES found.
       max_pixels: Images with more pixels count as broken.
-      broken: Gets the records that cannot be used.
+      broken: Collects the records that cannot be used.
 
     Returns:
       A TfrecordSource.
 
     Raises:
-      FileNotFoundError: If there is no such file.
-      ValueError: If there is no record, or no feature of that name, or a class that is not in `class_names`.
+      FileNotFoundError: If a file does not exist.
+      ValueError: If there are no records or no feature of that name, or a class is not in `class_names`.
     """
     broken = broken if broken is not None else BrokenFiles()
     files = tuple(dict.fromkeys(file for place in listing.split_places(data_dir) for file in _files(place)))
@@ -111,24 +111,24 @@ def from_tfrecords(
 def _choose_features(
     files: Sequence[str], image_feature: str | None, label_feature: str | None
 ) -> tuple[str, str | None]:
-    """The names of the image and of the label, from the first record."""
+    """The names of the image feature and the label feature, from the first record."""
     first = next((record for file in files for record in _read(file, None)), None)
     if first is None:
-        raise ValueError(f"The TFRecord files hold no record. Received: {', '.join(files)!r}")
+        raise ValueError(f"The TFRecord files have no records. Received: {', '.join(files)!r}")
     features = tf.train.Example.FromString(first).features.feature
     image = image_feature or next((name for name in IMAGE_FEATURES if name in features), None)
     label = label_feature or next((name for name in LABEL_FEATURES if name in features), None)
     for field, name in (("image", image), ("label", label)):
         if (field == "image" or name is not None) and str(name) not in features:
             raise ValueError(
-                f"The records of {files[0]} have no {field} of that name: name the feature with "
+                f"The records of {files[0]} have no {field} feature of that name: choose one with "
                 f"--set=data.{field}_feature=NAME, one of {', '.join(sorted(features))}. Received: {name}"
             )
     return str(image), label
 
 
 def _read(file: str, broken: BrokenFiles | None) -> Iterator[bytes]:
-    """The records of a file, to its end or to where it is damaged."""
+    """Yields the records of a file up to its end or to the damage."""
     try:
         yield from tf.data.TFRecordDataset(file).as_numpy_iterator()
     except tf.errors.DataLossError as error:

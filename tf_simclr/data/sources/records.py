@@ -1,4 +1,4 @@
-"""Records as a source: encoded images that are read one after the other, whatever some of them hold."""
+"""A source of records: encoded images that can only be read in sequence, and may be broken."""
 
 import abc
 import functools
@@ -14,7 +14,7 @@ from tf_simclr.data.sources.encoded import EncodedSource
 from tf_simclr.data.sources.files import FileSource
 from tf_simclr.data.sources.order import ORDER_STREAM, Steps
 
-# Encoded images among which a stream is shuffled, on top of the order of its files.
+# Encoded images in the buffer that records are shuffled in, on top of the order of their files.
 _SHUFFLE_BUFFER_EXAMPLES = 10_000
 
 # How many records in a row may be broken before a run stops. All of them are held in memory.
@@ -22,15 +22,15 @@ _MAX_BROKEN_IN_A_ROW = 16
 
 
 class RecordSource(EncodedSource):
-    """Encoded images that can only be read one after the other. A subclass says how, in `records`.
+    """Encoded images that can only be read in sequence. A subclass says how, in `records`.
 
-    The name of a record is "FILE#record=INDEX"; `keys` are the names that should be found.
+    The name of a record is "FILE#record=INDEX"; `keys` are the names that reading should find.
     """
 
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """What messages call the source."""
+        """The name of the source in messages."""
 
     @abc.abstractmethod
     def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
@@ -41,12 +41,12 @@ class RecordSource(EncodedSource):
 
         Returns:
           Dataset of (number of the example int64 [], the same in every order; name string []; encoded image string [];
-          label int64 []), or without the label where there are none.
+          label int64 []), without the label if there are none.
         """
 
     def why_lost(self, file: str) -> str:
-        """Why records of a file are not found. A format that can tell damage from absence says more."""
-        return "it is not there, or no example of this data set"
+        """Why records of a file are not found. A format that can tell damage from absence gives a better reason."""
+        return "it is missing, or is not an example of this data set"
 
     @functools.cached_property
     def lost(self) -> dict[str, str]:
@@ -56,15 +56,15 @@ class RecordSource(EncodedSource):
         return {name: reasons[file] for name, file in files.items()}
 
     def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
-        """As `Source.train_examples`; the order is that of the files, then of a buffer.
+        """As `Source.train_examples`; shuffles the files, then a buffer of records.
 
-        In the place of a broken record comes the next one that can be decoded, and in the places of those that a
-        damaged file lacks, the first ones of the source.
+        The next record that can be decoded replaces a broken one. The first records of the source replace those that a
+        damaged file lacks.
         """
 
         def shuffled(seed: tf.Tensor) -> tf.data.Dataset:
             shuffle_seed = tf.random.stateless_uniform([], seed, minval=None, maxval=None, dtype=tf.int64, alg="philox")
-            # The shuffles would depend on `tf.random.set_seed`, too, and fail where that has set 0.
+            # Otherwise the shuffles would also depend on `tf.random.set_seed`, and fail if it has set 0.
             shuffle_seed.graph.seed = ORDER_STREAM
             records = self.records(shuffle_seed)
             records = records.shuffle(_SHUFFLE_BUFFER_EXAMPLES, seed=shuffle_seed, reshuffle_each_iteration=False)
@@ -122,7 +122,7 @@ class RecordSource(EncodedSource):
         return readable.map(lambda is_broken, *example: example)
 
     def _report(self, stops_run: bool, is_spare: bool, name: bytes, encoded: bytes) -> bool:
-        """Remembers a broken record or, where the first ones stand in, those that are lost; always true."""
+        """Records a broken record or, if a spare one replaces it, the lost ones; always returns True."""
         path = os.fsdecode(name)
         if is_spare:
             self.broken.add(self.lost)
