@@ -1,9 +1,9 @@
-"""Starts several workers of one run on this machine, to try out what will run on several.
+"""Starts several workers of one run on this machine, to try out a run meant for several machines.
 
 python launch.py 2 --strategy=multi_worker --mode=train --model_dir=runs/workers
 
-The first argument is the number of workers, the others are those of run.py. A signal goes to all workers; the exit
-status is the first one that is not 0.
+The first argument is the number of workers; the rest go to run.py. A signal goes to all workers. The exit status is
+the first one that is not 0.
 """
 
 import json
@@ -17,7 +17,7 @@ import types
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on."""
+    """Returns free ports of this machine."""
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
@@ -28,7 +28,7 @@ def free_ports(count: int) -> list[int]:
 def main(arguments: list[str]) -> int:
     """Starts the workers and waits for them."""
     if not arguments or not arguments[0].isdecimal() or int(arguments[0]) < 1:
-        print(f"launch.py: the first argument is the number of workers. Received: {arguments[:1]}", file=sys.stderr)
+        print(f"launch.py: the first argument must be a number of workers. Received: {arguments[:1]}", file=sys.stderr)
         return 2
     addresses = [f"localhost:{port}" for port in free_ports(int(arguments[0]))]
     command = [sys.executable, str(pathlib.Path(__file__).resolve().parent / "run.py"), *arguments[1:]]
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
             worker.send_signal(number)
 
     signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGINT, lambda number, frame: None)  # A terminal sends it to the workers, too.
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # A terminal also sends it to the workers.
     codes = [worker.wait() for worker in workers]
     return next((code if code > 0 else 128 - code for code in codes if code), 0)
 

@@ -1,8 +1,8 @@
 """Command line of tf_simclr: pretrain, evaluate and export an encoder.
 
 python run.py --mode=train_then_eval                      # the main job on the embedded data
-python run.py --mode=train_then_eval --data_dir=PHOTOS    # on a folder of images of your own
-python run.py --mode=check --data_dir=PHOTOS              # looks at images, settings and machine before that
+python run.py --mode=train_then_eval --data_dir=PHOTOS    # on your own folder of images
+python run.py --mode=check --data_dir=PHOTOS              # checks images, settings and machine first
 """
 
 import os
@@ -30,7 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 
 
 def run(config: RunConfig) -> str:
-    """Trains, evaluates and exports, as far as the config asks for it; returns the report for the terminal."""
+    """Trains, evaluates and exports as the config asks; returns the report for the terminal."""
     convert.check_formats(config.export.formats)
     strategy = _start(config)
     is_chief = distribute.is_chief(strategy)
@@ -42,8 +42,8 @@ def run(config: RunConfig) -> str:
                 model = train.train(config, images.train, folder)
         if distribute.has_workers(strategy):
             if not is_chief:
-                return "The chief goes on with what the workers have trained"
-            # The chief goes on alone: nothing may wait for the other workers.
+                return "The chief continues alone; this worker is done"
+            # The chief continues alone, so nothing may wait for the other workers.
             model, strategy = None, tf.distribute.get_strategy()
         if model is None:
             with strategy.scope():
@@ -52,7 +52,7 @@ def run(config: RunConfig) -> str:
 
 
 def _finish(config: RunConfig, model: Any, images: builders.Sources, folder: pathlib.Path) -> str:
-    """Evaluates and exports the model, as far as the config asks for it."""
+    """Evaluates and exports the model as the config asks."""
     report = []
     if config.mode in ("eval", "train_then_eval"):
         report.append(evaluate.describe(evaluate.evaluate(config, model, images.probe, images.test, folder)))
@@ -68,12 +68,12 @@ def _finish(config: RunConfig, model: Any, images: builders.Sources, folder: pat
 def look(config: RunConfig) -> tuple[str, int]:
     """Checks a run before it starts; returns the report for the terminal and the exit status."""
     findings, folder = check(config, _start(config))
-    places = [f"{'views:':14}{folder / 'check_views.png'}", f"{'all of it:':14}{folder / 'check.json'}"]
+    places = [f"{'views:':14}{folder / 'check_views.png'}", f"{'findings:':14}{folder / 'check.json'}"]
     return "\n".join([describe(findings), "", *places]), int(has_failed(findings))
 
 
 def _start(config: RunConfig) -> tf.distribute.Strategy:
-    """Prepares TensorFlow for a program and makes the strategy that it runs in."""
+    """Configures TensorFlow and makes the run's strategy."""
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     return distribute.make_strategy(
@@ -82,7 +82,7 @@ def _start(config: RunConfig) -> tf.distribute.Strategy:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses the flags; --help prints them and exits with status 0, what is not a flag exits with status 2."""
+    """Parses the flags; --help prints them and exits with status 0, anything that is not a flag exits with status 2."""
     if {"--help", "-help", "-h"} & set(argv[1:]):
         print(document.help_text(builders.NAMES))
         sys.exit(0)
@@ -100,7 +100,7 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler().python_handler
     handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    # TensorFlow logs every function that it saves, to absl as we do.
+    # TensorFlow, too, logs to absl, and logs every function that it saves.
     ours = str(ROOT / "tf_simclr") + os.sep
     handler.addFilter(lambda record: record.pathname.startswith(ours) or record.levelno >= ERROR)
     getLogger("tensorflow").setLevel(ERROR)
@@ -116,7 +116,7 @@ def main(_: list[str]) -> None:
         print(f"\nrun.py: {stop}", file=sys.stderr)
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
-        print("\nrun.py: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("\nrun.py: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     sys.exit(status)
 

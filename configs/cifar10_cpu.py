@@ -1,4 +1,4 @@
-"""CIFAR-10 on two CPU cores in little more than an hour.
+"""CIFAR-10 on two CPU cores in a little more than an hour.
 
     python run.py --mode=train_then_eval --config=configs/cifar10_cpu.py --data_dir=cifar10
 

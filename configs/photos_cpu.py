@@ -2,7 +2,7 @@
 
     python run.py --mode=train_then_eval --config=configs/photos_cpu.py --data_dir=flowers
 
-The classes are the subfolders, if there are any. Only the evaluation uses them.
+The subfolders, if any, are the classes. Only the evaluation uses them.
 
 Measured, seed 0, on 4,317 photographs of five kinds of flowers (docs/your-own-images.md): 65.0 % linear and 62.9 % kNN
 top-1 on 448 held-out ones (untrained encoder: 52.5 and 45.5 %, raw pixels: 46.0 and 31.2 %). This took 71 minutes of

@@ -315,7 +315,7 @@ def test_bad_settings_are_refused_in_a_sentence(image_folder, tmp_path, changes,
 
 def test_a_model_dir_that_cannot_be_written_is_refused(image_folder, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ValueError, match="model_dir must be a folder that can be written"):
+    with pytest.raises(ValueError, match="model_dir must be a writable folder"):
         run.run(make_config(tmp_path / "file" / "run", image_folder))
 
 

@@ -138,7 +138,7 @@ def test_finds_every_problem_once(checked):
     assert broken["severity"] == "warn" and "1 of 31 files" in broken["found"] and "broken.jpg" in broken["details"][0]
     assert [pathlib.Path(name).stem for name in topics["plain images"][0]["details"]] == ["plain"]
     assert "1 of 21 images are smaller than the views, 16 px" in topics["image size"][0]["found"]
-    assert "5 steps of 4 images are an epoch, 53 steps" in topics["length"][0]["found"]
+    assert "An epoch has 5 steps of 4 images; the run has 53 steps" in topics["length"][0]["found"]
     # How fast this machine is right now decides on the others.
     assert {"replicas", "memory", "speed", "disk", "time"} <= set(topics)
     assert (topics["replicas"][0]["severity"], topics["memory"][0]["severity"]) == ("info", "pass")

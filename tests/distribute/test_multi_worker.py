@@ -44,7 +44,7 @@ def test_two_workers_equal_one_process_even_when_one_of_them_was_lost(images, tm
     worker.send_signal(signal.SIGKILL)
     finish(worker)
     status, said = finish(chief)
-    assert status == 2 and "A worker does not answer any more" in said and "start run.py again on all" in said, said
+    assert status == 2 and "A worker stopped answering" in said and "start run.py again on all" in said, said
     assert newest_step(two) < 4
 
     for process in (alone, *start_workers(two, images)):

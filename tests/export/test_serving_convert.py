@@ -23,7 +23,7 @@ def test_what_a_format_needs_is_asked_for_before_anything_is_computed(tmp_path, 
     with pytest.raises(ValueError, match=r"pip install -r requirements-onnx.txt. Received: no no_such_package$"):
         run.run(settings)
     assert not os.listdir(tmp_path)
-    with pytest.raises(ValueError, match="export.formats must be any of tflite, onnx, with commas between them"):
+    with pytest.raises(ValueError, match="export.formats must be any of tflite, onnx, separated by commas"):
         override(RunConfig(), {"export.formats": "onnx;tflite"})
 
 

@@ -52,9 +52,12 @@ def test_json_round_trip():
         ({"model.resnet_depth": 19}, "resnet_depth must be one of 10, 18"),
         ({"export.keep": -1}, "export.keep must be at least 1, or none"),
         ({"finetune.after_block": -1}, "finetune.after_block must be from 0 to 4, or none"),
-        ({"export.batch_sizes": "8,1"}, "export.batch_sizes must be whole numbers from 1 on, in increasing order"),
-        ({"export.batch_sizes": "1,many"}, "export.batch_sizes needs values of type int with commas.*: 1,many"),
-        ({"export.formats": "onnx;tflite"}, "formats must be any of tflite, onnx, with commas .*: onnx;tflite"),
+        (
+            {"export.batch_sizes": "8,1"},
+            "export.batch_sizes must be increasing whole numbers of at least 1, separated by commas",
+        ),
+        ({"export.batch_sizes": "1,many"}, "export.batch_sizes needs comma-separated values of type int.*: 1,many"),
+        ({"export.formats": "onnx;tflite"}, "formats must be any of tflite, onnx, separated by commas.*: onnx;tflite"),
         ({"data.cache": "disk", "data.service": "a:1,b:2"}, "choose one. Received: cache=disk, service=a:1,b:2"),
     ],
 )

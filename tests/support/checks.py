@@ -1,4 +1,4 @@
-"""Pictures for `--mode=check`, and the settings that it is tried with."""
+"""Pictures and settings for tests of `--mode=check`."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Representations whose classes are known: points around centres."""
+"""Representations with known classes: points around centres."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tf_simclr.evaluation import Features
 
 
 def make_clusters(num_examples, num_classes, dim, noise, seed):
-    """Points around fixed class centres on scales and offsets that differ between the features."""
+    """Points around fixed class centres, in features of different scales."""
     centers = np.random.default_rng(99).normal(size=[num_classes, dim])
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, num_classes, num_examples)

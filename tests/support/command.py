@@ -1,4 +1,4 @@
-"""The command line of `run.py`, up to the settings that result from it."""
+"""Parses the command line of `run.py` into settings."""
 
 from absl import flags
 from paths import ROOT
@@ -9,7 +9,7 @@ from tf_simclr.settings import command_line
 
 
 def parse(*arguments, read_checkpoint=settings_of_checkpoint):
-    """The settings that these arguments of `run.py` ask for."""
+    """The settings that follow from these arguments of `run.py`."""
     values = flags.FlagValues()
     command_line.define(values)
     values(["run.py", *arguments])

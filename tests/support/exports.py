@@ -1,4 +1,4 @@
-"""Small encoders, image files whole and broken, and the way in which TensorFlow Serving runs an export."""
+"""Small encoders, intact and broken image files, and a session that runs an export as TensorFlow Serving does."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ def make_images(num_images: int, height: int, width: int) -> np.ndarray:
 
 
 def make_files() -> tuple[list[bytes], list[bool]]:
-    """Image files of several sizes and formats with broken ones between, and which of them are whole."""
+    """Image files of several sizes and formats, some of them broken, and whether each is intact."""
     large, small, square = (make_images(1, *size)[0] for size in [(70, 45), (32, 32), (40, 40)])
     jpeg, png = tf.io.encode_jpeg(large).numpy(), tf.io.encode_png(small).numpy()
     files = [

@@ -1,9 +1,9 @@
-"""Loads exports in all the ways that there are, in a process without the package.
+"""Loads exports in every way that TensorFlow offers, in a process without the package.
 
     python tests/support/load_export.py INPUTS.npz OUTPUTS.npz EXPORT ...
 
 The inputs are `files` (string [n]), `pixels` (uint8 [n, H, W, 3]) and `floats` (float32 [n, S, S, 3]). The outputs are
-all outputs of the signatures, as "number of the export/way/signature/output".
+those of all signatures, as "number of the export/way/signature/output".
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""Slow NumPy transcriptions of the papers, which the tests hold the package against."""
+"""Slow NumPy transcriptions of the papers, which the tests compare the package with."""
 
 import numpy as np
 
@@ -6,8 +6,8 @@ import numpy as np
 def contrast(views, temperature, *, normalize=True, exclude_positives=False):
     """Algorithm 1 of the SimCLR paper as loops, for views [V, N, D]: the loss, the accuracy and the entropy.
 
-    With V > 2, the loss of an anchor is the mean over the other views of its image. With `exclude_positives`, these
-    take no part in the denominator.
+    With V > 2, the loss of an anchor is the mean over the other views of its image. With `exclude_positives`, the
+    denominator leaves these out.
     """
     num_views, num_images, _ = views.shape
     z = {(v, k): np.asarray(views[v, k], np.float64) for v in range(num_views) for k in range(num_images)}

@@ -1,4 +1,4 @@
-"""Places of the repository."""
+"""Paths in the repository."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Runs of `run.py` as processes of their own."""
+"""Runs `run.py` in processes of its own."""
 
 import os
 import pathlib
@@ -39,7 +39,7 @@ def write_images(folder: pathlib.Path) -> pathlib.Path:
 
 
 def start(model_dir, images, environment=None, **changes):
-    """`run.py` as a process, on these images."""
+    """Starts `run.py` on these images."""
     settings = SETTINGS | {"model_dir": model_dir, "data.data_dir": images}
     settings |= {name.replace("__", "."): value for name, value in changes.items()}
     arguments = [f"--set={name}={value}" for name, value in settings.items()]
@@ -51,7 +51,7 @@ def start(model_dir, images, environment=None, **changes):
 
 
 def finish(process):
-    """Waits for its end; returns its status and what it said."""
+    """Waits for a process to end; returns its exit status and its stderr."""
     _, said = process.communicate()
     return process.returncode, said
 
@@ -61,13 +61,13 @@ def newest_step(model_dir):
 
 
 def wait_for_step(process, model_dir, step):
-    """Returns when the run has saved this step, or is over."""
+    """Waits until the run has saved this step or has ended."""
     while process.poll() is None and newest_step(model_dir) < step:
         time.sleep(0.01)
 
 
 def variables(prefix):
-    """All that a checkpoint holds but the number of times that the process has saved."""
+    """All variables in a checkpoint except the counter of saves."""
     reader = tf.train.load_checkpoint(prefix)
     names = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
     return {name: reader.get_tensor(name) for name in names if not name.startswith("save_counter")}

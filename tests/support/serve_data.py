@@ -1,4 +1,4 @@
-"""A tf.data service of one worker in a process of its own: prints its address, and runs until its input ends."""
+"""Runs a tf.data service with one worker: prints its address, and stops when its input ends."""
 
 import sys
 

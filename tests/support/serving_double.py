@@ -3,11 +3,11 @@
 It answers REST and gRPC requests by the rules that TensorFlow Serving's sources state (`json_tensor.cc`,
 `http_rest_api_handler.cc`, `predict_util.cc`), and computes the answers as TensorFlow Serving does: the graph with the
 tag `serve` in a TF1 session, without XLA. It loads the highest version below a folder, replays its warm-up records,
-and changes to a higher one when that appears. It has no batching, no labels, no classify and regress, no metrics.
+and switches to a higher one when that appears. It has no batching, no labels, no classify and regress, no metrics.
 
     python tests/support/serving_double.py FOLDER --name=encoder --rest_port=8501 --grpc_port=8500
 
-writes a line of JSON with the two ports when the first version is there.
+writes a line of JSON with the two ports once it has loaded the first version.
 """
 
 import argparse
@@ -46,7 +46,7 @@ GET_PATH = re.compile(r"(?i)/v1/models/([^/:]+)(?:/versions/(\d+))?(/metadata)?"
 
 
 def warm_up(version, folder):
-    """Replays the requests that the version brings along."""
+    """Replays the warm-up requests of the version."""
     if (folder / WARMUP_FILE).exists():
         for record in tf.data.TFRecordDataset(str(folder / WARMUP_FILE)).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
@@ -64,7 +64,7 @@ class Model:
         self._failed = {}
 
     def poll(self):
-        """Loads the highest version if it is another one; the old one serves until the new one is there."""
+        """Loads the highest version if it is a new one; until then, the old one serves."""
         numbers = [int(path.name) for path in self._folder.iterdir() if path.is_dir() and path.name.isdigit()]
         number = max(numbers, default=None)
         if number is None or number in self._failed or (self._version and self._version.number == number):
@@ -73,7 +73,7 @@ class Model:
             version = Version(self._folder / str(number))
             warm_up(version, self._folder / str(number))
             self._version = version
-        except Exception as error:  # Whatever is wrong with it, the old version goes on.
+        except Exception as error:  # Whatever is wrong with it, the old version keeps serving.
             self._failed[number] = str(error)
             print(f"Loading servable {{name: {self.name} version: {number}}} failed: {error}", file=sys.stderr)
 
@@ -89,7 +89,7 @@ class Model:
         return version
 
     def status(self, name, number=None):
-        """(number, state, error) of every version that is or was tried."""
+        """(number, state, error) of every version that was tried."""
         if name != self.name:
             raise ServingError(tf.errors.NOT_FOUND, f"Could not find any versions of model {name}")
         states = [(failed, "END", message) for failed, message in self._failed.items()]
@@ -145,7 +145,7 @@ def is_named(item):
 
 
 def read_request(body, find_signature):
-    """(signature's name, inputs, whether they came row by row) of the body of a predict request."""
+    """Reads a predict request: (signature's name, inputs, whether they came row by row)."""
     try:
         request = json.loads(body)
     except ValueError as error:
@@ -334,7 +334,7 @@ def as_proto_field(value):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """What a health check asks."""
+    """Answers health checks."""
 
     def __init__(self, model):
         self._model = model

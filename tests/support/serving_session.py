@@ -1,4 +1,4 @@
-"""What TensorFlow Serving does with an export, as far as that can be done in Python: a TF1 session without XLA."""
+"""Runs an export as TensorFlow Serving does, as far as Python allows: in a TF1 session without XLA."""
 
 import ctypes
 import pathlib
@@ -8,7 +8,7 @@ from tensorflow.core.protobuf import config_pb2
 
 
 class ServingError(Exception):
-    """A request that is answered with a canonical code and a message."""
+    """The answer to a bad request: a canonical code and a message."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -20,7 +20,7 @@ def invalid(message):
 
 
 def disable_xla():
-    """What the `main` of TensorFlow Serving does; returns whether this TensorFlow has the symbol."""
+    """Disables XLA as the `main` of TensorFlow Serving does; returns whether this TensorFlow has the symbol."""
     folder = pathlib.Path(tf.__file__).parent
     for library in (*folder.glob("libtensorflow_cc.so.2"), *folder.glob("python/_pywrap_tensorflow_internal.so")):
         disable = getattr(ctypes.CDLL(str(library)), "_ZN10tensorflow21DisableXlaCompilationEv", None)
@@ -42,7 +42,7 @@ class Version:
         self._callables = {}
 
     def run(self, signature_name, inputs, outputs=()):
-        """Arrays by name, of the outputs that are asked for or else of all."""
+        """Runs a signature; returns the requested outputs, or all of them, as arrays by name."""
         signature_name = signature_name or "serving_default"
         if signature_name not in self.signatures:
             raise ServingError(tf.errors.FAILED_PRECONDITION, f'Serving signature key "{signature_name}" not found.')
@@ -57,7 +57,7 @@ class Version:
         if unknown:
             raise invalid(f"output tensor alias not found in signature: {', '.join(unknown)}")
         outputs = tuple(outputs or signature.outputs)
-        # Not `Session.run`, which checks the shapes of what it is fed: the session of TensorFlow Serving does not.
+        # Not `Session.run`, which checks the shapes of its feeds: the session of TensorFlow Serving does not.
         call = self._callables.get((signature_name, outputs))
         if call is None:
             fetch = [signature.outputs[name].name for name in outputs]

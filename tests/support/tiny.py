@@ -1,4 +1,4 @@
-"""The tiniest models that show what can go wrong in a training step, and a way to train them."""
+"""Tiny models that show what can go wrong in a training step, and a way to train them."""
 
 import numpy as np
 import tensorflow as tf

@@ -27,7 +27,7 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def files() -> dict[str, bytes]:
-    """Name: content, of every kind that can be decoded."""
+    """{name: content} of every kind of file that can be decoded."""
     image = picture()
     again = image.rotate(180)
     frames = {"save_all": True, "append_images": [again]}

@@ -71,7 +71,7 @@ def test_runs_that_are_killed_and_stopped_end_as_if_nothing_had_happened(images,
         else:
             step = newest_step(tmp_path)
             assert status == 128 + fault, said
-            assert f"stopped by {fault.name} after step {step}, which is saved; the same command goes on" in said
+            assert f"stopped by {fault.name} after step {step}, which is saved; the same command continues" in said
     status, said = finish(start(tmp_path, images))
     assert status == 0, said
     assert_as_uninterrupted(tmp_path, uninterrupted)
@@ -132,12 +132,12 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_space_lets_it_go_on(image
         status, said = finish(process)
         assert status == 2 and "Traceback" not in said, said
         assert f"{disk / 'run'} cannot be written (" in said
-        assert "make space, or mend what else is wrong, and give the same command again" in said
+        assert "free some space or fix the cause, then run the same command again" in said
         (disk / "ballast").unlink()
         status, said = finish(start(disk / "run", images))
         assert status == 0, said
         assert_as_uninterrupted(disk / "run", uninterrupted)
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         read_only = override(RunConfig(), {"model_dir": str(disk / "run")})
-        with pytest.raises(ValueError, match="can be written .Read-only file system"), open_run(read_only):
+        with pytest.raises(ValueError, match="must be a writable folder .Read-only file system"), open_run(read_only):
             pass

@@ -73,7 +73,7 @@ def test_the_checkpoint_before_a_broken_one_is_used_and_that_is_said(saved_steps
     checkpoint = make_checkpoint()
     assert checkpoints.restore_latest(checkpoint, folder) == 4
     assert checkpoint.optimizer.iterations == 4 and np.all(checkpoint.model.get_weights()[0] == 4)
-    assert "ckpt-6 is broken, so the run goes on from the one before" in caplog.text
+    assert "ckpt-6 is broken; continuing from the one before" in caplog.text
     save(checkpoint, folder, 6)
     checkpoint = make_checkpoint()
     assert checkpoints.restore_latest(checkpoint, folder) == 6

@@ -7,7 +7,7 @@ from tf_simclr.builders.model import build_augmentation, build_model
 from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.losses import LOSSES
 
-# The settings whose choices only their consumer knows, with these choices.
+# The settings whose choices only their consumers know, with those choices.
 NAMES: dict[str, tuple[str, ...]] = {
     "model.encoder": tuple(ENCODERS),
     "model.loss": tuple(LOSSES),

@@ -13,9 +13,9 @@ class Sources(NamedTuple):
     """The images of a run.
 
     Attributes:
-      train: What the model is trained on.
+      train: Images to train on.
       probe: Labelled images that the evaluation learns from: `train`, if that has labels.
-      test: Labelled images that it is tested on.
+      test: Labelled images to test on.
     """
 
     train: sources.Source
@@ -28,12 +28,12 @@ def build_sources(config: RunConfig, folder: pathlib.Path) -> Sources:
 
     Args:
       config: The run.
-      folder: The run's folder, which remembers the broken files in `data_report.json` and has the cache on the disk.
+      folder: The run's folder, which holds the list of broken files, `data_report.json`, and the cache on the disk.
 
     Raises:
       FileNotFoundError: If the folder does not exist.
-      ValueError: If it holds no images, or too many broken ones, there is no such TFDS data set, or the cache has not
-        enough space.
+      ValueError: If it holds no images or too many broken ones, the TFDS data set does not exist, or the cache does not
+        fit.
     """
     data = config.data
     broken = BrokenFiles(folder / "data_report.json", data.max_broken_fraction)

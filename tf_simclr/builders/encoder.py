@@ -1,4 +1,4 @@
-"""The encoder of a run, by its name."""
+"""The encoder of a run, from its settings."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +33,7 @@ def _build_convnext_tiny(config: RunConfig, *, l2: float = 0.0, **unused: Any) -
     return convnext_tiny(image_size, l2=l2, dtype=policy)
 
 
-# What `--encoder` takes: name -> function of the config and of the keyword arguments that `build_encoder` describes.
+# Values of `--encoder`: name -> function of the config and of the keyword arguments that `build_encoder` describes.
 # It honours train.precision and returns a Keras model from images [B, S, S, 3] in [0, 1] to float32 [B, F].
 ENCODERS: dict[str, Callable[..., keras.Model]] = {"resnet": _build_resnet, "convnext_tiny": _build_convnext_tiny}
 
@@ -43,19 +43,19 @@ def build_encoder(config: RunConfig, **settings: Any) -> keras.Model:
 
     Args:
       config: The run.
-      **settings: Of its layers, all optional: `synchronized`, whether batch-norm statistics are those of all replicas;
+      **settings: Optional settings of its layers: `synchronized`, whether batch-norm statistics cover all replicas;
         `batch_norm_momentum`, the share of the moving averages that a step keeps; `l2`, the coefficient of a penalty
-        on every weight but those of normalisation.
+        on every weight except those of normalisation.
 
     Raises:
-      ValueError: If there is no encoder of this name, or its settings do not fit together.
+      ValueError: If the encoder's name is unknown, or its settings do not fit together.
     """
     check_name("model.encoder", config.model.encoder, ENCODERS)
     return ENCODERS[config.model.encoder](config, **settings)
 
 
 def freeze(encoder: keras.Model, after_block: int) -> None:
-    """Freezes an encoder from the input to a block; a ResNet has several, any other encoder is one whole.
+    """Freezes an encoder from its input up to a part; only a ResNet has several parts.
 
     Args:
       encoder: The encoder.

@@ -16,10 +16,10 @@ from tf_simclr.settings import RunConfig, check_name
 
 
 def build_augmentation(config: RunConfig) -> Augmentation:
-    """How the run makes views.
+    """The augmentation of a run.
 
     Raises:
-      ValueError: If there is no operator of a name.
+      ValueError: If an operator's name is unknown.
     """
     augmentation = config.augmentation
     for name in augmentation.more_operators:
@@ -38,10 +38,10 @@ def build_augmentation(config: RunConfig) -> Augmentation:
 
 
 def build_loss(config: RunConfig) -> Loss:
-    """What the run compares projections with.
+    """The contrastive loss of a run.
 
     Raises:
-      ValueError: If there is no loss of this name.
+      ValueError: If the loss's name is unknown.
     """
     check_name("model.loss", config.model.loss, LOSSES)
     return LOSSES[config.model.loss](temperature=config.model.temperature, normalize=config.model.hidden_norm)
@@ -52,7 +52,7 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
 
     Args:
       config: The run; `train_mode` decides on the model.
-      num_examples: Images of an epoch, from which the schedule follows.
+      num_examples: Images per epoch, which determine the schedule.
       num_classes: Number of classes of the labels, or `None` for unlabelled images, which get no classifier.
 
     Raises:
@@ -63,8 +63,8 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
             f"train.global_batch_size must be a multiple of the {distribute.num_replicas()} replicas. "
             f"Received: {config.train.global_batch_size}"
         )
-    # LARS and AdamW decay weights themselves. For the others the penalty on all weights but batch norm is in the loss.
-    # The statistics of a micro-batch are its own.
+    # LARS and AdamW decay weights themselves. For the others, the loss penalises all weights except batch norm's.
+    # Batch norm computes statistics for each micro-batch separately.
     settings: dict[str, Any] = {
         "synchronized": config.model.global_bn and distribute.num_replicas() > 1 and not config.train.microbatch_size,
         "batch_norm_momentum": config.model.batch_norm_momentum,
@@ -124,7 +124,7 @@ def build_classifier(
 
 
 def _linear_classifier(config: RunConfig, num_classes: int, *, zero_init: bool = False) -> keras.layers.Layer:
-    """The classifier, which LARS leaves without decay: there the penalty on its kernel is in the loss, as elsewhere."""
+    """The classifier. LARS does not decay it, so the loss penalises its kernel, as it does for SGD and Adam."""
     name, decay = config.optimizer.name, config.optimizer.weight_decay
     return linear_classifier(
         num_classes,

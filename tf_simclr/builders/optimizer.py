@@ -9,7 +9,7 @@ from tf_simclr.settings import RunConfig
 
 
 def build_optimizer(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> keras.optimizers.Optimizer:
-    """The optimizer, with its variables made, so that a checkpoint can be restored before the first step."""
+    """The optimizer, already built, so that a checkpoint can be restored before the first step."""
     settings = config.optimizer
     peak = peak_learning_rate(
         settings.base_learning_rate, config.train.global_batch_size, settings.learning_rate_scaling

@@ -1,4 +1,4 @@
-"""A look at a run before it starts: its images, what its settings imply, its machine, and a picture of its views."""
+"""Checks a run before it starts: its images, what its settings imply, its machine, and a picture of its views."""
 
 import dataclasses
 import json
@@ -23,20 +23,20 @@ _SHEET_IMAGES = 8
 
 
 def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Finding], pathlib.Path]:
-    """Looks at everything that a run of this config would use, and tries the strategy's devices and the disk.
+    """Examines everything that a run with this config would use, and tries the strategy's devices and the disk.
 
-    The run's folder gets `check.json`, `check_views.png` and `data_report.json`, which spares the run the search for
-    broken files, but no config: a run with other settings may start there afterwards.
+    The run's folder gets `check.json`, `check_views.png` and `data_report.json`, which saves the run the search for
+    broken files, but no config, so a run with other settings may start there afterwards.
 
     Returns:
-      What was found, the worst first, and the run's folder.
+      The findings, worst first, and the run's folder.
 
     Raises:
-      FileNotFoundError: If there are no such images.
-      ValueError: If there is no image that can be decoded, or the folder cannot be written.
+      FileNotFoundError: If the images do not exist.
+      ValueError: If no image can be decoded, or the folder cannot be written.
     """
     folder = make_folder(config)
-    # What would stop the run is to be found, not to stop the check; and nothing is kept for later.
+    # What would stop the run becomes a finding instead of stopping the check; and nothing is cached.
     lenient = override(config, {"data.max_broken_fraction": 1.0, "data.cache": "none"})
     sources = builders.build_sources(lenient, folder)._asdict()
     unique = {id(source): part for part, source in reversed(sources.items())}
@@ -49,7 +49,7 @@ def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Fin
     report = json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
     train = parts["train"]
     findings = images.examine(surveys, config.view_size, report, config.data.max_broken_fraction)
-    one_by_one = override(config, {"train.steps_per_execution": 1})  # so that single steps can be timed
+    one_by_one = override(config, {"train.steps_per_execution": 1})  # to time single steps
     with strategy.scope():
         found, model = settings.examine(one_by_one, train.num_examples, train.num_classes)
     findings += [*found, *machine.examine(config, strategy, model, train, folder)]

@@ -1,4 +1,4 @@
-"""Whether replicas that share a batch compute what one would, tried with a tiny network on the run's own devices."""
+"""Tests whether replicas that share a batch compute what one would, with a tiny network on the run's devices."""
 
 from collections.abc import Iterator
 
@@ -15,8 +15,8 @@ from tf_simclr.settings import RunConfig, override
 
 _IMAGES_PER_REPLICA = 4
 _NUM_CLASSES = 3
-# What is tried besides the run's strategy, devices, precision and compiler. A first step of momentum at a learning rate
-# of 1 leaves the gradient in the optimizer, the wrong sign apart; the decay puts penalties into the loss.
+# The tiny run, besides the strategy, devices, precision and compiler of the real one. A first step of momentum at a
+# learning rate of 1 leaves the negative gradient in the optimizer; the decay puts penalties into the loss.
 _SETTINGS = {
     "data.image_size": 16,
     "augmentation.color_jitter_strength": 0.0,
@@ -35,22 +35,22 @@ _SETTINGS = {
     "optimizer.warmup_epochs": 0.0,
     "optimizer.weight_decay": 0.01,
 }
-# The largest difference, as a share of the norm of what is compared. Rounding stays below a third of it
-# (tests/test_check_machine.py), also that of GPUs, which multiply float32 in TensorFloat-32; a mistake is far above.
+# The largest allowed difference, as a share of the norm. Rounding stays below a third of it
+# (tests/check/test_machine.py), even on GPUs, which multiply float32 in TensorFloat-32; mistakes are far above it.
 _TOLERANCES = {"float32": 0.02, "mixed_bfloat16": 0.04}
 
 
 def compare_replicas(config: RunConfig, strategy: tf.distribute.Strategy) -> Finding:
     """Takes one step on the strategy's replicas and one on one device, with the same weights and images.
 
-    Loss and the other continuous metrics, the gradient of every parameter, batch-norm statistics and the weights after
-    the step are compared. Call it outside of the scope of the strategy; all its workers must do so.
+    Compares the loss and the other continuous metrics, the gradient of every parameter, batch-norm statistics and the
+    weights after the step. Call it outside the scope of the strategy, on all its workers.
     """
     count = strategy.num_replicas_in_sync
     with strategy.scope():
         policy, _ = devices.resolve_precision(config.train.precision)
     if count == 1:
-        return Finding("info", "replicas", "The strategy has one replica: there is nothing to compare it with.")
+        return Finding("info", "replicas", "The strategy has one replica: nothing to compare.")
     changes = _SETTINGS | {"seed": config.seed, "strategy": config.strategy, "train.precision": policy}
     changes |= {"train.global_batch_size": count * _IMAGES_PER_REPLICA, "train.steps": 1}
     changes |= {f"train.{name}": getattr(config.train, name) for name in ("jit_compile", "deterministic")}
@@ -64,9 +64,9 @@ def compare_replicas(config: RunConfig, strategy: tf.distribute.Strategy) -> Fin
     text = f"{count} replicas and one, in {policy}, on a batch of {tiny.train.global_batch_size} images"
     if wrong:
         return Finding(
-            "fail", "replicas", f"A step differs between {text}, by up to {differences[0][0]:.2g} of what is compared, "
+            "fail", "replicas", f"A step differs between {text}, by up to {differences[0][0]:.2g} of the norm, "
             f"in {len(wrong)} of {len(differences)} numbers and tensors.",
-            "Do not train like this: the gradient is wrong. Try --strategy=default, or another TensorFlow.", wrong,
+            "Do not train like this: the gradient is wrong. Try --strategy=default or another TensorFlow.", wrong,
         )  # fmt: skip
     return Finding(
         "pass", "replicas", f"A step is the same on {text}: loss, gradients, batch-norm statistics and weights differ "
@@ -75,7 +75,7 @@ def compare_replicas(config: RunConfig, strategy: tf.distribute.Strategy) -> Fin
 
 
 def _take_step(config: RunConfig) -> dict[str, list[tuple[str, np.ndarray]]]:
-    """What a step of the current strategy leaves behind, by kind, each with a name for it."""
+    """The named results of a step of the current strategy, by kind."""
     images, labels = _make_images(config.train.global_batch_size)
     model = models.initial_model(config, len(images), _NUM_CLASSES)
     dataset = batches.train_dataset(
@@ -87,7 +87,7 @@ def _take_step(config: RunConfig) -> dict[str, list[tuple[str, np.ndarray]]]:
     )
     metrics = model.fit(dataset, verbose=0).history
     names = ("loss", *model.view_loss.metric_names, "classifier_loss", "gradient_norm")
-    # An accuracy moves by a whole image when rounding decides between two of them.
+    # An accuracy moves by a whole image when rounding decides between two images.
     continuous = [name for name in names if not name.endswith("accuracy")]
     return {
         "metric": [(name, np.array(metrics[name][0])) for name in continuous],
@@ -111,10 +111,10 @@ def _make_images(count: int) -> tuple[np.ndarray, np.ndarray]:
 def _differences(
     found: dict[str, list[tuple[str, np.ndarray]]], expected: dict[str, list[tuple[str, np.ndarray]]]
 ) -> Iterator[tuple[float, str]]:
-    """The norm of every difference, as a share of the norm of what was expected, and of what it is.
+    """The norm of every difference, as a share of the norm of the expected value, and the name of the value.
 
-    Some gradients are nearly zero, such as those of what batch norm subtracts again: what is less than a tenth of the
-    largest of its kind is measured by that tenth.
+    Some gradients are nearly zero, such as those of values that batch norm subtracts again. A norm below a tenth of the
+    largest of its kind is replaced by that tenth.
     """
     for kind, values in expected.items():
         least = 0.1 * max(float(np.linalg.norm(value)) for _, value in values)

@@ -1,4 +1,4 @@
-"""What a check finds, and the table of it."""
+"""The findings of a check, and their table."""
 
 import dataclasses
 import textwrap
@@ -7,8 +7,7 @@ from typing import Any
 
 from tf_simclr.data.files.names import in_print
 
-# From the worst to the mildest: what stops a run or makes it useless, what costs quality or time, what was tried and
-# held, what is good to know.
+# From worst to mildest: stops a run or makes it useless; costs quality or time; was tested and holds; is good to know.
 SEVERITIES = ("fail", "warn", "pass", "info")
 
 _WIDTH = 118
@@ -21,11 +20,11 @@ class Finding:
     """One line of the table.
 
     Attributes:
-      severity: one of SEVERITIES.
-      topic: what it is about, in a word or two.
-      found: what was found, a sentence.
-      advice: what to do, a sentence; "" if there is nothing to do.
-      details: what it was found in, such as groups of files; all of it goes to `check.json`.
+      severity: One of SEVERITIES.
+      topic: The subject, in a word or two.
+      found: What was found, as a sentence.
+      advice: What to do, as a sentence; "" if nothing.
+      details: Where it was found, such as groups of files; `check.json` lists all of them.
     """
 
     severity: str
@@ -36,12 +35,12 @@ class Finding:
 
 
 def by_severity(findings: Sequence[Finding]) -> list[Finding]:
-    """The worst findings first, those of one severity in the order they have."""
+    """Sorts findings, worst first, and keeps the order within a severity."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def has_failed(findings: Sequence[Finding]) -> bool:
-    """Whether the run should not be started like this."""
+    """Whether the run should not start like this."""
     return any(finding.severity == "fail" for finding in findings)
 
 
@@ -70,7 +69,7 @@ def _detail(detail: Any) -> str:
 
 
 def in_bytes(count: float) -> str:
-    """A number of bytes, or bytes per second, to read."""
+    """Formats a number of bytes, or bytes per second."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:.{2 if count < 10 * size else 0}f} {unit}"

@@ -10,7 +10,7 @@ from tf_simclr.check.findings import Finding
 from tf_simclr.data.quality.duplicates import MIN_CONTRAST
 from tf_simclr.data.quality.survey import Survey, find_duplicates
 
-# How the parts of `builders.Sources` are called.
+# What the parts of `builders.Sources` are for, in the findings.
 PARTS = {"train": "to train on", "probe": "for the classifiers of the evaluation", "test": "to test on"}
 
 _MAX_IMBALANCE = 10
@@ -35,13 +35,13 @@ def statistics(survey: Survey) -> dict[str, Any]:
 def examine(
     surveys: Mapping[str, Survey], view_size: int, report: Mapping[str, Any], max_broken: float
 ) -> list[Finding]:
-    """Everything about the images.
+    """All findings about the images.
 
     Args:
-      surveys: by the part of the run, one of PARTS; parts that are the same source stand there once.
-      view_size: side of the views in pixels.
-      report: the content of `data_report.json`.
-      max_broken: part of the files that may be broken.
+      surveys: By part of the run, one of PARTS; parts that share a source appear once.
+      view_size: Height and width of the views in pixels.
+      report: The content of `data_report.json`.
+      max_broken: Share of the files that may be broken, in [0, 1].
     """
     findings = [_counts(surveys), *_classes(surveys), *_sizes(surveys["train"], view_size)]
     findings += [*_broken(report, max_broken), *_plain(surveys), *_duplicates(surveys)]
@@ -79,11 +79,11 @@ def _classes(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
     if "test" not in counts:
         folders = {os.path.dirname(name) for name in surveys["train"].names}
         deepest = os.path.commonpath(folders)
-        hint = f" If the folders in {deepest} are the classes, let --data_dir end there."
+        hint = f" If the folders in {deepest} are the classes, point --data_dir there."
         hint = "" if deepest in folders else hint
         yield Finding(
             "info", "labels", "The images have no labels, so there is nothing to evaluate after training.",
-            f"Pretraining needs none; labelled images for the evaluation may be given with --eval_data_dir.{hint}",
+            f"Pretraining needs none; --eval_data_dir can add labelled images for the evaluation.{hint}",
         )  # fmt: skip
     for part, found in counts.items():
         low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
@@ -107,7 +107,7 @@ def _sizes(survey: Survey, view_size: int) -> Iterator[Finding]:
     found = f"{small.size:,} of {len(shorter):,} images are smaller than the views, {view_size} px"
     yield Finding(
         "warn" if much.mean() > _MAX_SMALL_SHARE else "info", "image size",
-        f"{found}, {int(much.sum()):,} of them smaller than half of it; their views are blurred by enlarging.",
+        f"{found}, {int(much.sum()):,} of them smaller than half of that; enlarging blurs their views.",
         f"Lower --image_size towards {max(8, int(np.median(shorter)) // 8 * 8)}, or remove the small images.",
         [f"{survey.names[i]}: {survey.widths[i]}x{survey.heights[i]}" for i in small[np.argsort(shorter[small])]],
     )  # fmt: skip
@@ -122,7 +122,7 @@ def _broken(report: Mapping[str, Any], max_broken: float) -> Iterator[Finding]:
             "broken files",
             f"{len(skipped):,} of {total:,} files or records cannot be decoded"
             + (f", more than the {max_broken:.0%} at which a run stops." if fails else "; the run skips them."),
-            "Mend or remove them" + (", or raise --max_broken_fraction." if fails else "."),
+            "Repair or remove them" + (", or raise --max_broken_fraction." if fails else "."),
             [f"{entry['path']}: {entry['reason']}" for entry in skipped],
         )
 
@@ -131,8 +131,8 @@ def _plain(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
     names = [name for survey in surveys.values() for name in survey.names[survey.looks.contrasts < MIN_CONTRAST]]
     if names:
         yield Finding(
-            "warn", "plain images", f"{len(names):,} images show one colour and nothing else.",
-            "Remove them: there is nothing to learn from two views of them.", names,
+            "warn", "plain images", f"{len(names):,} images are a single colour.",
+            "Remove them: their views teach the encoder nothing.", names,
         )  # fmt: skip
 
 
@@ -145,15 +145,15 @@ def _duplicates(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
         return [names[i] if labels[i] is None else f"{names[i]} ({labels[i]})" for i in group]
 
     exact, near = find_duplicates(list(surveys.values()))
-    yield from _within(exact, parts, show, "duplicates", "are copies of another one, to the pixel", 0)
+    yield from _within(exact, parts, show, "duplicates", "are exact copies of another one", 0)
     yield from _within(near, parts, show, "near duplicates", "look nearly the same as another one", _MAX_NEAR_SHARE)
-    for groups, kind in ((exact, "the same, to the pixel,"), (near, "nearly the same")):
+    for groups, kind in ((exact, "exactly the same"), (near, "nearly the same")):
         leaks = [group for group in groups if {"test"} < set(parts[group])]
         if leaks:
             count = sum(int((parts[group] == "test").sum()) for group in leaks)
             yield Finding(
-                "warn", "leak", f"{count:,} images to test on are {kind} as one to learn from.",
-                "Remove one side: accuracies on images that were seen in training are too good.",
+                "warn", "leak", f"{count:,} test images are {kind} as a training image.",
+                "Remove one side: accuracies on images seen in training are too optimistic.",
                 [show(group) for group in leaks],
             )  # fmt: skip
     for groups, kind in ((exact, "the same"), (near, "nearly the same")):
@@ -173,7 +173,7 @@ def _within(
     text: str,
     share: float,
 ) -> Iterator[Finding]:
-    """Duplicates inside of the parts."""
+    """Duplicates within each part."""
     for part in dict.fromkeys(parts):
         total = int((parts == part).sum())
         inside = [group[parts[group] == part] for group in groups]

@@ -20,7 +20,7 @@ from tf_simclr.runs.folder import list_checkpoints
 from tf_simclr.settings import RunConfig
 
 _DATA_BATCH = 32
-_SMALLEST_STEP = 8  # images on each replica
+_SMALLEST_STEP = 8  # images per replica
 _GROWTH = 8
 _MAX_STEP_SECONDS = 10.0
 _MAX_GATHER_SHARE = 0.1
@@ -29,12 +29,12 @@ _MAX_SAVING_SHARE = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """How long the parts of a step of the whole batch take.
+    """How long the parts of a step on a full batch take.
 
     Attributes:
-      data: seconds in which the images of a batch are made, where nothing else is done.
-      step: seconds of the training step itself.
-      images: how many images the step was measured with; its time grows in proportion.
+      data: Seconds to make the images of a batch while nothing else runs.
+      step: Seconds of the training step itself.
+      images: How many images the step was measured with; `step` is scaled up from them.
     """
 
     data: float
@@ -43,7 +43,7 @@ class Speed:
 
     @property
     def seconds(self) -> float:
-        """Of a step of the run: accelerators compute while the CPU makes the next batch, a CPU does both by turns."""
+        """Seconds of a step of the run: accelerators compute while the CPU makes data, a CPU does both in turn."""
         return max(self.data, self.step) if on_accelerator() else self.data + self.step
 
 
@@ -54,9 +54,9 @@ def examine(
     source: Source,
     folder: pathlib.Path,
 ) -> list[Finding]:
-    """Everything about the machine. The model of the run, if it can be built, learns and is of no use afterwards.
+    """All findings about the machine. Trains the run's model, if there is one, and leaves it useless.
 
-    Call it outside of the scope of the run's strategy; all its workers must do so.
+    Call it outside the scope of the run's strategy, on all its workers.
     """
     logging.info("Comparing the replicas with one")
     findings = [compare_replicas(config, strategy)]
@@ -73,7 +73,7 @@ def examine(
 
 
 def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> Speed:
-    """Data first, then steps of more and more images, up to the batch, as long as none is expected to be long."""
+    """Measures data first, then steps with more and more images, up to the batch, while they should stay short."""
     whole, count = config.train.global_batch_size, distribute.num_replicas()
     size = min(_DATA_BATCH, whole, source.num_examples)
     logging.info("Measuring how fast batches are made")
@@ -88,9 +88,9 @@ def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> 
     batch, images_per_second = measure.data_speed(dataset, size)
     images = min(whole, _SMALLEST_STEP * count)
     while True:
-        logging.info("Measuring a step of %d of the batch's %d images; building its graph takes longest", images, whole)
+        logging.info("Measuring a step with %d of the batch's %d images; the graph takes longest", images, whole)
         per_image = measure.step_seconds(model, batch, images) / images
-        # Small batches are slow for each image. So what would be short at this rate is short.
+        # Small batches are slower per image, so a step that is short at this rate stays short.
         sizes = (whole, images * _GROWTH)
         more = next((n for n in sizes if n * per_image <= _MAX_STEP_SECONDS and _fits(config, model, n // count)), 0)
         more = -distribute.largest_of_workers(-more)  # what fits on all machines
@@ -100,15 +100,15 @@ def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> 
 
 
 def _fits(config: RunConfig, model: EncoderTrainer, images_on_replica: int) -> bool:
-    """Whether a step may be tried: where memory runs out on a CPU, the system ends the process without a word."""
+    """Whether a step may be tried: if a CPU runs out of memory, the system kills the process without a word."""
     needed = sum(memory.estimate(model, memory.images_at_once(config, images_on_replica)))
     return on_accelerator() or needed * distribute.replicas_here() < 0.8 * devices.total_memory()
 
 
 def _no_memory(config: RunConfig, error: tf.errors.OpError) -> Finding:
     return Finding(
-        "fail", "speed", f"A step does not fit into the memory of the device: {error.message.splitlines()[0]}.",
-        f"Lower --train_batch_size (it is {config.train.global_batch_size:,}), or give --microbatch_size.",
+        "fail", "speed", f"A step does not fit into the device's memory: {error.message.splitlines()[0]}.",
+        f"Lower --train_batch_size (it is {config.train.global_batch_size:,}), or set --microbatch_size.",
     )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def _gather(
         f"The {count} replicas exchange the projections of a batch, 2 x {batch:,} x {width} in float32 "
         f"({in_bytes(size)}), in {seconds * 1e3:.2g} ms: {in_bytes(size / seconds)}/s, {seconds / speed.step:.1%} of a "
         "step.",
-        "The connection between the devices slows the run down: use fewer replicas, or larger networks." if is_slow
+        "The connection between the devices slows the run down: use fewer replicas or a larger network." if is_slow
         else "",
     )  # fmt: skip
 
@@ -137,18 +137,18 @@ def _gather(
 def _speed(config: RunConfig, speed: Speed) -> Iterator[Finding]:
     batch = config.train.global_batch_size
     waits = speed.data > speed.step
-    found = f"Batches are made at {_rate(batch / speed.data)} images/s, and the step takes {_rate(batch / speed.step)}"
-    found += f" images/s: {'data' if waits else 'compute'} is the bottleneck."
+    found = f"Batches are made at {_rate(batch / speed.data)} images/s, and the step processes "
+    found += f"{_rate(batch / speed.step)} images/s: {'data' if waits else 'compute'} is the bottleneck."
     if config.data.cache == "disk":
-        found += " The first number is without data.cache=disk."
+        found += " The first rate is without data.cache=disk."
     yield Finding(
         "warn" if waits else "pass", "speed", found,
-        "docs/input_speed.md says what makes data faster." if waits else "",
+        "See docs/input_speed.md for faster data." if waits else "",
     )  # fmt: skip
     if speed.images < batch:
         yield Finding(
             "info", "speed", f"The step was measured with {speed.images:,} of the {batch:,} images of a batch, because "
-            "more would have taken long, or more memory than there is; its time was multiplied.",
+            "more would take too long or too much memory; its time is scaled up.",
         )  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def _checkpoint_bytes(model: EncoderTrainer) -> int:
 def _disk(
     config: RunConfig, model: EncoderTrainer, speed: Speed | None, source: Source, folder: pathlib.Path
 ) -> Iterator[Finding]:
-    """Space for the checkpoints, of which there is one more while the oldest is still there, and for the exports."""
+    """Space for the checkpoints, plus one while the oldest still exists, and for the exports."""
     checkpoint = _checkpoint_bytes(model)
     there = sum(path.stat().st_size for path in (folder / "checkpoints").glob("ckpt-*"))
     exports = (config.export.keep or 1) + 1
@@ -172,13 +172,13 @@ def _disk(
     found = f"{config.train.keep_checkpoints} checkpoints of {in_bytes(checkpoint)} and the export take up to "
     found += f"{in_bytes(max(0, needed))} more, and {in_bytes(free)} are free"
     if free <= max(0, needed):
-        advice = "Make space, lower --keep_checkpoint_max, or name a --model_dir elsewhere."
+        advice = "Free some space, lower --keep_checkpoint_max, or choose another --model_dir."
         yield Finding("fail", "disk", f"{found}.", advice)
         return
     try:
         bytes_per_second = measure.write_speed(folder, min(checkpoint, free // 2))
     except OSError as error:
-        yield Finding("fail", "disk", f"{folder} cannot be written: {error.strerror}.", "Name another --model_dir.")
+        yield Finding("fail", "disk", f"{folder} cannot be written: {error.strerror}.", "Choose another --model_dir.")
         return
     seconds = checkpoint / bytes_per_second
     found += f"; writing one takes {seconds:.2g} s ({in_bytes(bytes_per_second)}/s)"
@@ -196,8 +196,8 @@ def _length(config: RunConfig, speed: Speed, source: Source, folder: pathlib.Pat
     left = max(0, total - done)
     steps = f"the {total:,} steps" if not done else f"the {left:,} of {total:,} steps that are left"
     return Finding(
-        "info", "time", f"About {_duration(left * speed.seconds)} for {steps}, {speed.seconds:.2g} s each; evaluation "
-        "and export come on top.",
+        "info", "time", f"About {_duration(left * speed.seconds)} for {steps}, {speed.seconds:.2g} s each, plus "
+        "evaluation and export.",
     )  # fmt: skip
 
 

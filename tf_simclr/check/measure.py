@@ -1,4 +1,4 @@
-"""How fast a machine is at what a run asks of it: gathering, writing, making batches, stepping."""
+"""Measures how fast a machine does what a run needs: gathering, writing, making batches, stepping."""
 
 import os
 import pathlib
@@ -17,9 +17,9 @@ _MAX_BATCHES = 100
 
 
 def gather_seconds(strategy: tf.distribute.Strategy, images_per_replica: int, width: int) -> float:
-    """Seconds in which all replicas get the projections of all: float32 [images_per_replica, 2, width] of each.
+    """Seconds for all replicas to gather the projections, float32 [images_per_replica, 2, width], of each.
 
-    Call it in the scope of the strategy; all its workers must do so.
+    Call it in the scope of the strategy, on all its workers.
     """
 
     def chain() -> tf.Tensor:
@@ -41,7 +41,7 @@ def gather_seconds(strategy: tf.distribute.Strategy, images_per_replica: int, wi
 
 
 def write_speed(folder: pathlib.Path, num_bytes: int, max_seconds: float = 2.0) -> float:
-    """Bytes per second at which so many bytes, or as many as the time allows, reach the disk of a folder.
+    """Bytes per second at which `num_bytes`, or as many as `max_seconds` allow, reach the disk of a folder.
 
     Raises:
       OSError: If they cannot be written.
@@ -60,7 +60,7 @@ def write_speed(folder: pathlib.Path, num_bytes: int, max_seconds: float = 2.0) 
 
 
 def data_speed(dataset: tf.data.Dataset, batch_size: int, max_seconds: float = 5.0) -> tuple[Any, float]:
-    """The first batch of a dataset, and the images per second at which the next ones come."""
+    """The first batch of a dataset, and the speed of the next ones in images per second."""
     batches = iter(dataset)
     first = next(batches)
     count, start = 0, time.monotonic()
@@ -71,7 +71,7 @@ def data_speed(dataset: tf.data.Dataset, batch_size: int, max_seconds: float = 5
 
 
 class _StepClock(keras.callbacks.Callback):
-    """Takes the time of every step."""
+    """Times every step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,10 +85,10 @@ class _StepClock(keras.callbacks.Callback):
 
 
 def step_seconds(model: keras.Model, batch: Any, size: int) -> float:
-    """Seconds of a training step of so many images, which are those of the batch again and again.
+    """Seconds of a training step on `size` images, which repeat those of the batch.
 
-    The first step, which builds the graph, does not count. The model learns: it is of no use afterwards. Call it in the
-    scope of the model's strategy; all its workers must do so, and get the longest time among them.
+    The first step, which builds the graph, does not count. The steps leave the model useless. Call it in the scope of
+    the model's strategy, on all its workers, which get the longest time among them.
     """
     images = tf.data.Dataset.from_tensor_slices(batch).repeat().batch(size, drop_remainder=True).take(1).cache()
     options = tf.data.Options()

@@ -1,4 +1,4 @@
-"""How much memory a step of training takes."""
+"""Estimates the memory of a training step."""
 
 from typing import NamedTuple
 
@@ -14,9 +14,9 @@ class Memory(NamedTuple):
     """Bytes on one device.
 
     Attributes:
-      parameters: weights, trained or not, and their gradients.
-      optimizer: state of the optimizer.
-      activations: what the encoder's forward pass puts out, most of which the gradient needs.
+      parameters: Weights, trained or not, and their gradients.
+      optimizer: State of the optimizer.
+      activations: Outputs of the encoder's forward pass; the gradient needs most of them.
     """
 
     parameters: int
@@ -25,12 +25,12 @@ class Memory(NamedTuple):
 
 
 def images_at_once(config: RunConfig, images_on_replica: int) -> int:
-    """How many of a replica's images the encoder takes at a time."""
+    """How many of a replica's images are encoded at a time."""
     return min(config.train.microbatch_size or images_on_replica, images_on_replica)
 
 
 def estimate(model: EncoderTrainer, images_at_once: int) -> Memory:
-    """Estimates the memory of a step of a compiled model; what single operations need to work is not in it."""
+    """Estimates the memory of a step of a compiled model, without the working memory of single operations."""
     views = images_at_once * model.augmentation.num_views
     return Memory(
         in_variables(model.variables) + in_variables(model.trainable_variables),
@@ -40,5 +40,5 @@ def estimate(model: EncoderTrainer, images_at_once: int) -> Memory:
 
 
 def in_variables(variables: list[tf.Variable]) -> int:
-    """Bytes of the values of variables."""
+    """Bytes of the variables' values."""
     return sum(int(np.prod(variable.shape)) * variable.dtype.size for variable in variables)

@@ -13,14 +13,14 @@ from tf_simclr.settings import RunConfig
 _MIN_STEPS_PER_EPOCH = 10
 _MAX_WARMUP_SHARE = 0.25
 _MAX_MEMORY_SHARE = 0.7
-_HOPELESS_MEMORY_SHARE = 1.4  # the estimate has been up to 1.4 times what a step took
+_HOPELESS_MEMORY_SHARE = 1.4  # the estimate was up to 1.4 times the measured memory
 _SMALL_PX = 32
 
 
 def examine(
     config: RunConfig, num_examples: int, num_classes: int | None
 ) -> tuple[list[Finding], EncoderTrainer | None]:
-    """Everything about the settings, and the run's model if it can be built. Call it in the scope of the strategy."""
+    """All findings about the settings, and the run's model if it can be built. Call it in the scope of the strategy."""
     findings = [*_length(config, num_examples), *_augmentation(config)]
     try:
         model = models.initial_model(config, num_examples, num_classes)
@@ -36,14 +36,15 @@ def _length(config: RunConfig, num_examples: int) -> Iterator[Finding]:
     total, warmup = config.total_steps(num_examples), config.warmup_steps(num_examples)
     if steps_per_epoch == 0:
         yield Finding(
-            "fail", "batch size", f"A batch holds {batch:,} images, and there are {num_examples:,} to train on.",
+            "fail", "batch size",
+            f"A batch needs {batch:,} images, but there are only {num_examples:,} training images.",
             "Lower --train_batch_size, or add images.",
         )  # fmt: skip
         return
     yield Finding(
         "info", "length",
-        f"{steps_per_epoch:,} steps of {batch:,} images are an epoch, {total:,} steps "
-        f"({total * batch / num_examples:.1f} epochs) the run, {warmup:,} of them ({warmup / total:.0%}) the warm-up.",
+        f"An epoch has {steps_per_epoch:,} steps of {batch:,} images; the run has {total:,} steps "
+        f"({total * batch / num_examples:.1f} epochs), {warmup:,} of them ({warmup / total:.0%}) warm-up.",
     )  # fmt: skip
     if steps_per_epoch < _MIN_STEPS_PER_EPOCH:
         yield Finding(
@@ -61,7 +62,7 @@ def _augmentation(config: RunConfig) -> Iterator[Finding]:
     if config.train_mode == "pretrain" and config.augmentation.blur_probability > 0 and config.view_size <= _SMALL_PX:
         yield Finding(
             "warn", "blur", f"Half of the views would be blurred at {config.view_size} px, "
-            "where there is little detail to spare.", "Give --use_blur=False, as the paper does for CIFAR-10.",
+            "where there is little detail to spare.", "Use --use_blur=False, as the paper does for CIFAR-10.",
         )  # fmt: skip
 
 
@@ -71,10 +72,10 @@ def _memory(needed: memory.Memory, batch: int) -> Finding:
     found += f"gradients, {in_bytes(needed.optimizer)} for the optimizer, {in_bytes(needed.activations)} for the "
     found += f"activations of {batch:,} images."
     if on_accelerator():
-        return Finding("info", "memory", found)  # What an accelerator has is not known before it is used up.
+        return Finding("info", "memory", found)  # How much memory an accelerator has is not known until it runs out.
     has = devices.total_memory()
     share = count * size / has
     found += f" This machine has {in_bytes(has)}" + (f" for {count} devices." if count > 1 else ".")
     severity = "fail" if share > _HOPELESS_MEMORY_SHARE else "warn" if share > _MAX_MEMORY_SHARE else "pass"
-    advice = "Lower --train_batch_size or the size of the views, give --microbatch_size, or take a smaller network."
+    advice = "Lower --train_batch_size or the size of the views, set --microbatch_size, or use a smaller network."
     return Finding(severity, "memory", found, advice if severity != "pass" else "")

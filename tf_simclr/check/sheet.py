@@ -1,4 +1,4 @@
-"""A picture of some images with the views that the run makes of them."""
+"""A picture of some images with the views that the run makes from them."""
 
 import pathlib
 
@@ -16,7 +16,7 @@ _NAME_CHARACTERS = 44
 
 def write_sheet(samples: list[Sample], augmentation: Augmentation, has_one_size: bool, path: pathlib.Path) -> None:
     """Writes a PNG file of images, each with its views of epoch 0 beside it."""
-    # Matplotlib takes a second to import, and writes a cache of its fonts.
+    # Importing Matplotlib takes a second and writes a cache of its fonts.
     from matplotlib.figure import Figure
 
     rows = -(-len(samples) // _COLUMNS)
@@ -37,9 +37,9 @@ def write_sheet(samples: list[Sample], augmentation: Augmentation, has_one_size:
 
 
 def make_views(sample: Sample, augmentation: Augmentation, has_one_size: bool) -> np.ndarray:
-    """The views that the run makes of an image in epoch 0: float32 [V, S, S, 3] in [0, 1]."""
+    """The views that the run makes from an image in epoch 0: float32 [V, S, S, 3] in [0, 1]."""
     image, keys = tf.constant(sample.image), tf.constant([[0, sample.number]], tf.int64)
-    if not has_one_size:  # As `train_dataset` does, which crops images of varying sizes one by one.
+    if not has_one_size:  # Like `train_dataset`, crop images of varying sizes one by one.
         boxes = tf.unstack(augmentation.crop_boxes(keys, *sample.image.shape[:2]), num=augmentation.num_views)
         image = tf.stack([decode.crop_and_resize(image, box, augmentation.image_size) for box in boxes])
     return augmentation(image[tf.newaxis], keys).numpy()

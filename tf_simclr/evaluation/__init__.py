@@ -1,4 +1,4 @@
-"""How good frozen representations are: protocols such as kNN and linear evaluation, and the program that runs them."""
+"""Judges frozen representations: protocols such as kNN and linear evaluation, and the program that runs them."""
 
 from tf_simclr.evaluation.features import Features, extract
 from tf_simclr.evaluation.protocols.knn import KNN

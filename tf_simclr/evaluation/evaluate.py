@@ -1,4 +1,4 @@
-"""The evaluation program: runs protocols over what a run has learned, and writes `result.json`."""
+"""The evaluation program: runs protocols on the model of a run, and writes `result.json`."""
 
 import pathlib
 from collections.abc import Iterator
@@ -23,12 +23,12 @@ from tf_simclr.settings import RunConfig
 
 _CLASSIFIER_BATCH = 4096
 
-# What is judged: prefix of the keys in result.json, and how people call it.
+# What is judged: prefix of the keys in result.json, and its name in reports.
 SUBJECTS = {"eval": "this encoder", "eval_untrained": "the untrained encoder", "eval_raw_pixels": "raw pixels"}
 
 
 def _protocols(config: RunConfig) -> tuple[Protocol, ...]:
-    """What judges the subjects."""
+    """The protocols that judge the subjects."""
     return KNN(k=config.eval.knn_k), Linear(seed=config.seed)
 
 
@@ -45,22 +45,22 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judges a run's model and writes the result and the predictions.
 
-    A pretrained encoder is frozen and judged by the protocols, and its online classifier on the side; a model that was
-    trained on labels is judged by its classifier.
+    The protocols judge a pretrained encoder, frozen; its online classifier is judged as well. A model trained on labels
+    is judged by its classifier.
 
     Args:
       config: The run; `eval.baselines` asks for raw pixels and the untrained encoder as well.
       model: The run's model, restored or just trained; it is not changed.
       train: Labelled images that the evaluation learns from.
-      test: Labelled images that it is tested on.
+      test: Labelled images to test on.
       folder: The run's folder. Gets `result.json`, `result_<step>.json` and, if there are labels,
         `features/predictions_<step>.npz`: the labels of the test images, int64 [M], and under "SUBJECT/PROTOCOL" the
-        classes that were predicted for them, int64 [M]; those of the classifier under "eval/label".
+        classes predicted for them, int64 [M]; those of the classifier under "eval/label".
 
     Returns:
       The result: `global_step` and, if there are labels, each metric of a protocol as "SUBJECT/PROTOCOL_METRIC", such
-      as `eval/knn_top_1_accuracy`, and under the reference's names those of the classifier and the penalty on the
-      weights.
+      as `eval/knn_top_1_accuracy`, and the metrics of the classifier and the penalty on the weights under the
+      reference's names.
 
     Raises:
       ValueError: If a label is out of range or the training labels do not allow an evaluation.
@@ -68,7 +68,7 @@ def evaluate(
     step = int(model.optimizer.iterations.numpy())
     result: dict[str, Any] = {"global_step": step}
     if train.num_classes is None or test.num_classes is None:
-        logging.warning("There is nothing to evaluate: the images have no labels")
+        logging.warning("Nothing to evaluate: the images have no labels")
     else:
         logging.info("Evaluating this encoder on %d images", test.num_examples)
         encoded_test = _encode(config, model.encoder, test, train.num_classes, config.eval.steps)
@@ -88,7 +88,7 @@ def evaluate(
 def _judge_pretrained(
     config: RunConfig, model: SimCLR, train: sources.Source, test: sources.Source, encoded_test: Features
 ) -> dict[str, Scores]:
-    """Scores by "SUBJECT/PROTOCOL"; the test images are given as this encoder sees them."""
+    """Scores by "SUBJECT/PROTOCOL"; `encoded_test` holds the test images under this encoder."""
     scores = {}
     for subject, encoder in _subjects(config, model, train):
         if subject != "eval":
@@ -119,7 +119,7 @@ def _encode(
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=config.eval.batch_size)
     representations, labels = extract(encoder, dataset.take(num_batches or -1))
     if labels is None:
-        raise ValueError("Evaluation needs images with labels. Received: images alone")
+        raise ValueError("Evaluation needs images with labels. Received: images without labels")
     return Features(representations, labels, num_classes)
 
 
@@ -131,7 +131,7 @@ def _write_predictions(path: pathlib.Path, labels: np.ndarray, scores: dict[str,
 
 
 def describe(result: dict[str, Any]) -> str:
-    """The result as a table for the terminal; without accuracies, a line that says so."""
+    """Formats the result as a table for the terminal, or as one line if it has no accuracies."""
     rows = [subject for subject in reversed(SUBJECTS) if f"{subject}/linear_top_1_accuracy" in result]
     lines = []
     if rows:

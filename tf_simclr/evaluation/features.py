@@ -32,7 +32,7 @@ class Features:
 
 
 def extract(encoder: keras.Model, dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray | None]:
-    """Encodes every image of a data set, in its order, in inference mode: the encoder is not changed.
+    """Encodes every image of a data set, in order, in inference mode; the encoder does not change.
 
     Args:
       encoder: Maps images [b, S, S, 3], float32 in [0, 1], to representations [b, F] of any float dtype.
@@ -48,7 +48,7 @@ def extract(encoder: keras.Model, dataset: tf.data.Dataset) -> tuple[np.ndarray,
     spec = dataset.element_spec
     labelled = isinstance(spec, tuple)
     image_spec = spec[0] if labelled else spec
-    # The batch axis is left open, so that the smaller last batch is not traced again.
+    # The batch axis stays open, so that the smaller last batch does not cause another trace.
     signature = [tf.TensorSpec([None, *image_spec.shape[1:]], image_spec.dtype)]
 
     @tf.function(input_signature=signature)

@@ -1,4 +1,4 @@
-"""What a protocol is, and what it returns."""
+"""The interface of a protocol, and its result."""
 
 import dataclasses
 import typing
@@ -13,7 +13,7 @@ class Scores:
     """The verdict of a protocol.
 
     Attributes:
-      metrics: Values by name, such as "top_1_accuracy" in [0, 1], and the settings that decide them, such as "k".
+      metrics: Values by name, such as "top_1_accuracy" in [0, 1], and the settings that determine them, such as "k".
       predictions: The predicted class of every test image, int64 [M].
     """
 
@@ -22,13 +22,13 @@ class Scores:
 
 
 class Protocol(typing.Protocol):
-    """Judges representations by what can be learned from those of the training images about the test images.
+    """Judges representations: learns from those of the training images and predicts the classes of the test images.
 
-    A protocol is a frozen dataclass whose fields are its settings. Nothing is chosen by the test images, and the same
+    A protocol is a frozen dataclass whose fields are its settings. It chooses nothing by the test images, and the same
     features give the same scores.
 
     Attributes:
-      name: Begins the names of its metrics in `result.json`; a lower-case word.
+      name: Prefix of its metrics in `result.json`; a lower-case word.
     """
 
     name: typing.ClassVar[str]

@@ -23,7 +23,7 @@ def audit(directory: str, *, signatures: Collection[str], has_warmup: bool) -> N
     Args:
       directory: The export, before it is published.
       signatures: The names of all its signatures.
-      has_warmup: Whether it must have requests that warm a server up.
+      has_warmup: Whether it must have warm-up requests.
 
     Raises:
       ValueError: If rules are broken; the error lists all of them.
@@ -47,9 +47,9 @@ def broken_operations(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
     nodes = [*meta_graph.graph_def.node, *(node for function in library for node in function.node_def)]
     for operation in sorted({node.op for node in nodes}):
         if ">" in operation:
-            yield f"the operation {operation} is custom: a server does not know it"
+            yield f"the operation {operation} is custom, and servers do not know it"
         elif "PyFunc" in operation:
-            yield f"the operation {operation} runs Python, which a server does not have"
+            yield f"the operation {operation} runs Python, which servers do not have"
     if any(holder.attr["_XlaMustCompile"].b for holder in (*nodes, *library)):
         yield "a function must be compiled by XLA (_XlaMustCompile), which servers switch off"
 
@@ -70,7 +70,7 @@ def broken_signatures(meta_graph: meta_graph_pb2.MetaGraphDef, expected: Collect
 
 
 def machine_paths(directory: str) -> set[str]:
-    """Paths that reveal something about this machine or its user: those of the code, the run and Python."""
+    """Paths that reveal something about this machine or its user, such as those of the code, the run and Python."""
     run = pathlib.Path(directory).absolute().parent
     source = pathlib.Path(__file__).parents[2]
     places = [source, run, run.parent, pathlib.Path.home(), pathlib.Path.cwd(), pathlib.Path(sys.prefix)]

@@ -1,4 +1,4 @@
-"""Conversions of an export to TensorFlow Lite and ONNX, and how far each is from the export."""
+"""Converts an export to TensorFlow Lite and ONNX, and measures how far each result is from the export."""
 
 import functools
 import importlib.util
@@ -27,7 +27,7 @@ Converted = Iterator[tuple[str, bytes, Run]]
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Makes sure, before a long run, that the packages which the formats need are installed.
+    """Checks, before a long run, that the packages for the formats are installed.
 
     Raises:
       ValueError: If a package is missing.
@@ -35,7 +35,7 @@ def check_formats(formats: Sequence[str]) -> None:
     missing = [name for name in _ONNX_PACKAGES if "onnx" in formats and importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            "export.formats=onnx needs packages that are not here: pip install -r requirements-onnx.txt. "
+            "export.formats=onnx needs missing packages: pip install -r requirements-onnx.txt. "
             f"Received: no {' and no '.join(missing)}"
         )
 
@@ -53,8 +53,8 @@ def convert(
 
     Args:
       saved_model: An export of `export_encoder`.
-      directory: Where to write encoder_float32.tflite, encoder_float16.tflite (weights of 16 bits), encoder_int8.tflite
-        (weights and all operations in integers of 8 bits), encoder.onnx. Files of these names are replaced.
+      directory: Where to write encoder_float32.tflite, encoder_float16.tflite (16-bit weights), encoder_int8.tflite
+        (weights and all operations in 8-bit integers) and encoder.onnx. Files of these names are replaced.
       formats: Some of FORMATS.
       images: float32 [n, S, S, 3] in [0, 1], like those that will be encoded. The first 128 set the ranges of the 8-bit
         integers, the last 32 are encoded for the comparison.
@@ -71,7 +71,7 @@ def convert(
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # There is a newer package of the same interpreter.
+        warnings.simplefilter("ignore")  # A newer package offers the same interpreter.
         for name, content, run in _convert_all(encode, formats, images[:MAX_CALIBRATION_IMAGES]):
             with replacing(folder / name) as beside:
                 beside.write_bytes(content)
@@ -92,7 +92,7 @@ def _in_float32(encode: Any) -> Any:
     graph = frozen.graph.as_graph_def()
     half, single = tf.bfloat16.as_datatype_enum, tf.float32.as_datatype_enum
     for node in graph.node:
-        # Weights are float32, cast before they are used: there is no constant to convert.
+        # Weights are float32, cast before use, so no constant needs converting.
         for attribute in node.attr.values():
             if attribute.type == half:
                 attribute.type = single

@@ -1,4 +1,4 @@
-"""The directories of exports: each is there whole or not at all, and old ones are pruned."""
+"""The directories of exports: publishes each one complete or not at all, and prunes old ones."""
 
 import contextlib
 import os
@@ -17,10 +17,10 @@ _WHOLE = (CARD, "saved_model.pb", "variables/variables.index")
 
 @contextlib.contextmanager
 def complete_or_absent(directory: str) -> Iterator[str]:
-    """Gives a place to write to, beside `directory`, which becomes `directory` at the end or, on an error, is removed.
+    """Gives a place to write to, beside `directory`, and renames it to `directory` or, on an error, removes it.
 
-    No server takes its name for a version, and everything is on the disk before it is renamed in one step. Also removes
-    what killed processes of this machine have left there.
+    No server takes its name for a version, and everything is flushed to the disk before the rename. Also removes what
+    killed processes of this machine left there.
 
     Args:
       directory: Must not exist.
@@ -33,12 +33,12 @@ def complete_or_absent(directory: str) -> Iterator[str]:
       OSError: If the files cannot be written.
     """
     if tf.io.gfile.exists(directory):
-        raise FileExistsError(f"An export never replaces a directory; name a new one. Received: {directory}")
+        raise FileExistsError(f"An export never replaces a directory; choose a new one. Received: {directory}")
     is_local = "://" not in directory
     if is_local:
         remove_leftovers(pathlib.Path(directory).parent)
     unfinished = f"{directory}{_suffix(os.getpid())}"
-    if tf.io.gfile.exists(unfinished):  # Left by a process that had our number.
+    if tf.io.gfile.exists(unfinished):  # Left by an earlier process with our number.
         tf.io.gfile.rmtree(unfinished)
     try:
         yield unfinished
@@ -58,17 +58,17 @@ def complete_or_absent(directory: str) -> Iterator[str]:
 def prune(folder: pathlib.Path, keep: int, published: pathlib.Path) -> None:
     """Deletes all exports but the `keep` highest versions, and never the one that was just published.
 
-    Counts and deletes only whole exports of this package, so directories of other origin stay.
+    Counts and deletes only complete exports of this package, so other directories stay.
 
     Args:
       folder: Holds the versions.
-      keep: How many stay; 0 keeps all.
+      keep: How many to keep; 0 keeps all.
       published: The newest one.
     """
     versions = sorted((path for path in folder.glob("*") if is_whole(path)), key=lambda path: int(path.name))
     for path in versions[:-keep] if keep else ():
         if path != published:
-            # Half deleted under its number, a server would take it for an export.
+            # A server would take a half-deleted directory with a number for an export.
             removed = path.with_name(f"{path.name}{_suffix(os.getpid())}")
             os.rename(path, removed)
             shutil.rmtree(removed)
@@ -81,12 +81,12 @@ def is_whole(path: pathlib.Path) -> bool:
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes what dead processes of this machine had begun to write or to delete."""
+    """Removes what dead processes of this machine left half written or half deleted."""
     for path in folder.glob(f"*{_suffix('*')}"):
         process = path.name.rpartition("-")[2]
         if process.isdecimal() and not _runs(int(process)):
             shutil.rmtree(path)
-            logging.info("Removed %s, which was never finished", path)
+            logging.info("Removed the unfinished export %s", path)
 
 
 def _rename(unfinished: str, directory: str) -> None:
@@ -94,7 +94,7 @@ def _rename(unfinished: str, directory: str) -> None:
         os.rename(unfinished, directory)
     except OSError as error:
         if os.path.exists(directory):
-            raise FileExistsError(f"Another process was first to export this version. Received: {directory}") from error
+            raise FileExistsError(f"Another process exported this version first. Received: {directory}") from error
         raise
 
 

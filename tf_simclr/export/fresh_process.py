@@ -1,12 +1,12 @@
-"""Loads an export and runs it as `verify` asks for, in a process of its own that cannot import the package.
+"""Loads an export and runs it for `verify`, in a process of its own that cannot import the package.
 
     python fresh_process.py EXPORT WARMUP_FILE INPUTS.npz OUTPUTS.npz
 
-EXPORT is the directory of the SavedModel, WARMUP_FILE the path in it of the requests that warm a server up. The inputs
-are `pixels`, uint8 [n, H, W, 3], and `floats`, float32 [n, S, S, 3]. The outputs are those of the signatures, as
-"signature/output". Files get the pixels as PNG, with a file in row 1 that is no image.
+EXPORT is the directory of the SavedModel, WARMUP_FILE the path of the warm-up requests in it. The inputs are `pixels`,
+uint8 [n, H, W, 3], and `floats`, float32 [n, S, S, 3]. The outputs are those of the signatures, as "signature/output".
+Signatures that take files get the pixels as PNG, with a file in row 1 that is not an image.
 
-It imports nothing of the package, and is run by its path.
+It imports nothing from the package, and is run by its path.
 """
 
 import importlib
@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 if __name__ == "__main__":
-    # Python looks for modules beside the program first. There, `verify` or `convert` are ours and nobody else's.
+    # Python looks for modules beside the program first, so ours would shadow others of names like `convert`.
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [place for place in sys.path if os.path.abspath(place) != _here]
 
@@ -35,7 +35,7 @@ def main(directory: str, warmup_file: str, inputs_file: str, outputs_file: str) 
         outputs = run_signatures(directory, inputs["pixels"], inputs["floats"])
     answer_warmup(directory, os.path.join(directory, warmup_file))
     arrays = {f"{name}/{key}": value.numpy() for name, found in outputs.items() for key, value in found.items()}
-    # NumPy does not save objects, which strings are to TensorFlow, without pickle.
+    # TensorFlow returns strings as objects, which NumPy does not save without pickle.
     strings = {key: value.astype("S") for key, value in arrays.items() if value.dtype == object}
     np.savez(outputs_file, **(arrays | strings))
 
@@ -51,7 +51,7 @@ def hide_package() -> None:
 
 
 def run_signatures(directory: str, pixels: np.ndarray, floats: np.ndarray) -> dict[str, Any]:
-    """The outputs of every signature by name, and under "called" the features that a call of the model returns."""
+    """The outputs of every signature by name and, under "called", the features that a call of the model returns."""
     loaded = tf.saved_model.load(directory)
     signatures = loaded.signatures
     encoded = [tf.io.encode_png(image).numpy() for image in pixels]
@@ -66,7 +66,7 @@ def run_signatures(directory: str, pixels: np.ndarray, floats: np.ndarray) -> di
 
 
 def answer_warmup(directory: str, path: str) -> None:
-    """Answers the requests that a server sends to itself, in a session, as servers run an export."""
+    """Answers the warm-up requests in a session, as servers run an export."""
     records = [record.numpy() for record in tf.data.TFRecordDataset(path)] if tf.io.gfile.exists(path) else []
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], directory)
@@ -82,7 +82,7 @@ def answer_warmup(directory: str, path: str) -> None:
 
 
 def read_fields(message: bytes) -> dict[int, bytes]:
-    """The fields of a protocol buffer message, all of which have a length, by number."""
+    """The fields of a protocol buffer message by number; all must be length-delimited."""
     found, at = {}, 0
     while at < len(message):
         tag, at = _read_number(message, at)
@@ -93,7 +93,7 @@ def read_fields(message: bytes) -> dict[int, bytes]:
 
 
 def _read_number(message: bytes, at: int) -> tuple[int, int]:
-    """A number of 7 bits to the byte, the lowest first, and where it ends."""
+    """A number stored as 7 bits per byte, lowest first, and the position after it."""
     number = shift = 0
     while True:
         number |= (message[at] & 127) << shift

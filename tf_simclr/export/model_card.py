@@ -1,4 +1,4 @@
-"""What a user of an export wants to know about it, as `model_card.json` beside the SavedModel."""
+"""Describes an export to its users, in `model_card.json` beside the SavedModel."""
 
 import importlib.metadata
 import json
@@ -24,9 +24,9 @@ def write_card(
     Args:
       directory: The SavedModel.
       image_size: Height and width in pixels of the encoder's input.
-      signatures: The functions of the signatures by name.
+      signatures: The functions of the signatures, by name.
       serving: How the export serves.
-      details: Further entries, which win over those that are known here.
+      details: Further entries, which override those made here.
     """
     described = {name: _describe(function.get_concrete_function()) for name, function in signatures.items()}
     card = {

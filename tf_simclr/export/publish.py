@@ -1,4 +1,4 @@
-"""The export of a run: made as the config asks, verified in a fresh process, published, and the old ones pruned."""
+"""Exports a run as its config asks, verifies the export in a fresh process, publishes it, and prunes old ones."""
 
 import dataclasses
 import math
@@ -26,10 +26,10 @@ from tf_simclr.runs import weights
 from tf_simclr.settings import SETTINGS, RunConfig, flatten, override, to_dict, to_text
 
 NUM_VERIFIED_IMAGES = 32
-# More training images than these do not change principal components by much.
+# More training images than these hardly change principal components.
 MAX_PCA_IMAGES = 50_000
 
-# Where weights files keep the step that they were saved at: ours, the reference's of TensorFlow 2 and of TensorFlow 1.
+# Where weights files store their step: ours, and the reference's for TensorFlow 2 and for TensorFlow 1.
 _STEPS = (
     "optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE",
     "global_step/.ATTRIBUTES/VARIABLE_VALUE",
@@ -38,27 +38,27 @@ _STEPS = (
 
 
 def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sources, folder: pathlib.Path) -> str:
-    """Exports the encoder to saved_model/<step>/ unless it is there, and verifies it in a fresh process.
+    """Exports the encoder to saved_model/<step>/ unless that exists, and verifies it in a fresh process.
 
-    For weights that were not trained here, the step is the one in their file, or else 1.
+    For weights trained elsewhere, the step is the one in their file, or else 1.
 
     Args:
       config: The run.
       model: The run's model, restored or just trained.
-      images: The images to verify the export with and, with PCA, to fit it on.
+      images: Images to verify the export with and, if asked for, to fit PCA on.
       folder: The run's folder.
 
     Returns:
       A line for the terminal.
 
     Raises:
-      OSError: If it cannot be written.
+      OSError: If the export cannot be written.
       ValueError: If the export does not compute what the encoder in memory does, breaks a rule of `audit`, or was
         published with other settings before.
     """
     step = int(model.optimizer.iterations.numpy())
     target = folder / "saved_model" / str(step or _step_of(config.checkpoint))
-    other = {"keep", "formats"}  # These change nothing in the export.
+    other = {"keep", "formats"}  # These do not affect the export.
     settings = {name: value for name, value in to_dict(config)["export"].items() if name not in other}
     if target.exists():
         _check_same_settings(target, settings)
@@ -102,7 +102,7 @@ def _convert(config: RunConfig, source: sources.Source, target: pathlib.Path, di
 
 
 def _step_of(checkpoint: str | None) -> int:
-    """The step at which a weights file was saved, or 1 if it does not tell: servers may take 0 for "any"."""
+    """The step at which a weights file was saved, or 1 if it does not state one: servers may take 0 for "any"."""
     reader = tf.train.load_checkpoint(weights.find_checkpoint(checkpoint or ""))
     steps = [int(reader.get_tensor(name)) for name in _STEPS if reader.has_tensor(name)]
     return max([1, *steps])
@@ -113,19 +113,19 @@ def _check_same_settings(target: pathlib.Path, settings: dict[str, Any]) -> None
     card = target / CARD
     before = read_json(card).get("export", {}) if card.is_file() else {}
     changed = [
-        f"export.{name} was {to_text(before.get(name, 'not known'))}, is {to_text(value)}"
+        f"export.{name} was {to_text(before.get(name, 'unknown'))}, is {to_text(value)}"
         for name, value in settings.items()
         if before.get(name) != value
     ]
     if changed:
         raise ValueError(
-            f"There is an export of this step with other settings, which is not replaced because a server may hold it: "
-            f"move it away, or give its settings ({'; '.join(changed)}). Received: {target}"
+            "An export of this step with other settings exists and is not replaced, since a server may hold it: "
+            f"move it away, or use its settings ({'; '.join(changed)}). Received: {target}"
         )
 
 
 def _at_precision(config: RunConfig, model: SimCLR | Classifier) -> Served:
-    """The parts of the model, with an encoder of the same weights that computes in the export's precision."""
+    """The parts of the model, with an encoder of the same weights in the export's precision."""
     served = to_served(model)
     if config.export.precision == "run":
         return served
@@ -157,7 +157,7 @@ def _make_serving(config: RunConfig, served: Served, images: builders.Sources, *
 def _fit_pca(config: RunConfig, encoder: keras.Model, source: sources.Source) -> tuple[np.ndarray, np.ndarray]:
     """Mean, float [F], and principal axes, float [k, F], of the features of the run's training images.
 
-    Of more than MAX_PCA_IMAGES images it takes every n-th batch.
+    With more than MAX_PCA_IMAGES images, uses every n-th batch.
     """
     batch_size, wanted = config.eval.batch_size, config.export.pca_dim
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=batch_size)
@@ -172,7 +172,7 @@ def _fit_pca(config: RunConfig, encoder: keras.Model, source: sources.Source) ->
 
 
 def _make_details(config: RunConfig, images: builders.Sources, folder: pathlib.Path, step: int) -> dict[str, Any]:
-    """What the model card says about the run: only what was measured, and no paths."""
+    """The entries of the model card about the run: only what was measured, and no paths."""
     details: dict[str, Any] = {"license": config.export.license}
     if step == 0:  # The weights come from elsewhere; how they were trained is not known.
         return details
@@ -194,5 +194,5 @@ def _make_details(config: RunConfig, images: builders.Sources, folder: pathlib.P
 
 
 def _last_parts(paths: str) -> str:
-    """Paths with commas between them, without the folders that they lie in."""
+    """The last parts of comma-separated paths."""
     return ",".join(pathlib.PurePath(path).name for path in paths.split(","))

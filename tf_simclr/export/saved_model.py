@@ -40,24 +40,24 @@ def export_encoder(
       project, if asked for: image_bytes -> projection [B, D], what the contrastive loss compares, and valid.
     All but `encode`, which takes the encoder's input as it is, preprocess as evaluation does.
 
-    The loaded model can also be called as an export of the reference: `loaded(images, trainable=False)` takes what
+    The loaded model can also be called like an export of the reference: `loaded(images, trainable=False)` takes what
     `encode` takes and returns a dictionary of float32 tensors under the reference's names: final_avg_pool and, where
     the model has them, initial_conv, initial_max_pool, block_group1 to block_group4, proj_head_input,
     proj_head_output and logits_sup. With `trainable=True` batch norm learns, and `trainable_variables_list` holds
     the variables to differentiate.
 
-    The directory also holds `model_card.json` and, in `assets.extra/`, the requests with which TensorFlow Serving warms
-    itself up. The files are written beside it under a name that no server takes for a version, audited (see `audit`),
-    then renamed: the directory is there whole or not at all. It is never replaced, because a server may hold it.
+    The directory also holds `model_card.json` and, in `assets.extra/`, the warm-up requests of TensorFlow Serving. The
+    files are written beside it under a name that no server takes for a version, audited (see `audit`), then renamed, so
+    the directory is complete or absent. It is never replaced, because a server may hold it.
 
     Args:
       model_or_encoder: A model with the attributes `encoder` and `image_size`, or any Keras model from images, float32
         [B, S, S, 3] in [0, 1], to features [B, F].
-      directory: Where to write, such as "encoder/1"; servers load the child of the highest number.
+      directory: Where to write, such as "encoder/1"; servers load the child with the highest number.
       image_size: S in pixels; by default the model's, or that of the encoder's static input shape.
       serving: Form of the embeddings, names of the classes, limits and batches; by default `Serving()`.
-      details: Further entries of `model_card.json`, which win over its own.
-      check: Called with the place of the files when they are written; if it raises, nothing is exported.
+      details: Further entries of `model_card.json`, which override its own.
+      check: Called with the path of the files once they are written; if it raises, nothing is exported.
 
     Returns:
       `directory` as a string.
@@ -83,12 +83,12 @@ def export_encoder(
 
 
 class _Module(tf.Module):
-    """What a SavedModel holds: the variables, and the function that code for the reference's exports calls."""
+    """The content of a SavedModel: the variables, and the function that code for the reference's exports calls."""
 
     def __init__(self, served: Served):
         super().__init__()
-        # TensorFlow saves what it can track. Not the layers, which `Served` hides from it: Keras would add its training
-        # functions and the names of its classes.
+        # TensorFlow saves whatever it can track. `Served` hides the layers from it, because Keras would add its
+        # training functions and the names of its classes.
         self._served = served
         self.model_variables = [variable for part in served.parts for variable in part.variables]
         self.trainable_variables_list = [variable for part in served.parts for variable in part.trainable_variables]
@@ -101,7 +101,7 @@ class _Module(tf.Module):
 
 
 def _reference_outputs(served: Served, images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
-    """What the parts of the model return, under the reference's names."""
+    """The outputs of the model's parts, under the reference's names."""
     if isinstance(served.encoder, ResNet):
         outputs = served.encoder.endpoints(images, training)
     else:
@@ -116,7 +116,7 @@ def _reference_outputs(served: Served, images: tf.Tensor, training: bool) -> dic
 
 @contextlib.contextmanager
 def _on_one_replica(parts: tuple[keras.layers.Layer, ...]) -> Iterator[None]:
-    """Batch norm without other replicas: a SavedModel cannot hold the gradient of the sum over them."""
+    """Keeps batch norm to one replica: a SavedModel cannot hold the gradient of a sum over replicas."""
     layers = [layer for part in parts for layer in part.submodules if getattr(layer, "synchronized", False)]
     for layer in layers:
         layer.synchronized = False

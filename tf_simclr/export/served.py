@@ -1,4 +1,4 @@
-"""What an export serves: an encoder and, where it has them, the heads behind it."""
+"""The parts of a model that an export serves: an encoder and the heads behind it, if any."""
 
 import dataclasses
 
@@ -25,15 +25,15 @@ class Served:
 
     @property
     def parts(self) -> tuple[keras.layers.Layer, ...]:
-        """The parts that are there, the encoder first."""
+        """The parts that are present, the encoder first."""
         return tuple(part for part in (self.encoder, self.projection_head, self.classifier) if part is not None)
 
 
 def to_served(model_or_encoder: keras.Model | Served, image_size: int | None = None) -> Served:
-    """The parts to export of a model, or of an encoder alone.
+    """The parts of a model, or of an encoder alone, to export.
 
     Args:
-      model_or_encoder: A model with the attribute `encoder` and, as far as it has them, the others of `Served`; any
+      model_or_encoder: A model with the attribute `encoder` and, optionally, the others of `Served`; any
         Keras model from images to features; or a `Served`, which is returned as it is.
       image_size: S in pixels; by default the model's, or that of the encoder's static input shape.
 
@@ -59,5 +59,5 @@ def _static_size(encoder: keras.Model) -> int:
     shape = getattr(encoder, "input_shape", None)
     height, width = shape[1:3] if isinstance(shape, tuple) and len(shape) == 4 else (None, None)
     if height is None or height != width:
-        raise ValueError(f"Pass image_size: the encoder's input shape does not tell. Received: {shape}")
+        raise ValueError(f"Pass image_size: the encoder's input shape does not state it. Received: {shape}")
     return height

@@ -1,4 +1,4 @@
-"""What an export answers: the functions behind its signatures."""
+"""The functions behind the signatures of an export."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.export.served import Served
 from tf_simclr.models.heads import head_outputs
 
-# Batches that may wait for a thread; further requests are answered with UNAVAILABLE, HTTP status 503.
+# Batches that may wait for a thread; further requests get UNAVAILABLE, HTTP status 503.
 _MAX_WAITING_BATCHES = 100
-# The most images in a request that is cut into batches.
+# Most images in a request that is split into batches.
 _MAX_REQUEST = 1 << 20
 
 
@@ -23,9 +23,9 @@ class MicroBatching:
     """How the encoder of an export merges the images of simultaneous requests.
 
     Attributes:
-      max_size: largest batch; a larger request is cut into several.
-      timeout_us: how long a batch waits to be filled, in microseconds.
-      num_threads: batches that are computed at the same time.
+      max_size: Largest batch; a larger request is split.
+      timeout_us: How long a batch waits for more images, in microseconds.
+      num_threads: Batches computed at the same time.
     """
 
     max_size: int
@@ -38,14 +38,14 @@ class Serving:
     """How an export serves.
 
     Attributes:
-      normalize: whether embeddings are scaled to unit length.
-      pca: principal components that reduce an embedding first: their mean, float [F], and axes, float [k, F].
-      project: whether there is a signature for projections.
-      class_names: what the C outputs of the classifier are called; by default "0", "1", ...
-      max_pixels: images of more pixels are refused by their header, before memory is taken for them.
-      batch_sizes: sizes of batches that a server is warmed up for, in increasing order. With micro-batching, batches
-        are filled up to the next of them.
-      micro_batching: whether and how requests share batches of the encoder.
+      normalize: Whether embeddings are scaled to unit length.
+      pca: Principal components that reduce an embedding first: their mean, float [F], and axes, float [k, F].
+      project: Whether to add a signature for projections.
+      class_names: Names of the C outputs of the classifier; by default "0", "1", ...
+      max_pixels: Images with more pixels are refused by their header, before memory is allocated for them.
+      batch_sizes: Batch sizes that a server is warmed up for, in increasing order. With micro-batching, batches are
+        padded to the next of them.
+      micro_batching: Whether and how requests share batches of the encoder.
     """
 
     normalize: bool = False
@@ -57,9 +57,9 @@ class Serving:
     micro_batching: MicroBatching | None = None
 
     def embedding(self, features: tf.Tensor) -> tf.Tensor:
-        """Features of the encoder, float32 [B, F], as they are served: [B, F] or, with PCA, [B, k].
+        """Turns features of the encoder, float32 [B, F], into embeddings, [B, F] or, with PCA, [B, k].
 
-        A product of matrices, and a reciprocal square root, would round the same row differently in another batch.
+        Avoids matrix products and reciprocal square roots, which round the same row differently in another batch.
         """
         if self.pca is not None:
             mean, axes = (tf.constant(value, tf.float32) for value in self.pca)
@@ -70,7 +70,7 @@ class Serving:
 
 
 class Answers:
-    """What an export answers to images, in float32 and in inference mode.
+    """The answers of an export to images, in float32 and in inference mode.
 
     Args:
       served: The parts of the model.
@@ -95,7 +95,7 @@ class Answers:
 
     def classify(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
         """Names of the classes, string [B, C], the same in every row, and probabilities, float32 [B, C]."""
-        classifier: Any = self._served.classifier  # which is there, or else `of_bytes` does not offer this
+        classifier: Any = self._served.classifier  # never None: `of_bytes` offers this only with one
         logits = classifier(self._hidden(features)[self._served.classifier_layer], training=False)
         scores = tf.nn.softmax(tf.cast(logits, tf.float32))
         names = self._serving.class_names
@@ -105,7 +105,7 @@ class Answers:
         return {"classes": tf.tile(tf.constant([names]), [tf.shape(scores)[0], 1]), "scores": scores}
 
     def of_bytes(self) -> dict[str, Callable[[tf.Tensor], dict[str, tf.Tensor]]]:
-        """What is answered to image files, by the name of the signature."""
+        """The answers to image files, by the name of the signature."""
         answers: dict[str, Callable[[tf.Tensor], dict[str, tf.Tensor]]] = {"serving_default": self.embed}
         if self._served.classifier is not None:
             answers["classify"] = self.classify
@@ -121,15 +121,15 @@ class Answers:
 
 
 def make_signatures(answers: Answers, image_size: int, serving: Serving) -> dict[str, Any]:
-    """The functions to serve, by the names of their signatures; `export_encoder` says what they take and return.
+    """The functions to serve, by the names of their signatures; `export_encoder` documents their inputs and outputs.
 
     Args:
-      answers: What to answer.
+      answers: Computes the answers.
       image_size: S in pixels.
-      serving: How to serve it.
+      serving: How to serve them.
 
     Raises:
-      ValueError: If the encoder does not return [B, F], or `serving` asks for what the model does not have.
+      ValueError: If the encoder does not return [B, F], or `serving` asks for a part that the model lacks.
     """
     float_images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="images")
     byte_images = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
@@ -139,7 +139,7 @@ def make_signatures(answers: Answers, image_size: int, serving: Serving) -> dict
     def decode(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return decode_batch(_checked(image_bytes, files), image_size, serving.max_pixels)
 
-    # All signatures call this one function, so that the encoder is traced and saved once; so with `decode`.
+    # All signatures call this one function, so that the encoder is traced and saved once; likewise for `decode`.
     compute = tf.function(answers.features, input_signature=[float_images])
     shape = compute.get_concrete_function().outputs[0].shape
     if shape.rank != 2 or shape[1] is None:
@@ -150,7 +150,7 @@ def make_signatures(answers: Answers, image_size: int, serving: Serving) -> dict
 
     @tf.function(input_signature=[float_images])
     def encode(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Never in shared batches: no converter knows them.
+        # Never in shared batches, because no converter supports them.
         return answers.embed(compute(_checked(images, float_images)))
 
     @tf.function(input_signature=[byte_images])
@@ -180,7 +180,7 @@ def _blank(outputs: dict[str, tf.Tensor], valid: tf.Tensor) -> dict[str, tf.Tens
 def _checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     """The tensor, or an error if its shape is wrong.
 
-    A server does not look at the shapes of a request, and some operations end the process when they are wrong.
+    A server does not check the shapes of a request, and some operations crash the process if they are wrong.
     """
     return tf.ensure_shape(tensor, spec.shape)
 
@@ -198,7 +198,7 @@ def _in_shared_batches(
         max_enqueued_batches=_MAX_WAITING_BATCHES,
     )
     merged = merge(compute)
-    # No image gives a tensor without a second axis.
+    # Without images, the result has no second axis.
     return lambda images: tf.reshape(merged(images), [-1, num_features])
 
 
@@ -223,7 +223,7 @@ def decode_batch(image_bytes: tf.Tensor, image_size: int, max_pixels: int) -> tu
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .ignore_errors()
     )
-    # A row behind the last one lets a batch come out even if no image is valid. It is cut off again.
+    # An extra last row ensures a batch even if no image is valid; it is cut off again.
     sentinel = tf.data.Dataset.from_tensors((count, tf.zeros(shape)))
     indices, images = decoded.concatenate(sentinel).batch(count + 1).get_single_element()
     indices = indices[:, None]

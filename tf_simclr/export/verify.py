@@ -15,8 +15,8 @@ from tf_simclr.export.signatures import Answers, Serving
 from tf_simclr.export.warmup import WARMUP_FILE
 from tf_simclr.keras import keras
 
-# Largest difference that `verify` accepts, relative to the largest feature. A graph optimised otherwise may
-# round otherwise: by some 1e-6 in float32; a step of bfloat16 is 2^-8, and layers add up.
+# Largest difference that `verify` accepts, relative to the largest feature. A differently optimised graph may
+# round differently: by about 1e-6 in float32; a step of bfloat16 is 2^-8, and layers add up.
 _FLOAT32_TOLERANCE = 1e-4
 _HALF_PRECISION_TOLERANCE = 2e-2
 
@@ -33,11 +33,11 @@ def verify(
 
     All signatures get the same images (PNG bytes, uint8, float); those that take files also get a broken one. The
     process answers the warm-up requests in a session, as TensorFlow Serving does. Both sides run on the CPU, because
-    the accelerator may be taken.
+    the accelerator may be in use.
 
     Args:
       directory: An export of `export_encoder`.
-      model_or_encoder: What was given to `export_encoder`.
+      model_or_encoder: As given to `export_encoder`.
       images: uint8 [n, H, W, 3], n >= 1.
       image_size: As given to `export_encoder`.
       serving: As given to `export_encoder`.
@@ -83,10 +83,10 @@ def _compare(received: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
 
 
 def _without_broken_file(directory: str | os.PathLike[str], valid: np.ndarray, received: np.ndarray) -> np.ndarray:
-    """The answers to the whole files.
+    """The answers to the intact files.
 
     Raises:
-      ValueError: If row 1 does not say that its file is broken, or another one does.
+      ValueError: If row 1 is not marked as broken, or another row is.
     """
     expected = np.arange(len(valid)) != 1
     if not np.array_equal(valid, expected) or (received.dtype == np.float32 and received[1].any()):

@@ -1,7 +1,7 @@
-"""Requests that TensorFlow Serving sends to an export before it announces that the export is available.
+"""Writes the requests that TensorFlow Serving answers with an export before it announces it as available.
 
-The messages are those of TensorFlow Serving's `prediction_log.proto`. The few fields that they need are written here
-byte by byte: `tensorflow-serving-api` would tie the package to one release of TensorFlow.
+The messages are those of TensorFlow Serving's `prediction_log.proto`. The few fields that they need are encoded
+here, because `tensorflow-serving-api` would tie the package to one release of TensorFlow.
 """
 
 import os
@@ -20,7 +20,7 @@ def write_warmup(directory: str, image_size: int, batch_sizes: Sequence[int]) ->
     Args:
       directory: The SavedModel.
       image_size: Height and width in pixels of the image, a JPEG file of noise, that all requests repeat.
-      batch_sizes: Images of each request.
+      batch_sizes: Images in each request.
     """
     if not batch_sizes:
         return
@@ -34,7 +34,7 @@ def write_warmup(directory: str, image_size: int, batch_sizes: Sequence[int]) ->
 
 
 def prediction_log(signature: str, name: str, value: tensor_pb2.TensorProto) -> bytes:
-    """A `PredictionLog` with a request of one input, serialized."""
+    """A serialized `PredictionLog` of a request with one input."""
     model_spec = _field(3, signature.encode())
     named_value = _field(1, name.encode()) + _field(2, value.SerializeToString())
     request = _field(1, model_spec) + _field(2, named_value)
@@ -42,7 +42,7 @@ def prediction_log(signature: str, name: str, value: tensor_pb2.TensorProto) -> 
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field of a protocol buffer message that stores its length: a string, a message or an entry of a map."""
+    """A length-delimited field of a protocol buffer message: a string, a message or an entry of a map."""
     length, size = b"", len(content)
     while size > 127:
         length += bytes([size % 128 + 128])

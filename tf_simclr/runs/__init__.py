@@ -1,1 +1,1 @@
-"""The folder of a run and what it holds."""
+"""The folder of a run and its contents."""

@@ -1,4 +1,4 @@
-"""Reads from a weights file what model it belongs to, and makes that model."""
+"""Recognises the model that a weights file belongs to, and builds it."""
 
 import itertools
 import os
@@ -12,18 +12,18 @@ from tf_simclr.runs.weights import CLASSIFIER, ENCODER, HEAD, Place, Shape, load
 
 
 def load_reference(path: str | os.PathLike[str], *, classifier_layer: int = 0) -> SimCLR:
-    """Builds the model that a weights file of the public SimCLR reference implementation holds, with its weights.
+    """Builds the model of a weights file of the public SimCLR reference implementation, and loads its weights.
 
     Reads v1 and v2 of any depth and width, with or without selective kernels: TensorFlow 2 SavedModels, TensorFlow 2
     checkpoints and TensorFlow 1 checkpoints. Also reads the files of this package.
 
-    A file does not tell the image size, which becomes 32 px for the CIFAR stem and 224 px for the others. The loss and
+    The file does not state the image size, so it is 32 px for the CIFAR stem and 224 px for the others. The loss and
     the augmentation are the defaults of `SimCLR`.
 
     Args:
       path: What `find_checkpoint` takes.
       classifier_layer: What the file's classifier, if it has one, reads: 0 the representation, i the i-th layer of the
-        projection head, -1 the last one. A file does not tell; the reference's `ft_proj_selector` does.
+        projection head, -1 the last one. The file does not state it; the reference's `ft_proj_selector` does.
 
     Returns:
       The model. If the file has no projection head, the model's is the identity; if it has no classifier, the model's
@@ -47,10 +47,10 @@ def load_reference(path: str | os.PathLike[str], *, classifier_layer: int = 0) -
 
 
 def read_architecture(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads the settings of a model off the shapes of its kernels in a weights file.
+    """Infers the settings of a model from the shapes of its kernels in a weights file.
 
-    Shapes do not tell a "strided" stem, which is unique to this package, from "cifar", which is returned; nor whether
-    basic blocks behind a "cifar" stem have the shortcuts of ResNet-D.
+    Shapes do not distinguish a "strided" stem, which only this package has, from "cifar", which is returned. Nor do
+    they show whether basic blocks behind a "cifar" stem have the shortcuts of ResNet-D.
 
     Args:
       path: What `find_checkpoint` takes.
@@ -67,7 +67,7 @@ def read_architecture(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_heads(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads what stands on the encoder, whatever that is, off the shapes of the kernels in a weights file.
+    """Infers the settings of the heads, on any encoder, from the shapes of the kernels in a weights file.
 
     Args:
       path: What `find_checkpoint` takes.
@@ -92,7 +92,7 @@ def _read_shapes(path: str | os.PathLike[str]) -> dict[Place, Shape]:
 
 
 def _kernels(shapes: dict[Place, Shape], part: str, kind: str) -> dict[int, Shape]:
-    """Shapes of the kernels of one kind of layer, by their numbers."""
+    """Shapes of the kernels of one kind of layer, by number."""
     return {place[2]: shape for place, shape in shapes.items() if (*place[:2], place[3]) == (part, kind, "kernel")}
 
 
@@ -113,12 +113,12 @@ def _encoder_architecture(path: str, shapes: dict[Place, Shape]) -> dict[str, An
         depth for depth, (known, wide) in DEPTHS.items() if (known[: len(counts)], wide) == (counts, is_bottleneck)
     ]
     if not stem or not counts or not depths:
-        raise ValueError(f"This is no ResNet that is known here: groups of {list(counts)} blocks. Received: {path}")
+        raise ValueError(f"Cannot recognise a ResNet with groups of {list(counts)} blocks. Received: {path}")
 
-    # Basic blocks have no selective kernels: only the stem shows that there is a ratio, and any value is right.
+    # Basic blocks have no selective kernels: only the stem shows whether there is a ratio, and any value will do.
     sk_ratio = 1 / 16 if len(stem) > 1 else 0.0
     if is_bottleneck and blocks[spatial[0]][3] == 2 * widths[0]:
-        # Both streams come out of one convolution; then comes the mixing layer.
+        # One convolution computes both streams; the mixing layer follows.
         mixing = [after[3] for kernel, after in itertools.pairwise(blocks) if kernel[0] == 3]
         sk_ratio = _factor(widths, mixing, lambda size: max(int(size), MIN_SELECTIVE_FILTERS))
     squeezed = [kernels[index][3] for index in biased[::2]]
@@ -133,7 +133,7 @@ def _encoder_architecture(path: str, shapes: dict[Place, Shape]) -> dict[str, An
 
 
 def _factor(bases: Sequence[int], counts: list[int], size: Callable[[float], int]) -> float:
-    """A factor that turns bases into counts: a customary one if it fits, or else about the middle of all that do."""
+    """A factor that turns bases into counts: a common one if it fits, or else near the middle of those that do."""
     pairs = list(zip(bases, counts, strict=False))
     low, high = max((count - 0.5) / base for base, count in pairs), min((count + 0.5) / base for base, count in pairs)
     middle = (low + high) / 2

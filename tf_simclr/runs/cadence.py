@@ -1,4 +1,4 @@
-"""When something is done that is done every so many steps of a run."""
+"""When to act during a run: every so many steps."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ class Cadence:
     [4, 8, 10]
 
     Attributes:
-      every: Steps from one time to the next, > 0.
+      every: Steps from one action to the next, > 0.
       total: Steps of the run.
     """
 
@@ -19,5 +19,5 @@ class Cadence:
     total: int
 
     def due(self, step: int) -> bool:
-        """Whether it is time after `step` steps, counted from the start of the run."""
+        """Whether to act after `step` steps, counted from the start of the run."""
         return step % self.every == 0 or step == self.total

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written, pruned, restored."""
+"""Writes, prunes and restores the checkpoints of a run."""
 
 import pathlib
 import re
@@ -32,13 +32,13 @@ def restore_latest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int
         except tf.errors.ResourceExhaustedError:
             raise
         except (tf.errors.OpError, IndexError) as error:  # TensorFlow raises many errors for broken files.
-            logging.warning("%s is broken, so the run goes on from the one before: %s", prefix, error)
+            logging.warning("%s is broken; continuing from the one before: %s", prefix, error)
             continue
         logging.info("Restored %s, step %d", prefix, step)
         return step
     if found:
         raise ValueError(
-            f"None of the checkpoints can be read: remove them to start anew. Received: {', '.join(found.values())}"
+            f"None of the checkpoints can be read: remove them to start over. Received: {', '.join(found.values())}"
         )
     return 0
 
@@ -46,11 +46,11 @@ def restore_latest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int
 def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: int) -> tf.train.CheckpointManager:
     """Makes the manager of the run's checkpoints, which takes over those of earlier processes.
 
-    Removes files that were half written or half deleted. The manager knows the whole checkpoints up to the step of
+    Removes half-written and half-deleted files. The manager knows the complete checkpoints up to the step of
     `checkpoint`; later ones could not be read and will be replaced.
 
     Args:
-      checkpoint: What to save, with the optimizer at the step that the run goes on from.
+      checkpoint: What to save; its optimizer is at the step from which the run continues.
       folder: The run's folder.
       keep: How many checkpoints to keep.
     """

@@ -1,4 +1,4 @@
-"""The folder of a run: made, or opened again by the same run."""
+"""Creates the folder of a run, or reopens it for the same run."""
 
 import contextlib
 import importlib.metadata
@@ -28,17 +28,17 @@ def run_folder(config: RunConfig) -> pathlib.Path:
 
 @contextlib.contextmanager
 def open_run(config: RunConfig, *, is_chief: bool = True) -> Iterator[pathlib.Path]:
-    """Makes the run's folder, or opens it again if it holds a run with the same settings.
+    """Creates the run's folder, or reopens it if it holds a run with the same settings.
 
     Writes `config.json` (the resolved settings) and `run.json` (versions, devices, command). While the context lasts, a
     run that trains has the folder to itself.
 
     Args:
       config: The run.
-      is_chief: Whether this process writes the folder; of several that train together, one does.
+      is_chief: Whether this process writes to the folder; among several that train together, only one does.
 
     Yields:
-      The folder to write to; for processes other than the chief, one that is thrown away.
+      The folder to write to; for processes other than the chief, a temporary one.
 
     Raises:
       ValueError: If the folder cannot be written, another process trains in it, or it holds a run of another version or
@@ -64,13 +64,13 @@ def open_run(config: RunConfig, *, is_chief: bool = True) -> Iterator[pathlib.Pa
 
 
 def make_folder(config: RunConfig) -> pathlib.Path:
-    """Makes the run's folder unless it exists, and returns it.
+    """Creates the run's folder unless it exists, and returns it.
 
     Raises:
-      ValueError: If it cannot be made.
+      ValueError: If it cannot be created.
     """
     if "://" in (config.model_dir or ""):
-        raise ValueError(f"model_dir must be a folder of this machine. Received: {config.model_dir}")
+        raise ValueError(f"model_dir must be a folder on this machine. Received: {config.model_dir}")
     folder = run_folder(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def make_folder(config: RunConfig) -> pathlib.Path:
 
 
 def _not_writable(folder: pathlib.Path, error: OSError) -> ValueError:
-    return ValueError(f"model_dir must be a folder that can be written ({error.strerror}). Received: {folder}")
+    return ValueError(f"model_dir must be a writable folder ({error.strerror}). Received: {folder}")
 
 
 def _describe_run(config: RunConfig) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _describe_run(config: RunConfig) -> dict[str, Any]:
 
 
 def list_checkpoints(folder: pathlib.Path) -> dict[int, str]:
-    """The checkpoints in a run's folder, the oldest first: {step: path without suffix}.
+    """The checkpoints in a run's folder, oldest first: {step: path without suffix}.
 
     Lists the files themselves: TensorFlow's own list, the file `checkpoint`, may be broken or out of date.
     """

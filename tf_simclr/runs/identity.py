@@ -1,4 +1,4 @@
-"""What a resumed run may not change: its settings, but for a few, and its images."""
+"""Checks that a resumed run keeps its images and its settings, except for resumable settings."""
 
 import pathlib
 
@@ -8,7 +8,7 @@ from tf_simclr.settings import SETTINGS, RunConfig, differences, to_text
 
 
 def check_same_settings(old: RunConfig, new: RunConfig, folder: pathlib.Path) -> None:
-    """Raises a `ValueError` that lists the settings that differ, if a resumed run may not change them."""
+    """Raises a `ValueError` that lists the changed settings, if a resumed run must keep them."""
     changed = [
         f"{name} was {to_text(before)}, is {to_text(after)}"
         for name, (before, after) in differences(old, new).items()
@@ -17,20 +17,20 @@ def check_same_settings(old: RunConfig, new: RunConfig, folder: pathlib.Path) ->
     if changed:
         raise ValueError(
             f"{folder} holds a run with other settings: {'; '.join(changed)}. "
-            "Choose another --model_dir, or give the settings of the run"
+            "Choose another --model_dir, or use the settings of that run"
         )
 
 
 def check_same_images(source: sources.Source, folder: pathlib.Path, start_step: int) -> None:
-    """Notes in `images.json` which images a run learns from, and checks on its return that they are still the same.
+    """Records in `images.json` which images a run trains on; if the run resumes, checks that they are the same.
 
     Args:
       source: The images to train on.
       folder: The run's folder.
-      start_step: Where the training starts; at 0, any images will do.
+      start_step: Step at which training starts; at 0, any images are accepted.
 
     Raises:
-      ValueError: If there are other images than those that the run started with.
+      ValueError: If the images are not those that the run started with.
     """
     path, found = folder / "images.json", source.identity()
     if start_step == 0 or not path.is_file():
@@ -43,5 +43,5 @@ def check_same_images(source: sources.Source, folder: pathlib.Path, start_step: 
     if changed:
         raise ValueError(
             f"The images have changed since the run in {folder} started: {'; '.join(changed)}. "
-            "Put them back as they were, or start anew in another --model_dir"
+            "Put them back as they were, or start over in another --model_dir"
         )

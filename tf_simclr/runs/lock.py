@@ -1,4 +1,4 @@
-"""Keeps a run's folder to one process."""
+"""Reserves a run's folder for one process."""
 
 import contextlib
 import fcntl
@@ -14,8 +14,8 @@ from absl import logging
 def hold(folder: pathlib.Path) -> Iterator[None]:
     """Keeps other processes out of a folder while the context lasts.
 
-    The lock is the kernel's, on the file `.lock`. It ends with the process, so a killed run locks nobody out. Where the
-    file system has no locks, the log says so.
+    The lock is the kernel's, on the file `.lock`. It ends with the process, so a killed run blocks no later one. If
+    the file system has no locks, the log says so.
 
     Args:
       folder: An existing folder.

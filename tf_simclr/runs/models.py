@@ -16,11 +16,11 @@ from tf_simclr.settings import RunConfig
 def initial_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
     """Builds the run's model with its initial weights, which follow from the config's seed.
 
-    It seeds the random numbers of Python, NumPy and TensorFlow. Call it in the scope of the run's strategy.
+    Seeds the random numbers of Python, NumPy and TensorFlow. Call it in the scope of the run's strategy.
 
     Args:
       config: The run.
-      num_examples: Images of an epoch.
+      num_examples: Images per epoch.
       num_classes: Number of classes of the labels, or `None` for unlabelled images.
 
     Raises:
@@ -41,7 +41,7 @@ def load_model(config: RunConfig, source: sources.Source) -> tuple[SimCLR | Clas
       source: The images to train on.
 
     Returns:
-      The model, what its checkpoints hold, and the step of the restored one; 0 if there is none.
+      The model, its checkpoint object, and the step of the restored checkpoint, or 0 without one.
 
     Raises:
       FileNotFoundError: If `config.checkpoint` names no weights.
@@ -51,7 +51,7 @@ def load_model(config: RunConfig, source: sources.Source) -> tuple[SimCLR | Clas
     num_classes = source.num_classes
     has_own = bool(list_checkpoints(run_folder(config)))
     if config.mode == "export" and config.checkpoint is not None and not has_own:
-        # The checkpoint is exported as it is: its classifier stays, whatever the images are.
+        # Export the checkpoint unchanged: its classifier stays, whatever the images are.
         num_classes = architecture.read_heads(config.checkpoint)["num_classes"]
     model = initial_model(config, source.num_examples, num_classes)
     checkpoint = checkpoints.make_checkpoint(model)
@@ -70,7 +70,7 @@ def load_trained_model(config: RunConfig, source: sources.Source) -> SimCLR | Cl
     model, _, step = load_model(config, source)
     if step == 0 and config.checkpoint is None:
         raise FileNotFoundError(
-            f"{run_folder(config)} holds no checkpoint: train first (--mode=train), or name another --model_dir"
+            f"{run_folder(config)} holds no checkpoint: train first (--mode=train), or choose another --model_dir"
         )
     return model
 
@@ -84,10 +84,10 @@ def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifie
     Args:
       checkpoint: A run's folder, a folder of checkpoints, a checkpoint's prefix, or a SavedModel.
       model: Gets the weights.
-      has_new_classifier: Whether to leave the classifier as it is.
+      has_new_classifier: Whether to leave the model's classifier unchanged.
 
     Raises:
-      FileNotFoundError: If there is no such checkpoint.
+      FileNotFoundError: If the checkpoint does not exist.
       ValueError: If it does not fit the model; the error lists every variable that does not.
     """
     found = architecture.read_heads(checkpoint)
@@ -97,6 +97,6 @@ def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifie
         head = None
     classifier = model.classifier
     if classifier is not None and (has_new_classifier or found["num_classes"] != classifier.units):
-        logging.info("The classifier is new: the checkpoint's has %s classes", found["num_classes"])
+        logging.info("Starting with a new classifier (the checkpoint's has %s classes)", found["num_classes"])
         classifier = None
     weights.load_weights(checkpoint, model.encoder, head, classifier)

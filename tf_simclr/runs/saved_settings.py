@@ -1,4 +1,4 @@
-"""What a run's folder and a checkpoint say about settings."""
+"""Reads the settings of a run from its folder or from a checkpoint."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ def settings_of_run(folder: str | os.PathLike[str]) -> RunConfig | None:
     """The settings of the run in a folder, or `None` if it holds no run.
 
     Raises:
-      ValueError: If the run is of another version, whose settings cannot be taken over.
+      ValueError: If the run has settings of another version, which cannot be used.
     """
     path = pathlib.Path(folder) / FILE
     if not path.is_file():
@@ -26,7 +26,7 @@ def settings_of_run(folder: str | os.PathLike[str]) -> RunConfig | None:
     if version != VERSION:
         raise ValueError(
             f"{folder} holds a run of another version of tf_simclr, which is not resumed: choose another --model_dir, "
-            f"and give --checkpoint={folder} to go on from its weights. "
+            f"and use --checkpoint={folder} to start from its weights. "
             f"Received: {FILE} of version {version}, not {VERSION}"
         )
     return from_dict(values)
@@ -36,12 +36,12 @@ def settings_of_checkpoint(path: str | os.PathLike[str]) -> RunConfig:
     """The reference's defaults, with the architecture of a checkpoint, on the embedded data.
 
     Args:
-      path: What `weights.find_checkpoint` takes. In the folder of a run, also one of an earlier version, its settings
-        tell the architecture; elsewhere the shapes of the weights do.
+      path: What `weights.find_checkpoint` takes. The architecture comes from the run's settings if the path lies in the
+        folder of a run, even of an earlier version; otherwise from the shapes of the weights.
 
     Raises:
       FileNotFoundError: If there is no weights file.
-      ValueError: If it holds no ResNet that is known here.
+      ValueError: If it does not hold a known ResNet.
     """
     place = pathlib.Path(path).resolve()
     runs = [folder for folder in (place, *place.parents[:2]) if (folder / "checkpoints").is_dir()]
@@ -51,15 +51,15 @@ def settings_of_checkpoint(path: str | os.PathLike[str]) -> RunConfig:
         found = architecture.read_architecture(path)
         changes = {f"model.{name}": value for name, value in found.items() if name != "num_classes"}
         changes["data.image_size"] = 32 if found["stem"] == "cifar" else 224
-    for ratio in ("model.sk_ratio", "model.se_ratio"):  # Weights, and version 1, say 0 where there is none.
+    for ratio in ("model.sk_ratio", "model.se_ratio"):  # Weights, and version 1, use 0 for "none".
         changes[ratio] = changes.get(ratio) or None
     return override(RunConfig(), changes | {"name": place.name, "data.dataset": "shapes"})
 
 
 def _settings_of_model(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the model, and the image size, as a run's `config.json` has them.
+    """Settings of the model, and the image size, from a run's `config.json`.
 
-    Of another version it takes those that have kept their names.
+    From another version, takes only the settings that have kept their names.
     """
     found = {f"model.{name}": value for name, value in values.get("model", {}).items()}
     if "image_size" in values.get("data", {}):
@@ -69,5 +69,5 @@ def _settings_of_model(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _version(values: Mapping[str, Any]) -> int:
-    """The version of a `config.json`; the first did not say it."""
+    """The version of a `config.json`; version 1 did not state it."""
     return values.get("version", 1)

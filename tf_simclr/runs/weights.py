@@ -1,8 +1,8 @@
 """Reads weights files: those of the public SimCLR reference implementation (google-research/simclr), and our own.
 
-Variables are matched by structure, not by name. There as here, layers are numbered in the order in which they are
-made, and a block makes its shortcut before its branch. So the n-th convolution of an encoder there is the n-th one
-here, and likewise for batch norm and dense layers, whatever surrounds the numbers.
+Variables are matched by structure, not by name. Both implementations number layers in the order of creation, and a
+block creates its shortcut before its branch. So the n-th convolution of the reference's encoder is the n-th one here,
+and likewise for batch norm and dense layers, whatever surrounds the numbers.
 """
 
 import collections
@@ -50,9 +50,9 @@ def load_weights(
     projection_head: keras.layers.Layer | None = None,
     classifier: keras.layers.Layer | None = None,
 ) -> None:
-    """Loads weights and batch-norm statistics into the given parts: into all of them or, if one does not fit, none.
+    """Loads weights and batch-norm statistics into all given parts or, if one does not fit, into none.
 
-    The log says which parts of the file are loaded and which are not asked for.
+    The log says which parts of the file are loaded and which are skipped.
 
     Args:
       path: What `find_checkpoint` takes.
@@ -62,8 +62,7 @@ def load_weights(
 
     Raises:
       FileNotFoundError: If there is no weights file.
-      ValueError: If the variables of a part and their shapes are not those of the file. The error lists every one that
-        differs.
+      ValueError: If the variables of a part, or their shapes, differ from the file's. The error lists all of them.
     """
     reader, in_file = open_weights(path)
     parts = {ENCODER: encoder, HEAD: projection_head, CLASSIFIER: classifier}
@@ -77,23 +76,23 @@ def load_weights(
         there = f"{asked[place].name} {asked[place].shape}" if place in asked else "nothing"
         here = f"{in_model[place].name} {tuple(in_model[place].shape)}" if place in in_model else "nothing"
         if "nothing" in (there, here) or asked[place].shape != tuple(in_model[place].shape):
-            problems.append(f"{there} in the file is {here} in the model")
+            problems.append(f"the file has {there}, the model has {here}")
     if problems:
         raise ValueError(f"{os.fspath(path)} does not fit the model: {'; '.join(problems)}")
 
     for place, variable in in_model.items():
         variable.assign(reader.get_tensor(asked[place].key))
     for part, count in collections.Counter(place[0] for place in in_file).items():
-        done = "Left alone" if parts[part] is None else "Loaded"
+        done = "Skipped" if parts[part] is None else "Loaded"
         logging.info("%s: the %d variables of the %s in %s", done, count, part, os.fspath(path))
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> str:
-    """The prefix of the checkpoint that a path stands for.
+    """The prefix of the checkpoint that a path points to.
 
     Args:
       path: A SavedModel, the prefix of a checkpoint, a folder of checkpoints, or the folder of a run of this package;
-        of several checkpoints the newest is taken.
+        the newest one, if a folder holds several checkpoints.
 
     Raises:
       FileNotFoundError: If the path is none of these.
@@ -108,19 +107,20 @@ def find_checkpoint(path: str | os.PathLike[str]) -> str:
         if newest is not None:
             return newest
     raise FileNotFoundError(
-        f"There are no weights: name a SavedModel, a checkpoint, a folder of them or a run's folder. Received: {path}"
+        "Found no weights: give a SavedModel, a checkpoint, a folder of checkpoints or a run's folder. "
+        f"Received: {path}"
     )
 
 
 def arrange(names: Iterable[str], part: str | None = None) -> dict[Place, str]:
-    """Places of a model's variables, by their full names.
+    """The full names of a model's variables, by place.
 
     Args:
-      names: Such as "resnet/conv2d_fixed_padding_2/conv2d_2/kernel" or "conv2d_2/kernel".
-      part: The part of the model that all of them belong to; by default the names tell.
+      names: Full names, such as "resnet/conv2d_fixed_padding_2/conv2d_2/kernel" or "conv2d_2/kernel".
+      part: The part of the model that all of them belong to; by default inferred from the names.
 
     Raises:
-      ValueError: If two variables have one place.
+      ValueError: If two variables have the same place.
     """
     parsed = {name: _parse(name, part) for name in names}
     numbers = collections.defaultdict(set)
@@ -131,7 +131,7 @@ def arrange(names: Iterable[str], part: str | None = None) -> dict[Place, str]:
     for name, (place, kind, number, leaf) in parsed.items():
         key = (place, kind, order[place, kind].index(number), leaf)
         if key in places:
-            raise ValueError(f"Two variables are one and the same to the model. Received: {places[key]} and {name}")
+            raise ValueError(f"Two variables map to the same place in the model. Received: {places[key]} and {name}")
         places[key] = name
     return places
 
@@ -140,22 +140,22 @@ def _parse(name: str, part: str | None) -> tuple[str, str, tuple[int, int], str]
     """The part, the kind of layer, the key that sorts the layers of a kind, and the role in the layer."""
     part = part or next((part for part, scope in _SCOPES.items() if scope.search(name)), ENCODER)
     layer = _LAYER.fullmatch(name)
-    if layer is None:  # A layer of another kind: its name stands for itself.
+    if layer is None:  # A layer of another kind keeps its name.
         scope, _, leaf = name.rpartition("/")
         return part, scope, (0, 0), leaf
-    # TensorFlow 1 numbers anew within every layer of the head.
+    # TensorFlow 1 restarts the numbers in every layer of the head.
     head_layer = _HEAD_LAYER.search(name)
     number = (int(head_layer[1]) if head_layer else 0, int(layer[2] or 0))
     return part, layer[1].replace("linear_classifier", "dense"), number, layer[3]
 
 
 def open_weights(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, Stored]]:
-    """A reader of the file, and the model's variables in it."""
+    """Opens a weights file; returns its reader and the model's variables in it."""
     prefix = find_checkpoint(path)
     try:
         reader = tf.train.load_checkpoint(prefix)
     except (tf.errors.OpError, ValueError) as error:
-        raise ValueError(f"This is no checkpoint that TensorFlow can read ({error}). Received: {prefix}") from None
+        raise ValueError(f"TensorFlow cannot read the checkpoint ({error}). Received: {prefix}") from None
     shapes = reader.get_variable_to_shape_map()
     keys = _object_keys(reader) if _OBJECT_GRAPH in shapes else {name: name for name in shapes}
     # Counters and metrics belong to no layer; entries below a variable are the optimizer's, or moving averages.
@@ -170,7 +170,7 @@ def open_weights(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, Stored]
 
 
 def _object_keys(reader: Any) -> dict[str, str]:
-    """Keys by full names in a checkpoint of TensorFlow 2, without those of the optimizer."""
+    """Keys by full name in a TensorFlow 2 checkpoint, without those of the optimizer."""
     graph = trackable_object_graph_pb2.TrackableObjectGraph()
     graph.ParseFromString(reader.get_tensor(_OBJECT_GRAPH))
     slots = {slot.slot_variable_node_id for node in graph.nodes for slot in node.slot_variables}

@@ -1,4 +1,4 @@
-"""The metrics of a run on the disk: lines of JSON, and TensorBoard scalars."""
+"""Writes the metrics of a run to the disk: as lines of JSON, and as TensorBoard scalars."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ class MetricsWriter:
 
         Args:
           folder: The run's folder, which gets the files and the TensorBoard events.
-          prefix: The program whose metrics they are: TensorBoard shows them as "prefix/name".
+          prefix: The program that reports the metrics; TensorBoard shows them as "prefix/name".
         """
         self._folder = folder
         self._prefix = prefix
@@ -32,14 +32,14 @@ class MetricsWriter:
                 tf.summary.scalar(f"{self._prefix}/{name}", value)
 
     def close(self) -> None:
-        """Writes out what is buffered; nothing can be written afterwards."""
+        """Flushes the buffers; nothing can be written afterwards."""
         self._events.close()
 
 
 def cut_after(path: pathlib.Path, step: int) -> None:
-    """Drops the lines of a metrics file that come after a step: a resumed run takes those steps again.
+    """Drops the lines of a metrics file that come after a step, because a resumed run repeats those steps.
 
-    Does nothing if there is no such file. Half a line at the end, which a killed run may leave, is dropped, too.
+    Also drops an incomplete last line, which a killed run may leave. Does nothing if the file does not exist.
     """
     if not path.is_file():
         return

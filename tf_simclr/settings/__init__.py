@@ -1,4 +1,4 @@
-"""Everything that a run can be told."""
+"""The settings of a run."""
 
 from tf_simclr.settings.declaration import Setting, flatten, to_text
 from tf_simclr.settings.fields import (

@@ -1,6 +1,6 @@
-"""The command line: flags that follow from the settings, and the shorthands of the reference.
+"""The command line: flags derived from the settings, and the shorthands of the reference.
 
-A flag that is not given leaves its setting as the config file has it.
+A setting whose flag is not given keeps its value from the config file.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from tf_simclr.settings.override import override
 from tf_simclr.settings.rules import check_name, nearest
 from tf_simclr.settings.run_config import SETTINGS, RunConfig
 
-# flag: (what each of its values sets, help); they win over the flags of the settings.
+# flag: (what each of its values sets, help). They override the flags of the settings.
 SHORTHANDS: dict[str, tuple[dict[Any, dict[str, Any]], str]] = {
     "use_blur": (
         {True: {"augmentation.blur_probability": 0.5}, False: {"augmentation.blur_probability": 0.0}},
@@ -31,7 +31,7 @@ SHORTHANDS: dict[str, tuple[dict[Any, dict[str, Any]], str]] = {
         "Projection head: none, linear (one layer) or nonlinear (num_proj_layers of them).",
     ),
 }
-# Flags of the reference that do nothing, in its TensorFlow 2 code or at all.
+# Flags of the reference that have no effect, in its TensorFlow 2 code or at all.
 STALE_FLAGS = {
     "train_summary_steps": "metrics are written every train.log_every_steps",
     "variable_schema": "a checkpoint's encoder is always loaded, its classifier if the classes are the same",
@@ -39,14 +39,14 @@ STALE_FLAGS = {
 }
 # flag: help; neither is a setting.
 OTHER_FLAGS = {
-    "config": "File with get_config(), whose values are the defaults of the flags.",
-    "set": "section.field=value sets any setting by its name and wins over the flags; none means not set.",
+    "config": "Python file whose get_config() returns the defaults of the flags.",
+    "set": "section.field=value sets any setting by name and overrides the flags; none means not set.",
 }
 DEFAULT_CONFIG = "configs/shapes.py"
 
 
 def define(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines all flags; without a default each, so that a flag that is given can be told from one that is not."""
+    """Defines all flags without defaults, so that a given flag can be told from an omitted one."""
     definers: dict[type, Any] = {
         float: flags.DEFINE_float,
         int: flags.DEFINE_integer,
@@ -76,18 +76,18 @@ def to_config(
     read_run: Callable[[str], RunConfig | None],
     read_checkpoint: Callable[[str], RunConfig],
 ) -> RunConfig:
-    """The config of this run: the config file, the flags on top of it, `--set` on top of them.
+    """The config of this run: the config file, overridden by the flags and then by `--set`.
 
-    Without `--config`, `--dataset` and `--data_dir` it is the run that the model_dir holds, or else the one on the
-    embedded data; with a data set, a folder or a checkpoint but no config file, the reference's defaults hold, and the
-    architecture is that of the checkpoint.
+    Without `--config`, the flags change the first of these that applies: the settings of the run in `--model_dir`,
+    unless `--dataset` or `--data_dir` is given; the reference's defaults with the architecture of `--checkpoint`; the
+    reference's defaults, with `--dataset` or `--data_dir`; the config for the embedded data.
 
     Args:
       values: The parsed flags.
       root: The project's folder, which holds configs/.
-      names: Choices that only the consumer of a setting knows, by the setting's name.
+      names: Choices that only the consumer of a setting knows, by setting name.
       read_run: Returns the settings of the run in a folder, or `None` if it holds no run.
-      read_checkpoint: Returns the settings that a checkpoint tells.
+      read_checkpoint: Returns the settings that a checkpoint implies.
 
     Raises:
       FileNotFoundError: If the config file does not exist.
@@ -114,7 +114,7 @@ def to_config(
 
 
 def _changes(values: flags.FlagValues) -> dict[str, Any]:
-    """What the flags change, by the names of the settings: the later, the stronger."""
+    """The changes that the flags make, by setting name; later flags override earlier ones."""
     changes: dict[str, Any] = {}
     for one in SETTINGS.values():
         for name in filter(None, (one.alias, one.flag)):
@@ -141,7 +141,7 @@ def _changes(values: flags.FlagValues) -> dict[str, Any]:
 
 
 def _name_of(data_dir: str) -> str:
-    """What a run on these images is called: the last part of the first path that has no wildcards, without suffix."""
+    """Names a run after its images: the last part of the first path that has no wildcards, without its suffix."""
     parts = [part for part in data_dir.partition(",")[0].split("/") if part and not set(part) & set("*?[")]
     name = parts[-1].partition(".")[0] if parts else ""
     return name or pathlib.Path.cwd().name
@@ -151,7 +151,7 @@ def load_config(path: pathlib.Path) -> RunConfig:
     """The `RunConfig` that a config file's `get_config()` returns.
 
     Raises:
-      FileNotFoundError: If there is no such file; the error suggests the nearest.
+      FileNotFoundError: If the file does not exist; the error suggests the nearest name.
       ValueError: If the file has no `get_config`.
     """
     if not path.is_file():
@@ -159,7 +159,7 @@ def load_config(path: pathlib.Path) -> RunConfig:
         raise FileNotFoundError(f"There is no config file {path}.{nearest(str(path), siblings)}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"A config file is a Python file. Received: {path}")
+        raise ValueError(f"A config file must be a Python file. Received: {path}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):

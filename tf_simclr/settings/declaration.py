@@ -1,4 +1,4 @@
-"""How a setting is declared: once, as a field of a dataclass, with all that there is to say about it."""
+"""Declares each setting once, as a dataclass field that holds everything about it."""
 
 import dataclasses
 import functools
@@ -14,21 +14,21 @@ Card = Literal["keep", "shorten", "leave_out"]
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A setting as it is declared.
+    """A declared setting.
 
     Attributes:
       name: Section and field, such as "train.epochs"; fields of the run itself have no section.
       kind: Type of the value, or of an item if it is a list.
-      choices: The values that there are; empty if `kind` and `rule` say it all.
-      is_list: Whether the value is a tuple. On the command line it is text with commas.
+      choices: The allowed values; empty if `kind` and `rule` define them.
+      is_list: Whether the value is a tuple; on the command line, comma-separated text.
       is_optional: Whether it may be `None`, which means "not set".
-      default: Its value where nobody says otherwise.
-      help: One sentence about it.
-      rule: What else the value must be.
-      flag: Its flag on the command line; without one, `--set` alone reaches it.
-      alias: A second flag, which yields to the first.
-      unset: Value of the flag that means `None`.
-      resumable: Whether a resumed run may change it, because it does not change what is learnt.
+      default: The default value.
+      help: One sentence that describes it.
+      rule: What else must hold for the value.
+      flag: Its command-line flag; without one, only `--set` changes it.
+      alias: A second flag, which the first overrides.
+      unset: The flag's value that means `None`.
+      resumable: Whether a resumed run may change it, because it does not affect what is learned.
       card: Whether a model card keeps the value, shortens paths to their last part, or leaves it out.
     """
 
@@ -64,7 +64,7 @@ class Setting:
         or_none = ", or none" if self.is_optional else ""
         if self.choices and not set(value if self.is_list else [value]) <= set(self.choices):
             choices = f"{'any' if self.is_list else 'one'} of {', '.join(map(str, self.choices))}{or_none}"
-            commas = ", with commas between them" if self.is_list else ""
+            commas = ", separated by commas" if self.is_list else ""
             raise ValueError(f"{self.name} must be {choices}{commas}. Received: {to_text(value)}")
         if self.rule is not None and not self.rule.is_kept(value):
             raise ValueError(f"{self.name} must be {self.rule.text}{or_none}. Received: {to_text(value)}")
@@ -81,9 +81,9 @@ def setting(
     resumable: bool = False,
     card: Card = "keep",
 ) -> Any:
-    """Declares a setting, as the default of a field of a frozen dataclass; see `Setting` for the arguments.
+    """Declares a setting, as the default of a frozen dataclass's field; see `Setting` for the arguments.
 
-    The type of the field says the rest: `Literal[...]` are choices, tuples are lists, `None` means "not set".
+    The field's type says the rest: `Literal[...]` lists the choices, a tuple makes a list, `None` means "not set".
     """
     details = {
         "help": help, "rule": rule, "flag": flag, "alias": alias, "unset": unset, "resumable": resumable, "card": card,
@@ -93,7 +93,7 @@ def setting(
 
 @functools.cache
 def declared(cls: Any) -> dict[str, Setting]:
-    """The settings of a dataclass by name, those of the dataclasses in it included."""
+    """The settings of a dataclass, and of the dataclasses nested in it, by name."""
     return {one.name: one for one in _walk(cls, prefix="")}
 
 
@@ -114,7 +114,7 @@ def _walk(cls: Any, prefix: str) -> Iterator[Setting]:
 
 
 def flatten(config: Any) -> dict[str, Any]:
-    """All values by the names of their settings, such as "train.epochs"."""
+    """All values by setting name, such as "train.epochs"."""
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -126,7 +126,7 @@ def flatten(config: Any) -> dict[str, Any]:
 
 
 def to_text(value: Any) -> str:
-    """A value as the command line takes it."""
+    """Formats a value as the command line takes it."""
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""What the declarations say to people: the text of `--help`, and docs/settings.md."""
+"""Documents the settings from their declarations: the text of `--help`, and docs/settings.md."""
 
 import dataclasses
 import textwrap
@@ -8,7 +8,7 @@ from tf_simclr.settings.command_line import OTHER_FLAGS, SHORTHANDS, STALE_FLAGS
 from tf_simclr.settings.declaration import Setting, to_text
 from tf_simclr.settings.run_config import SETTINGS, RunConfig
 
-# setting: choices that only its consumer knows, such as the names of encoders
+# setting: choices that only its consumer knows, such as the names of the encoders
 Names = Mapping[str, tuple[str, ...]]
 
 _WIDTH = 100
@@ -16,21 +16,21 @@ _KINDS = {bool: "true or false", int: "whole number", float: "number", str: "tex
 _USAGE = """\
 Pretrains, evaluates and exports an encoder: python run.py --name=value ...
 
-What no flag sets is as in the file of --config, or as in the run that --model_dir holds. With
---dataset or --data_dir alone, the defaults below hold, which are the reference's; with no flag,
-configs/shapes.py."""
+Settings without a flag come from the file of --config, or from the run in --model_dir. With only
+--dataset or --data_dir, the defaults below apply, which are the reference's; without any flag,
+configs/shapes.py does."""
 _MARKDOWN = """\
 # Settings
 
 Every setting, section by section. `make docs` writes this page from `tf_simclr/settings/`: do not edit it.
 
-A flag sets its setting; `--set=section.field=value` sets any of them, and `none` stands for "not set". The defaults
-are the reference's; `--config` names a file with others. A resumed run may change what is resumable, nothing else.
+`--set=section.field=value` changes any setting, with or without a flag, and `none` means "not set". The defaults are
+the reference's; `--config` names a file with others. A resumed run may change only resumable settings.
 """
 
 
 def help_text(names: Names) -> str:
-    """What `--help` prints: every flag by section, with values, default and help, at most 100 columns wide."""
+    """The text of `--help`: every flag by section, with values, default and help, at most 100 columns wide."""
     parts = [_USAGE]
     for title, settings in _sections():
         parts.append("\n".join([title, *(_entry(one, names) for one in settings)]))
@@ -53,13 +53,13 @@ def markdown(names: Names) -> str:
 
 
 def _other_flags() -> dict[str, str]:
-    """What the flags do that are not settings by themselves."""
+    """Help texts of the flags that are not settings."""
     shorthands = {name: text for name, (_, text) in SHORTHANDS.items()}
     return OTHER_FLAGS | shorthands | {name: f"Ignored: {reason}." for name, reason in STALE_FLAGS.items()}
 
 
 def _sections() -> Iterator[tuple[str, list[Setting]]]:
-    """Titles and settings, those of the whole run first."""
+    """Titles with their settings, those of the whole run first."""
     classes = {"": RunConfig} | {
         field.name: type(field.default) for field in dataclasses.fields(RunConfig) if field.name not in SETTINGS
     }
@@ -72,7 +72,7 @@ def _sections() -> Iterator[tuple[str, list[Setting]]]:
 
 
 def _values(setting: Setting, names: Names) -> str:
-    """The values that a setting takes, in words."""
+    """Describes the values that a setting takes."""
     choices = names.get(setting.name, setting.choices)
     text = ", ".join(map(str, choices)) or _KINDS[setting.kind]
     if setting.is_list and setting.rule is not None:
@@ -98,7 +98,7 @@ def _entry(setting: Setting, names: Names) -> str:
 
 
 def _lines(title: str, text: str) -> str:
-    """A flag with its values, and what it does below."""
+    """A flag with its values, and its help text below."""
     return "\n".join(
         textwrap.fill(part, _WIDTH, initial_indent=indent, subsequent_indent=" " * 6, break_on_hyphens=False)
         for part, indent in ((title, "  "), (text, " " * 6))

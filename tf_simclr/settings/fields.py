@@ -1,7 +1,7 @@
 """The settings, section by section, as frozen dataclasses; the whole run is in `run_config`.
 
-The defaults are the reference's. All that there is to say about a setting is said here, once: its check, its flag, its
-place in --help and docs/settings.md, whether a resumed run may change it, and what a model card says of it follow.
+The defaults are the reference's. Each setting is declared here, once. Its check, its flag, its entries in --help and
+docs/settings.md, whether a resumed run may change it, and what a model card says about it follow from that.
 """
 
 import dataclasses
@@ -21,27 +21,27 @@ class DataConfig:
         flag="dataset",
     )  # fmt: skip
     data_dir: str | None = setting(
-        None, "Folders, patterns, lists, TFRecord or .npz files, or where TFDS keeps its data sets.",
+        None, "Folders, patterns, lists, TFRecord, Parquet or .npz files, or where TFDS keeps its data sets.",
         flag="data_dir", card="shorten",
     )  # fmt: skip
     eval_data_dir: str | None = setting(
-        None, "Labelled images for the evaluation, where data_dir does not hold them.",
+        None, "Labelled images for the evaluation, if data_dir does not hold them.",
         flag="eval_data_dir", resumable=True, card="shorten",
     )  # fmt: skip
     image_feature: str | None = setting(
-        None, "Name of the image in TFRecord files and TFDS; none finds it by its name or type."
+        None, "Name of the image in TFRecord files, Parquet files and TFDS; none finds it by name or type."
     )
     label_feature: str | None = setting(None, "Name of the class there.")
-    max_pixels: int = setting(100_000_000, "Images of more pixels count as broken.", rule=rules.AT_LEAST_1)
+    max_pixels: int = setting(100_000_000, "Images with more pixels count as broken.", rule=rules.AT_LEAST_1)
     max_broken_fraction: float = setting(
-        0.05, "A run stops if more than this share of its files are broken.",
+        0.05, "A run stops if more than this share of its files is broken.",
         rule=rules.SHARE, flag="max_broken_fraction", resumable=True,
     )  # fmt: skip
     train_split: str = setting("train", "TFDS split to train on.", flag="train_split")
     eval_split: str = setting("validation", "TFDS split to evaluate on.", flag="eval_split", resumable=True)
     image_size: int = setting(
         224,
-        "Height and width in pixels of the images that the encoder is for, and of views without a size of their own.",
+        "Height and width in pixels of the encoder's input, and of the views unless augmentation.view_size is set.",
         rule=rules.AT_LEAST_1, flag="image_size",
     )  # fmt: skip
     cache: Literal["none", "memory", "disk"] = setting(
@@ -56,10 +56,10 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationConfig:
-    """How views are made of an image."""
+    """How views are made from an image."""
 
     view_size: int | None = setting(
-        None, "Height and width of the views in pixels; none takes data.image_size.", rule=rules.AT_LEAST_1
+        None, "Height and width of the views in pixels; none uses data.image_size.", rule=rules.AT_LEAST_1
     )
     crop_sampler: Literal["tensorflow", "uniform_area"] = setting(
         "tensorflow", "Draws crops as the reference does (tensorflow) or as the paper describes it (uniform_area)."
@@ -75,7 +75,7 @@ class AugmentationConfig:
     grayscale_probability: float = setting(0.2, "Share of the views without colour.", rule=rules.SHARE)
     blur_probability: float = setting(0.5, "Share of the views that are blurred.", rule=rules.SHARE)
     more_operators: tuple[str, ...] = setting(
-        (), "Operators, by name, that follow the others on every view.", flag="more_operators"
+        (), "Names of further operators, applied to every view after the others.", flag="more_operators"
     )
 
 
@@ -84,7 +84,7 @@ class ModelConfig:
     """Encoder, heads and loss."""
 
     encoder: str = setting(
-        "resnet", "The encoder, by name; the settings from resnet_depth to se_ratio are those of resnet.",
+        "resnet", "Name of the encoder; the settings from resnet_depth to se_ratio apply to resnet only.",
         flag="encoder",
     )  # fmt: skip
     resnet_depth: Literal[10, 18, 34, 50, 101, 152, 200] = setting(50, "Depth of the ResNet.", flag="resnet_depth")
@@ -92,9 +92,9 @@ class ModelConfig:
         1.0, "Multiplier of the encoder's channels.", rule=rules.POSITIVE, flag="width_multiplier"
     )
     stem: Literal["auto", "cifar", "strided", "imagenet"] = setting(
-        "auto", "The first layers; auto takes cifar up to 32 px and imagenet above.", flag="stem"
+        "auto", "The first layers; auto uses cifar up to 32 px and imagenet above.", flag="stem"
     )
-    num_groups: int = setting(4, "Groups of blocks to build, from the first.", rule=rules.GROUPS)
+    num_groups: int = setting(4, "Groups of blocks to build, counted from the first.", rule=rules.GROUPS)
     sk_ratio: float | None = setting(
         None, "Selective kernels and ResNet-D with this ratio (SimCLR v2: 0.0625).",
         rule=rules.POSITIVE_SHARE, flag="sk_ratio", unset=0,
@@ -102,13 +102,13 @@ class ModelConfig:
     se_ratio: float | None = setting(
         None, "Squeeze and excitation with this ratio.", rule=rules.POSITIVE_SHARE, flag="se_ratio", unset=0
     )
-    global_bn: bool = setting(True, "Takes batch-norm statistics over all replicas.", flag="global_bn")
+    global_bn: bool = setting(True, "Computes batch-norm statistics over all replicas.", flag="global_bn")
     batch_norm_momentum: float = setting(
         0.9, "Share of the moving averages that a step keeps.", rule=rules.SHARE, flag="batch_norm_decay"
     )
     num_proj_layers: int = setting(3, "Layers of the projection head.", rule=rules.AT_LEAST_0, flag="num_proj_layers")
     proj_out_dim: int = setting(128, "Width of the projections.", rule=rules.AT_LEAST_1, flag="proj_out_dim")
-    loss: str = setting("nt_xent", "The contrastive loss, by name.", flag="loss")
+    loss: str = setting("nt_xent", "Name of the contrastive loss.", flag="loss")
     temperature: float = setting(0.1, "Temperature of the contrastive loss.", rule=rules.POSITIVE, flag="temperature")
     hidden_norm: bool = setting(True, "Scales projections to unit length.", flag="hidden_norm")
     objective_weight: float = setting(
@@ -116,7 +116,7 @@ class ModelConfig:
         rule=rules.POSITIVE,
     )  # fmt: skip
     online_classifier: bool = setting(
-        True, "Trains a linear classifier on the side, where there are labels.",
+        True, "Trains a linear classifier alongside, if there are labels.",
         flag="lineareval_while_pretraining",
     )  # fmt: skip
     classifier_layer: int = setting(
@@ -134,7 +134,7 @@ class FinetuneConfig:
         rule=rules.BLOCK, flag="fine_tune_after_block", unset=-1,
     )  # fmt: skip
     zero_init: bool = setting(
-        False, "Starts the classifier as zero, not with the checkpoint's weights or random ones.",
+        False, "Starts the classifier at zero instead of at the checkpoint's or random weights.",
         flag="zero_init_logits_layer",
     )  # fmt: skip
 
@@ -147,14 +147,14 @@ class OptimizerConfig:
         "lars", "The optimizer; momentum is SGD with Nesterov momentum.", flag="optimizer"
     )
     base_learning_rate: float = setting(
-        0.3, "Learning rate, which learning_rate_scaling scales.", rule=rules.AT_LEAST_0, flag="learning_rate"
+        0.3, "Learning rate before learning_rate_scaling.", rule=rules.AT_LEAST_0, flag="learning_rate"
     )
     learning_rate_scaling: Literal["linear", "sqrt", "none"] = setting(
-        "linear", "Peak learning rate of a batch of B: base * B / 256 (linear), base * sqrt(B) (sqrt) or base (none).",
+        "linear", "Peak learning rate for a batch of B: base * B / 256 (linear), base * sqrt(B) (sqrt) or base (none).",
         flag="learning_rate_scaling",
     )  # fmt: skip
     warmup_epochs: float = setting(10.0, "Epochs of linear warm-up.", rule=rules.AT_LEAST_0, flag="warmup_epochs")
-    momentum: float = setting(0.9, "Momentum of lars and of momentum.", rule=rules.BELOW_1, flag="momentum")
+    momentum: float = setting(0.9, "Momentum of the optimizers lars and momentum.", rule=rules.BELOW_1, flag="momentum")
     weight_decay: float = setting(1e-6, "Weight decay.", rule=rules.AT_LEAST_0, flag="weight_decay")
 
 
@@ -162,45 +162,45 @@ class OptimizerConfig:
 class TrainConfig:
     """Length, size and bookkeeping of the training."""
 
-    # At least 2: an image is told apart from the others of its batch.
+    # At least 2: the loss compares an image with the others in its batch.
     global_batch_size: int = setting(
-        512, "Images of a step, over all replicas.", rule=rules.AT_LEAST_2, flag="train_batch_size"
+        512, "Images per step, over all replicas.", rule=rules.AT_LEAST_2, flag="train_batch_size"
     )
     epochs: int = setting(100, "Epochs to train for.", rule=rules.AT_LEAST_0, flag="train_epochs")
     steps: int | None = setting(
-        None, "Steps to train for, in place of epochs.", rule=rules.AT_LEAST_1, flag="train_steps", unset=0
+        None, "Steps to train for, instead of epochs.", rule=rules.AT_LEAST_1, flag="train_steps", unset=0
     )
     microbatch_size: int | None = setting(
-        None, "Images that a replica encodes at a time, for the gradient of the whole batch.",
+        None, "Images that a replica encodes at a time; the gradient is still that of the whole batch.",
         rule=rules.AT_LEAST_1, flag="microbatch_size", unset=0,
     )  # fmt: skip
     checkpoint_epochs: float = setting(
         1.0, "Epochs between checkpoints.", rule=rules.POSITIVE, flag="checkpoint_epochs", resumable=True
     )
     checkpoint_steps: int | None = setting(
-        None, "Steps between checkpoints, in place of checkpoint_epochs.",
+        None, "Steps between checkpoints, instead of checkpoint_epochs.",
         rule=rules.AT_LEAST_1, flag="checkpoint_steps", unset=0, resumable=True,
     )  # fmt: skip
     keep_checkpoints: int = setting(
         5, "Checkpoints to keep.", rule=rules.AT_LEAST_1, flag="keep_checkpoint_max", resumable=True
     )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = setting(
-        "auto", "What the training computes in; auto takes mixed_bfloat16 where the device does.", flag="precision"
+        "auto", "Precision of the training; auto uses mixed_bfloat16 if the device supports it.", flag="precision"
     )
     jit_compile: Literal["auto", "on", "off"] = setting(
-        "auto", "Compiles the step with XLA; auto does so where the device is one GPU, and a TPU always does."
+        "auto", "Compiles the step with XLA; auto does so on a single GPU, and a TPU always does."
     )
     steps_per_execution: int = setting(
-        1, "Steps of one call of the training graph; more keep accelerators busy.", rule=rules.AT_LEAST_1
+        1, "Steps per call of the training graph; more keep accelerators busy.", rule=rules.AT_LEAST_1
     )
     log_every_seconds: float = setting(
         10.0, "Seconds between reports of the speed.", rule=rules.AT_LEAST_0, resumable=True
     )
     log_every_steps: int = setting(
-        10, "Steps that a line of metrics.jsonl is the mean of.", rule=rules.AT_LEAST_1, resumable=True
+        10, "Steps that a line of metrics.jsonl averages.", rule=rules.AT_LEAST_1, resumable=True
     )
     deterministic: bool = setting(
-        False, "Makes runs on accelerators bit-identical, too; some kernels are slower then.", flag="deterministic"
+        False, "Makes runs bit-identical on accelerators, too; some kernels become slower.", flag="deterministic"
     )
 
 
@@ -208,19 +208,19 @@ class TrainConfig:
 class EvalConfig:
     """Evaluation of the frozen encoder."""
 
-    batch_size: int = setting(256, "Images of a batch.", rule=rules.AT_LEAST_1, flag="eval_batch_size", resumable=True)
+    batch_size: int = setting(256, "Images per batch.", rule=rules.AT_LEAST_1, flag="eval_batch_size", resumable=True)
     steps: int | None = setting(
-        None, "Batches to evaluate on; none takes them all.",
+        None, "Batches to evaluate on; none uses them all.",
         rule=rules.AT_LEAST_1, flag="eval_steps", unset=0, resumable=True,
     )  # fmt: skip
     knn_k: int = setting(
-        200, "Neighbours that vote in the kNN evaluation; all training images where there are fewer.",
+        200, "Neighbours that vote in the kNN evaluation, or all training images if there are fewer.",
         rule=rules.AT_LEAST_1, flag="knn_k", resumable=True,
     )  # fmt: skip
     baselines: bool = setting(False, "Evaluates raw pixels and the untrained encoder as well.", resumable=True)
 
 
-# Any run can be exported anew; a card says what the export is in a part of its own.
+# Any run can be exported again; the model card describes the export in a section of its own.
 _of_export = functools.partial(setting, resumable=True, card="leave_out")
 
 
@@ -229,25 +229,25 @@ class ExportConfig:
     """The SavedModel."""
 
     keep: int | None = _of_export(
-        1, "Exports that stay, those of the highest steps; none keeps all.",
+        1, "Exports to keep, those with the highest steps; none keeps all.",
         rule=rules.AT_LEAST_1, flag="keep_hub_module_max", unset=0,
     )  # fmt: skip
     embedding: Literal["raw", "normalized"] = _of_export(
-        "raw", "Embeddings as the encoder gives them, or normalized to unit length.", flag="export_embedding"
+        "raw", "Embeddings as the encoder returns them, or normalized to unit length.", flag="export_embedding"
     )
     pca_dim: int | None = _of_export(
-        None, "Principal components, of the training images' features, that embeddings are reduced to.",
+        None, "Reduces embeddings to this many principal components of the training images' features.",
         rule=rules.AT_LEAST_1, flag="export_pca_dim", unset=0,
     )  # fmt: skip
     project: bool = _of_export(False, "Adds a signature for projections.", flag="export_project")
     precision: Literal["run", "float32", "mixed_bfloat16"] = _of_export(
-        "run", "What the export computes in; run is what the run does.", flag="export_precision"
+        "run", "Precision of the export; run uses train.precision.", flag="export_precision"
     )
     batch_sizes: tuple[int, ...] = _of_export(
-        (1, 8), "Sizes of batches that servers are warmed up for.", rule=rules.INCREASING, flag="export_batch_sizes"
+        (1, 8), "Batch sizes that servers are warmed up for.", rule=rules.INCREASING, flag="export_batch_sizes"
     )
     micro_batch_size: int | None = _of_export(
-        None, "Largest batch of the encoder that requests at the same time share.",
+        None, "Largest batch in which the encoder merges simultaneous requests.",
         rule=rules.AT_LEAST_1, flag="export_micro_batch_size", unset=0,
     )  # fmt: skip
     micro_batch_timeout_us: int = _of_export(
@@ -255,7 +255,7 @@ class ExportConfig:
         rule=rules.AT_LEAST_0, flag="export_micro_batch_timeout_us",
     )  # fmt: skip
     micro_batch_threads: int = _of_export(
-        2, "Such batches at the same time.", rule=rules.AT_LEAST_1, flag="export_micro_batch_threads"
+        2, "Number of such batches computed at the same time.", rule=rules.AT_LEAST_1, flag="export_micro_batch_threads"
     )
     license: str = _of_export("unknown", "Licence of the weights, for the model card.", flag="export_license")
     formats: tuple[Literal["tflite", "onnx"], ...] = _of_export(

@@ -1,4 +1,4 @@
-"""Settings by name: changed, compared, written as JSON and read again."""
+"""Changes and compares settings by name, and converts them to and from JSON."""
 
 import collections
 import dataclasses
@@ -9,7 +9,7 @@ from tf_simclr.settings.declaration import Setting, flatten
 from tf_simclr.settings.rules import nearest
 from tf_simclr.settings.run_config import SETTINGS, RunConfig
 
-# Of the format that `to_dict` returns. Since 2, `None` in place of 0 and "" says that something is not set.
+# Version of the format that `to_dict` returns. Since version 2, `None` means "not set", as 0 and "" did before.
 VERSION = 2
 
 
@@ -19,7 +19,7 @@ def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     Args:
       config: The config to start from.
       changes: New values by name, such as "seed" or "train.epochs". Text is converted to the type of the setting:
-        lists have commas between their items, and "none" stands for `None`.
+        commas separate the items of a list, and "none" stands for `None`.
 
     Raises:
       ValueError: If a setting does not exist (the error suggests the nearest), or its value has the wrong type.
@@ -42,7 +42,7 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """The config as nested dictionaries that JSON can hold, with the version of their format."""
+    """The config as nested dictionaries that JSON can hold, with the version of the format."""
 
     def with_lists(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs}
@@ -51,7 +51,7 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """The inverse of `to_dict`, also after a way through JSON. Who reads files checks their version.
+    """The inverse of `to_dict`, also after a round trip through JSON. Callers that read files check the version.
 
     Raises:
       ValueError: If a setting does not exist or a value has the wrong type.
@@ -66,7 +66,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def _convert(setting: Setting, value: Any) -> Any:
-    """The value in the type of its setting: text, as the command line gives it, is read."""
+    """Converts a value to the type of its setting; parses text from the command line."""
     is_none = value is None or (isinstance(value, str) and value in ("none", "None"))
     if is_none and setting.is_optional:
         return None
@@ -78,7 +78,7 @@ def _convert(setting: Setting, value: Any) -> Any:
         items = value if isinstance(value, (tuple, list)) else [item.strip() for item in str(value).split(",")]
         return tuple(_convert_item(setting.kind, item) for item in items)
     except (KeyError, ValueError, TypeError):
-        needed = "values of type {} with commas between them" if setting.is_list else "a value of type {}"
+        needed = "comma-separated values of type {}" if setting.is_list else "a value of type {}"
         raise ValueError(f"{setting.name} needs {needed.format(setting.kind.__name__)}. Received: {value}") from None
 
 

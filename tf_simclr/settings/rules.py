@@ -1,4 +1,4 @@
-"""What settings may hold: rules on one of them, and those that join two."""
+"""Rules for the values of settings, singly and in pairs."""
 
 import dataclasses
 import difflib
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What a value must be.
+    """A condition that a value must meet.
 
     Attributes:
       text: Completes the sentence "FIELD must be ...".
-      is_kept: Whether a value keeps the rule. It is not asked about `None`, "not set".
+      is_kept: Whether a value meets the condition; never called with `None`, "not set".
     """
 
     text: str
@@ -35,16 +35,16 @@ GROUPS = Rule("from 1 to 4", lambda value: 1 <= value <= 4)
 BLOCK = Rule("from 0 to 4", lambda value: 0 <= value <= 4)
 LAYER = Rule("at least -1", lambda value: value >= -1)
 INCREASING = Rule(
-    "whole numbers from 1 on, in increasing order, with commas between them",
+    "increasing whole numbers of at least 1, separated by commas",
     lambda sizes: all(size >= 1 for size in sizes) and list(sizes) == sorted(set(sizes)),
 )
 
 
 def check_together(config: "RunConfig") -> None:
-    """Checks the rules that join two settings.
+    """Checks the rules that involve two settings.
 
     Raises:
-      ValueError: If the settings break one.
+      ValueError: If the settings break a rule.
     """
     train, data = config.train, config.data
     if config.train_mode == "finetune" and config.checkpoint is None:
@@ -72,11 +72,11 @@ def check_name(setting: str, value: str, names: Iterable[str]) -> None:
 
     Args:
       setting: The setting's name, such as "model.encoder".
-      value: Its value, or one item of it.
+      value: Its value, or one item of its list.
       names: The choices.
 
     Raises:
-      ValueError: If the value is not one of them; the error suggests the nearest.
+      ValueError: If the value is not one of the choices; the error suggests the nearest.
     """
     names = tuple(names)
     if value not in names:
@@ -85,6 +85,6 @@ def check_name(setting: str, value: str, names: Iterable[str]) -> None:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A question that suggests the most similar name, with a space before it; empty where none is similar."""
+    """A question that suggests the most similar name, after a space; empty if no name is similar."""
     similar = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     return f" Did you mean {similar[0]}?" if similar else ""

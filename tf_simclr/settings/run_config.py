@@ -1,6 +1,6 @@
-"""Everything that a run can be told: the sections of `fields`, and what belongs to the run as a whole.
+"""All settings of a run: the sections from `fields`, and the settings of the run as a whole.
 
-A config file returns a `RunConfig`; `override` sets single fields of it by name.
+A config file returns a `RunConfig`; `override` changes single fields by name.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ from tf_simclr.settings.fields import (
 class RunConfig:
     """The whole run."""
 
-    name: str = setting("simclr", "Names the model_dir where none is given.", resumable=True)
+    name: str = setting("simclr", "Names the run, whose folder is runs/NAME without model_dir.", resumable=True)
     mode: Literal["train", "eval", "train_then_eval", "export", "check"] = setting(
-        "train", "What to do; check looks at images, settings and machine before a run.", flag="mode", resumable=True
+        "train", "What to do; check examines images, settings and machine before a run.", flag="mode", resumable=True
     )
     train_mode: Literal["pretrain", "finetune", "supervised"] = setting(
         "pretrain",
@@ -34,16 +34,16 @@ class RunConfig:
         flag="train_mode",
     )  # fmt: skip
     model_dir: str | None = setting(
-        None, "Folder of the run, which is resumed if it is there already; none takes runs/NAME.",
+        None, "Folder of the run, which resumes if the folder already holds it; none uses runs/NAME.",
         flag="model_dir", resumable=True, card="leave_out",
     )  # fmt: skip
     checkpoint: str | None = setting(
         None, "Weights to start from: a folder, a prefix or a SavedModel; ours or the reference's.",
         flag="checkpoint", card="shorten",
     )  # fmt: skip
-    seed: int = setting(0, "Seed of everything random.", rule=rules.SEED, flag="seed")
+    seed: int = setting(0, "Seed of all random numbers.", rule=rules.SEED, flag="seed")
     strategy: Literal["auto", "default", "mirrored", "multi_worker", "tpu"] = setting(
-        "auto", "How the devices share the work; auto takes all GPUs of the machine.", flag="strategy", resumable=True
+        "auto", "How the devices share the work; auto uses all GPUs of the machine.", flag="strategy", resumable=True
     )
     tpu_name: str | None = setting(
         None, "Name or address of the TPU.",
@@ -69,22 +69,22 @@ class RunConfig:
 
     @property
     def view_size(self) -> int:
-        """Height and width in pixels of the views that the training makes."""
+        """Height and width in pixels of the training views."""
         return self.augmentation.view_size or self.data.image_size
 
     @property
     def stem(self) -> str:
-        """The stem that "auto" stands for."""
+        """The stem of the encoder, never "auto"."""
         by_size = "cifar" if self.data.image_size <= 32 else "imagenet"
         return by_size if self.model.stem == "auto" else self.model.stem
 
     @property
     def trains(self) -> bool:
-        """Whether the run trains before it does anything else."""
+        """Whether the run trains."""
         return self.mode in ("train", "train_then_eval")
 
     def total_steps(self, num_examples: int) -> int:
-        """Steps of the whole run, counted as the reference does: `steps`, or else N * epochs // B + 1."""
+        """Steps of the whole run, counted as in the reference: `steps`, or else N * epochs // B + 1."""
         return self.train.steps or num_examples * self.train.epochs // self.train.global_batch_size + 1
 
     def warmup_steps(self, num_examples: int) -> int:
@@ -92,7 +92,7 @@ class RunConfig:
         return round(self.optimizer.warmup_epochs * num_examples // self.train.global_batch_size)
 
     def checkpoint_steps(self, num_examples: int) -> int:
-        """Steps between two checkpoints: a multiple of those of an execution, at least one of them."""
+        """Steps between two checkpoints: a positive multiple of `steps_per_execution`."""
         executions_per_epoch = num_examples / self.train.global_batch_size / self.train.steps_per_execution
         executions = max(1, round(self.train.checkpoint_epochs * executions_per_epoch))
         return self.train.checkpoint_steps or executions * self.train.steps_per_execution

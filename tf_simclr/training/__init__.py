@@ -1,1 +1,1 @@
-"""Programs that train."""
+"""The training program."""

@@ -1,6 +1,6 @@
 """Keras callbacks of the training programs. They count steps, not epochs: a run is one long `fit`.
 
-They read the metrics only where they need the values: reading one makes an accelerator wait.
+They read metrics only when they need the values, because reading makes an accelerator wait.
 """
 
 import errno
@@ -19,13 +19,13 @@ from tf_simclr.training.stopping import StopRequest
 
 
 class StepCallback(keras.callbacks.Callback):
-    """A callback that gets the step of the run, and metrics that are still on the device."""
+    """A callback that receives the step of the run, and metrics that are still on the device."""
 
     def __init__(self, start_step: int):
         """Makes the callback.
 
         Args:
-          start_step: Steps that the run has made before `fit`.
+          start_step: Steps that the run took before `fit`.
         """
         super().__init__()
         self._supports_tf_logs = True
@@ -46,17 +46,17 @@ class StepCallback(keras.callbacks.Callback):
 
 
 class StopOnNaN(StepCallback):
-    """Stops the run with a `FloatingPointError` when the loss is not finite, before that is reported.
+    """Stops the run with a `FloatingPointError` when the loss is not finite, before it is reported.
 
-    It reads the values of a step when the next one is under way, and at once where they are reported.
+    Reads the values of a step when the next one is under way, or at once if they are due for a report.
     """
 
     def __init__(self, manager: tf.train.CheckpointManager, *, start_step: int, cadence: Cadence):
         """Makes the callback.
 
         Args:
-          manager: Knows the last good checkpoint, which the error names.
-          start_step: Steps that the run has made before `fit`.
+          manager: Knows the last good checkpoint, for the error message.
+          start_step: Steps that the run took before `fit`.
           cadence: When the metrics are reported.
         """
         super().__init__(start_step)
@@ -79,7 +79,7 @@ class StopOnNaN(StepCallback):
 class SaveCheckpoint(StepCallback):
     """Saves a checkpoint when it is due, and when a signal asks the run to stop.
 
-    Where a metric or a weight is not finite it raises a `FloatingPointError` and saves nothing.
+    If a metric or a weight is not finite, raises a `FloatingPointError` and saves nothing.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class SaveCheckpoint(StepCallback):
 
         Args:
           manager: Saves and prunes the checkpoints.
-          start_step: Steps that the run has made before `fit`.
+          start_step: Steps that the run took before `fit`.
           cadence: When to save.
           stop_request: Holds the signal that asks the run to stop.
-          agreement: When several workers tell each other of their signals.
+          agreement: When several workers share their signals.
         """
         super().__init__(start_step)
         self._manager = manager
@@ -147,7 +147,7 @@ def _divergence(step: int, model: keras.Model, manager: tf.train.CheckpointManag
 
 
 class WarnOfCollapse(StepCallback):
-    """Warns once when the loss stays at the value that it has when all projections are equal."""
+    """Warns once if the loss stays at its value for equal projections."""
 
     def __init__(
         self,
@@ -162,11 +162,11 @@ class WarnOfCollapse(StepCallback):
 
         Args:
           collapse_value: The loss when all projections are equal, as `Loss.collapse_value` gives it.
-          start_step: Steps that the run has made before `fit`.
-          cadence: When the mean loss is reported. Only means over `cadence.every` steps count, so the one of a shorter
-            rest at the end of the run does not.
-          after_steps: How many steps in a row tell a collapse from a slow start.
-          tolerance: How near the loss has to be, as a share of the collapse value.
+          start_step: Steps that the run took before `fit`.
+          cadence: When the mean loss is reported. Only means over `cadence.every` steps count, not the last one if it
+            covers fewer.
+          after_steps: Consecutive steps that distinguish a collapse from a slow start.
+          tolerance: Largest distance of the loss from the collapse value, as a share of it.
         """
         super().__init__(start_step)
         self._collapse_value = collapse_value
@@ -186,7 +186,7 @@ class WarnOfCollapse(StepCallback):
             logging.warning(
                 "The loss has stayed at %.3f, its value when all projections are equal, for %d steps: the encoder has "
                 "collapsed. Usual causes: a learning rate that is too high, or zero; too high a temperature; views "
-                "with nothing in them that tells the images apart", self._collapse_value, self._steps_there,
+                "that do not distinguish the images", self._collapse_value, self._steps_there,
             )  # fmt: skip
 
 

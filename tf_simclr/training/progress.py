@@ -1,4 +1,4 @@
-"""What a run reports while it trains: metrics, speed and time left, in files, TensorBoard and the terminal."""
+"""Reports metrics, speed and remaining time during training, in files, TensorBoard and the terminal."""
 
 import pathlib
 import sys
@@ -15,20 +15,20 @@ from tf_simclr.training.callbacks import StepCallback
 
 _SHOWN_ACCURACIES = {"contrastive_top_1_accuracy": "contrastive top-1", "top_1_accuracy": "top-1"}
 
-# Prefetching hides all of the data's time until the data takes longer than the step; a smaller share is noise.
+# Prefetching hides the data's time unless the data takes longer than the step; a smaller share is noise.
 _DATA_BOUND_SHARE = 0.1
 
 
 class Progress(StepCallback):
-    """Reports the metrics by steps, and the speed by time.
+    """Reports the metrics every so many steps, and the speed every so many seconds.
 
-    Every so many steps, and after the last one, it writes the means of the metrics over these steps to `metrics.jsonl`
-    and to the TensorBoard scalars. That depends on no clock, and a checkpoint holds the sums behind the next line: an
-    interrupted run leaves the same file as an uninterrupted one.
+    The means of the metrics over these steps go to `metrics.jsonl` and to the TensorBoard scalars, also after the last
+    step. They do not depend on a clock, and a checkpoint holds the sums for the next line, so an interrupted run leaves
+    the same file as an uninterrupted one.
 
-    Every few seconds it writes the speed to `speed.jsonl`, to the scalars and to the terminal, which shows a progress
-    bar if it can redraw. `data_wait_share` is the share of the time in which the steps waited for data; at the end of
-    the run the log says whether that was the bottleneck.
+    The speed goes to `speed.jsonl`, to the scalars and to the terminal, which shows a progress bar if it can redraw.
+    `data_wait_share` is the share of the time that the steps waited for data; at the end of the run, the log says
+    whether that was the bottleneck.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Progress(StepCallback):
 
         Args:
           folder: Gets the files and the TensorBoard events.
-          start_step: Steps that the run has made before `fit`.
+          start_step: Steps that the run took before `fit`.
           cadence: When to report the metrics.
-          steps_per_epoch: For the epochs that are reported beside the steps.
-          global_batch_size: For the speed in images per second.
-          every_seconds: How often to report the speed.
-          wait_clock: Watches the dataset.
+          steps_per_epoch: Converts steps to epochs for the reports.
+          global_batch_size: Converts steps to images for the speed.
+          every_seconds: Seconds between reports of the speed.
+          wait_clock: Measures the waits for the dataset.
         """
         super().__init__(start_step)
         self._writer = MetricsWriter(folder, "train")
@@ -69,7 +69,7 @@ class Progress(StepCallback):
         self._restored_sums = [variable.numpy() for variable in self._sums()]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        # `fit` has just reset the metrics, and with them what the checkpoint knew of the unfinished line.
+        # `fit` has just reset the metrics, and with them the sums of the unfinished line, restored from the checkpoint.
         for variable, value in zip(self._sums(), self._restored_sums, strict=True):
             variable.assign(value)
 
@@ -108,7 +108,7 @@ class Progress(StepCallback):
             )
 
     def _sums(self) -> list[tf.Variable]:
-        """The variables in which the metrics add up the steps of the next line."""
+        """The variables in which the metrics sum up the steps of the next line."""
         return [variable for metric in self.model.metrics for variable in metric.variables]
 
     def _start_window(self) -> None:
@@ -119,7 +119,7 @@ class Progress(StepCallback):
         return time.monotonic(), self._wait_clock.seconds
 
     def _wait_share(self, start: tuple[float, float]) -> float:
-        """Share of the time since `start` that was spent waiting for data."""
+        """Share of the time since `start` spent waiting for data."""
         seconds, waited = (end - begin for end, begin in zip(self._read_clocks(), start, strict=True))
         return waited / seconds
 

@@ -18,16 +18,16 @@ class Stopped(Exception):
         """Makes the exception; `step` is the step that was saved."""
         super().__init__(
             f"stopped by {signal.Signals(signal_number).name} after step {step}, which is saved; "
-            "the same command goes on from there"
+            "the same command continues from there"
         )
-        self.exit_code = 128 + signal_number  # as shells count
+        self.exit_code = 128 + signal_number  # the convention of shells
 
 
 class StopRequest:
-    """The signal that has asked to stop; false until one has."""
+    """The signal that asked the run to stop; false until one arrives."""
 
     def __init__(self) -> None:
-        """Makes a request that no signal has made yet."""
+        """Makes a request without a signal."""
         self.signal_number = 0
 
     def __bool__(self) -> bool:
@@ -36,9 +36,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """Turns the first signal into a request to stop; the second one acts as it would without this."""
+    """Turns the first signal into a request to stop; the second one acts as usual."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():  # Python gives signals to the main thread only.
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals only to the main thread.
         yield request
         return
 

@@ -20,7 +20,7 @@ from tf_simclr.training.progress import Progress
 
 
 def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> SimCLR | Classifier:
-    """Trains to the end of the run, from its newest checkpoint if it has one; a finished run is left as it is.
+    """Trains to the end of the run, from its newest checkpoint if it has one; a finished run stays as it is.
 
     Call it in the scope of the run's strategy.
 
@@ -83,21 +83,21 @@ def _check_agreement(start_step: int) -> None:
 
 @contextlib.contextmanager
 def _explaining(source: sources.Source, folder: pathlib.Path) -> Iterator[None]:
-    """Says in the error what to do about too many broken files, a worker that is gone, or a disk that is full."""
+    """Adds advice to the errors of too many broken files, a lost worker, or a full disk."""
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
         raise ConnectionError(
-            f"A worker does not answer any more ({error.message.splitlines()[0]}): start run.py again on all workers; "
-            "the run goes on from the last checkpoint"
+            f"A worker stopped answering ({error.message.splitlines()[0]}): start run.py again on all workers; "
+            "the run continues from the last checkpoint"
         ) from error
     except tf.errors.OpError:
         source.broken.check()
         raise
     except OSError as error:
         raise OSError(
-            f"{folder} cannot be written ({error.strerror}): make space, or mend what else is wrong, and give the same "
-            "command again; it goes on from the last checkpoint"
+            f"{folder} cannot be written ({error.strerror}): free some space or fix the cause, then run the same "
+            "command again; it continues from the last checkpoint"
         ) from error
 
 
@@ -133,7 +133,7 @@ def _fit(
         stop_request=stop_request,
         agreement=reporting,
     )
-    # In this order: what has diverged is not reported or saved, and what is saved has been reported.
+    # In this order, a diverged step is neither reported nor saved, and a saved step has been reported.
     used = [callbacks.StopOnNaN(manager, start_step=start_step, cadence=reporting), progress, save]
     if isinstance(model, SimCLR) and (value := model.collapse_value(batch_size)) is not None:
         used.append(callbacks.WarnOfCollapse(value, start_step=start_step, cadence=reporting))

@@ -23,7 +23,7 @@ class KNN:
     """Judges representations by the classes of the nearest training images; see `knn_scores`.
 
     Attributes:
-      k: Number of neighbours, at least 1; cut to the number of training images. Wu et al. use 200.
+      k: Number of neighbours, at least 1; capped at the number of training images. Wu et al. use 200.
       temperature: Positive. Wu et al. use 0.07, which later work rounds to 0.1.
     """
 
@@ -33,7 +33,7 @@ class KNN:
     name: ClassVar[str] = "knn"
 
     def __call__(self, train: Features, test: Features) -> Scores:
-        """Scores with the metrics `top_1_accuracy`, `k` (after the cut) and `temperature`."""
+        """Scores with the metrics `top_1_accuracy`, `k` (capped) and `temperature`."""
         scores = knn_scores(
             train.representations,
             train.labels,
@@ -59,18 +59,18 @@ def knn_scores(
     k: int,
     temperature: float,
 ) -> np.ndarray:
-    """Votes of the k training examples of highest cosine similarity s, each of weight exp(s / temperature).
+    """Votes of the k training examples with the highest cosine similarity s, each with weight exp(s / temperature).
 
     Args:
       train_features: float32 [N, F].
       train_labels: Integers [N] in [0, num_classes).
       test_features: float32 [M, F].
       num_classes: Number of classes C.
-      k: Number of neighbours, at least 1; cut to N.
+      k: Number of neighbours, at least 1; capped at N.
       temperature: Positive; the smaller, the more the nearest neighbours count.
 
     Returns:
-      Scores, float64 [M, C], >= 0. A row's scale carries no meaning, only the order of its classes does.
+      Scores, float64 [M, C], >= 0. Only the order of the classes in a row has meaning, not its scale.
 
     Raises:
       ValueError: If `k` or `temperature` is not positive.
@@ -85,7 +85,7 @@ def knn_scores(
     for start in range(0, len(test_features), block_size):
         similarities = tf.matmul(queries[start : start + block_size], references, transpose_b=True)
         nearest, neighbors = (tensor.numpy() for tensor in tf.math.top_k(similarities, k))
-        # Relative to the nearest one, which leaves a row's order alone and keeps the largest weight at 1.
+        # Relative to the nearest one, which keeps a row's order and makes its largest weight 1.
         weights = np.exp((nearest - nearest[:, :1]) / temperature)
         # One histogram for the whole block: row r votes in the bins from r * num_classes on.
         bins = num_classes * np.arange(len(weights))[:, None] + train_labels[neighbors]

@@ -30,11 +30,11 @@ class Linear:
     Attributes:
       seed: Decides which training images are held out to choose the regularisation.
       regularization_grid: Candidates for C, the inverse strength of the L2 penalty, in increasing order.
-      max_iterations: Iterations of L-BFGS, at most, for each candidate.
+      max_iterations: Most iterations of L-BFGS for each candidate.
     """
 
     seed: int = 0
-    # On standardised features the best is seldom at an end.
+    # On standardised features, the best is seldom at either end.
     regularization_grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     max_iterations: int = 100
 
@@ -44,7 +44,7 @@ class Linear:
         """Scores with the metrics `top_1_accuracy` and, for more than 5 classes, `top_5_accuracy`, and the settings.
 
         Raises:
-          ValueError: If the training labels do not allow a choice of the regularisation.
+          ValueError: If the training labels do not suffice to choose the regularisation.
         """
         probe = fit_linear(
             train.representations,
@@ -75,7 +75,7 @@ class LinearProbe:
     Attributes:
       weights: float32 [F, C].
       bias: float32 [C]; minus infinity for a class without a training example.
-      regularization_c: Inverse strength of the L2 penalty: it is |w|^2 / 2 beside C times the summed loss.
+      regularization_c: Inverse strength of the L2 penalty: |w|^2 / 2 is added to C times the summed loss.
     """
 
     weights: np.ndarray
@@ -96,13 +96,13 @@ def fit_linear(
     grid: Sequence[float],
     max_iterations: int,
 ) -> LinearProbe:
-    """Fits a multinomial logistic regression, its regularisation chosen on a held-out part of the examples.
+    """Fits a multinomial logistic regression and chooses its regularisation on a held-out part of the examples.
 
-    A tenth of every class is held out. On the rest, the penalty is weakened step by step, each fit from where the last
-    one ended. All examples are then fitted with the penalty of the best held-out accuracy, the stronger one of equals.
-    Features are standardised by the examples fitted, and the probe does the same to those it is given.
+    Holds out a tenth of every class. On the rest, weakens the penalty step by step, starting each fit where the last
+    one ended. Then fits all examples with the penalty of the best held-out accuracy, the stronger one if two are equal.
+    Each fit standardises the features by its own examples, and the probe applies the same to its input.
 
-    L-BFGS sees all examples in every iteration, which suits up to some 100,000 of them.
+    L-BFGS sees all examples in every iteration, which suits up to about 100,000 of them.
 
     Args:
       features: float32 [N, F].
@@ -110,7 +110,7 @@ def fit_linear(
       num_classes: Number of classes C.
       seed: Decides which examples are held out.
       grid: Candidates for C, the inverse strength of the penalty, in increasing order.
-      max_iterations: Iterations of L-BFGS, at most, for each candidate.
+      max_iterations: Most iterations of L-BFGS for each candidate.
 
     Returns:
       The classifier, for features as they are (not standardised).
@@ -152,8 +152,8 @@ def _fit_path(
     standardized = scaler.fit_transform(features)
     classifier = LogisticRegression(max_iter=max_iterations, warm_start=True)
     for regularization_c in grid:
-        # The matrix products are thin and bound by memory: BLAS threads gain little on them, and slow them
-        # down tenfold where other work keeps the cores busy.
+        # The matrix products are thin and memory-bound: BLAS threads speed them up little, and slow them down
+        # tenfold if other work keeps the cores busy.
         with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             classifier.set_params(C=regularization_c).fit(standardized, labels)
