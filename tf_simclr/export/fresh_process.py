@@ -23,6 +23,8 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from tensorflow.core.framework import tensor_pb2  # noqa: E402
 
+_PACKAGE = "tf_simclr"
+
 
 def main(directory: str, warmup_file: str, inputs_file: str, outputs_file: str) -> None:
     """Runs all signatures on the inputs, answers the warm-up requests, and saves the outputs.
@@ -42,12 +44,12 @@ def main(directory: str, warmup_file: str, inputs_file: str, outputs_file: str) 
 
 def hide_package() -> None:
     """Makes all imports of the package fail, however it is installed."""
-    sys.modules["tf_simclr"] = None  # type: ignore[assignment]
+    sys.modules[_PACKAGE] = None  # type: ignore[assignment]
     try:
-        importlib.import_module("tf_simclr")
+        importlib.import_module(_PACKAGE)
     except ModuleNotFoundError:
         return
-    raise SystemExit("tf_simclr can be imported, so the check would prove nothing")
+    raise SystemExit(f"{_PACKAGE} can be imported, so the check would prove nothing")
 
 
 def run_signatures(directory: str, pixels: np.ndarray, floats: np.ndarray) -> dict[str, Any]:

@@ -1,13 +1,10 @@
-"""Rules for the values of settings, singly and in pairs."""
+"""Rules for the values of single settings."""
 
 import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from tf_simclr.settings.run_config import RunConfig
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,33 +35,6 @@ INCREASING = Rule(
     "increasing whole numbers of at least 1, separated by commas",
     lambda sizes: all(size >= 1 for size in sizes) and list(sizes) == sorted(set(sizes)),
 )
-
-
-def check_together(config: "RunConfig") -> None:
-    """Checks the rules that involve two settings.
-
-    Raises:
-      ValueError: If the settings break a rule.
-    """
-    train, data = config.train, config.data
-    if config.train_mode == "finetune" and config.checkpoint is None:
-        raise ValueError("train_mode=finetune needs --checkpoint (train_mode=supervised does not). Received: None")
-    for name, steps in (("log_every_steps", train.log_every_steps), ("checkpoint_steps", train.checkpoint_steps)):
-        if steps is not None and steps % train.steps_per_execution:
-            raise ValueError(
-                f"train.{name} must be a multiple of train.steps_per_execution, {train.steps_per_execution}. "
-                f"Received: {steps}"
-            )
-    if config.train_mode != "pretrain" and train.microbatch_size is not None:
-        raise ValueError(
-            f"train.microbatch_size is for train_mode=pretrain. Received: {train.microbatch_size} with "
-            f"train_mode={config.train_mode}"
-        )
-    if data.cache != "none" and data.service:
-        raise ValueError(
-            "data.cache keeps images on this machine, data.service reads them on others: choose one. "
-            f"Received: cache={data.cache}, service={','.join(data.service)}"
-        )
 
 
 def check_name(setting: str, value: str, names: Iterable[str]) -> None:

@@ -65,7 +65,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name, value in flatten(self).items():
             SETTINGS[name].check(value)
-        rules.check_together(self)
+        check_together(self)
 
     @property
     def view_size(self) -> int:
@@ -96,6 +96,33 @@ class RunConfig:
         executions_per_epoch = num_examples / self.train.global_batch_size / self.train.steps_per_execution
         executions = max(1, round(self.train.checkpoint_epochs * executions_per_epoch))
         return self.train.checkpoint_steps or executions * self.train.steps_per_execution
+
+
+def check_together(config: RunConfig) -> None:
+    """Checks the rules that involve two settings.
+
+    Raises:
+      ValueError: If the settings break a rule.
+    """
+    train, data = config.train, config.data
+    if config.train_mode == "finetune" and config.checkpoint is None:
+        raise ValueError("train_mode=finetune needs --checkpoint (train_mode=supervised does not). Received: None")
+    for name, steps in (("log_every_steps", train.log_every_steps), ("checkpoint_steps", train.checkpoint_steps)):
+        if steps is not None and steps % train.steps_per_execution:
+            raise ValueError(
+                f"train.{name} must be a multiple of train.steps_per_execution, {train.steps_per_execution}. "
+                f"Received: {steps}"
+            )
+    if config.train_mode != "pretrain" and train.microbatch_size is not None:
+        raise ValueError(
+            f"train.microbatch_size is for train_mode=pretrain. Received: {train.microbatch_size} with "
+            f"train_mode={config.train_mode}"
+        )
+    if data.cache != "none" and data.service:
+        raise ValueError(
+            "data.cache keeps images on this machine, data.service reads them on others: choose one. "
+            f"Received: cache={data.cache}, service={','.join(data.service)}"
+        )
 
 
 SETTINGS = declared(RunConfig)
