@@ -38,7 +38,9 @@ def whole_batch(photos):
     return train(microbatch_model(0), photos)
 
 
-@pytest.mark.parametrize("microbatch_size", [1, 7, 20])
+@pytest.mark.parametrize(
+    "microbatch_size", [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(20, marks=pytest.mark.slow)]
+)
 def test_gradient_is_that_of_the_whole_batch(microbatch_size, photos, whole_batch):
     check_equal(train(microbatch_model(microbatch_size), photos), whole_batch, 1e-10)
 
@@ -68,7 +70,7 @@ def test_on_replicas(num_replicas, photos, whole_batch):
     [
         (4, 1, False, [(0, 0), (4, 4), (8, 8), (12, 12)]),
         pytest.param(7, 1, True, [(0, 0), (7, 7), (9, 14)], marks=pytest.mark.slow),
-        (3, 2, False, [(0, 0), (3, 3), (5, 6), (8, 8), (11, 11), (13, 14)]),
+        pytest.param(3, 2, False, [(0, 0), (3, 3), (5, 6), (8, 8), (11, 11), (13, 14)], marks=pytest.mark.slow),
     ],
 )
 def test_batch_norm_has_the_statistics_of_micro_batches_and_moves_once(

@@ -168,6 +168,7 @@ def test_a_resumed_run_may_not_change_what_is_learnt(finished_run):
         run.run(changed)
 
 
+@pytest.mark.slow
 def test_unlabelled_nested_images_are_enough(photos, tmp_path):
     write_images(tmp_path / "photos", photos[:, :16, :16], [f"a/b{i % 3}" if i else "." for i in range(16)])
     settings = make_config(tmp_path / "run", tmp_path / "photos", train__steps=2)
@@ -233,6 +234,7 @@ def test_a_finished_run_can_be_exported_and_evaluated_again(finished_run, mode):
     assert ("saved_model" in again) == (mode == "export")
 
 
+@pytest.mark.slow
 def test_fine_tuning_a_run_and_evaluating_its_classifier(finished_run, image_folder, tmp_path):
     pretrained, _ = finished_run
     checkpoint = tmp_path / "pretrained"

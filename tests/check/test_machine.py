@@ -37,8 +37,9 @@ def settings(tmp_path, **changes):
     return make_config(tmp_path, tmp_path, **changes)
 
 
-@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("count", [2, 4])
 def test_replicas_that_agree_pass_by_far(tmp_path, monkeypatch, precision, count):
     monkeypatch.setattr(equality, "_TOLERANCES", {name: 0.3 * value for name, value in equality._TOLERANCES.items()})
     finding = equality.compare_replicas(settings(tmp_path, train__precision=precision), mirrored(count))

@@ -100,6 +100,7 @@ def test_the_fresh_process_refuses_to_run_where_the_package_can_be_imported(monk
         import tf_simclr  # noqa: F401
 
 
+@pytest.mark.slow
 def test_half_precision_under_a_strategy_is_served_in_float32(tmp_path):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:

@@ -133,6 +133,7 @@ def test_the_client_embeds_folders(server, client, tmp_path):
         np.testing.assert_array_equal(written["embedding"][-1], written["embedding"][0])
 
 
+@pytest.mark.slow
 def test_the_ten_lines_without_a_server(folder, encoder, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()

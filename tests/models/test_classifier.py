@@ -143,6 +143,7 @@ def two_layers(num_replicas):
     return model
 
 
+@pytest.mark.slow
 def test_replicas_take_the_step_of_one(photos):
     data = tf.data.Dataset.from_tensor_slices((photos, LABELS)).batch(16)
     alone = two_layers(1)

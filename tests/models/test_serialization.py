@@ -56,7 +56,7 @@ def take_step(model, photos):
     return model.train_on_batch(photos, LABELS, return_dict=True)
 
 
-@pytest.mark.parametrize("make", [make_simclr, make_classifier])
+@pytest.mark.parametrize("make", [make_simclr, pytest.param(make_classifier, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "make_encoder",
     [

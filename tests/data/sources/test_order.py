@@ -49,7 +49,9 @@ def read(source: sources.Source, lane: tuple[int, int]) -> np.ndarray:
     return np.array([label for _, _, label in examples]).reshape(-1, BATCH)
 
 
-@pytest.mark.parametrize("kind", ["array", "files", pytest.param("records", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["array", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("files", "records"))]
+)
 def test_every_example_comes_once_an_epoch_and_the_tail_in_others(tmp_path, kind):
     source = open_source(kind, tmp_path)
     labels = read(source, (0, 1))

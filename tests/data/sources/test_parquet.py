@@ -42,7 +42,7 @@ def labels_of(source, start, total=8):
     return found
 
 
-@pytest.mark.parametrize("as_struct", [False, True])
+@pytest.mark.parametrize("as_struct", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_all_rows_are_read_once_an_epoch_and_a_run_resumes(tmp_path, as_struct):
     source = sources.open_images(write(tmp_path, as_struct=as_struct))
     assert source.num_examples == COUNT and source.class_names == tuple(str(i + 100) for i in range(COUNT))

@@ -103,6 +103,7 @@ def test_features_are_found_by_their_type_and_chosen_by_name(data_dir):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_streamed_training_is_shuffled_complete_and_resumable(data_dir, start_service):
     source = from_tfds("varied_images", "train", data_dir)
     assert isinstance(source, sources.TfdsSource) and source.num_examples == COUNT
