@@ -2,10 +2,9 @@
 
     python run.py --mode=train_then_eval
 
-Measured on two CPU cores with AVX512-BF16 (AMD EPYC), TensorFlow 2.21: seeds 0, 1 and 2 reach 93.5, 94.7 and 92.2 %
-linear and 94.6, 93.7 and 90.6 % kNN top-1 (untrained encoder: 12.2, 12.2 and 14.0 % linear). They took 8 min 20 s
-beside another job, 3 min 31 s and 3 min 56 s, including evaluation and export. Seeds 1 and 2 were measured when
-random numbers were drawn by step and position; a run today sees other views of the same distribution.
+Measured on two CPU cores with AVX512-BF16 (AMD EPYC), TensorFlow 2.21: seeds 0, 1 and 2 reach 92.8, 93.9 and 90.7 %
+linear and 92.0, 94.0 and 90.5 % kNN top-1 (untrained encoder: 12.2, 12.6 and 14.0 % linear). Each took 13 to 14 min of
+processor time, including evaluation and export, in 10 to 14 min beside other jobs.
 """
 
 from tf_simclr.settings import (
