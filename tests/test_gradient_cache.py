@@ -57,7 +57,8 @@ def test_gradient_is_the_same_with_xla(photos, whole_batch):
     check_equal(train(microbatch_model(7, jit_compile=True), photos), whole_batch, 1e-5)
 
 
-@pytest.mark.parametrize("num_replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_replicas", [2, 4])
 def test_on_replicas(num_replicas, photos, whole_batch):
     with mirrored(num_replicas).scope():
         model = microbatch_model(3)

@@ -73,7 +73,7 @@ def test_same_pixels_with_xla_and_with_an_unknown_batch_size(rank):
     np.testing.assert_allclose(tf.function(augmentation, signature)(images, keys), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_any_part_of_a_batch_has_the_pixels_that_it_has_in_the_whole(jit_compile):
     images, keys = make_images(8), example_keys(4, 0, 8)
     augmentation = Augmentation(image_size=16, seed=1)

@@ -66,13 +66,10 @@ def recorded(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("replicas", "synchronized", "dtype"),
-    [
-        (2, True, "float32"),
-        pytest.param(2, False, "float32", marks=pytest.mark.slow),
-        pytest.param(4, True, "mixed_bfloat16", marks=pytest.mark.slow),
-    ],
+    [(2, True, "float32"), (2, False, "float32"), (4, True, "mixed_bfloat16")],
 )
 def test_a_step_communicates_what_the_model_says(recorded, replicas, synchronized, dtype):
     step, network = make_step(replicas, synchronized, dtype)

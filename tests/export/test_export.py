@@ -167,6 +167,7 @@ assert tf.reduce_any(before != model(images)["final_avg_pool"])  # the moving av
 """
 
 
+@pytest.mark.slow
 def test_an_export_can_be_fine_tuned_where_it_is_loaded(simclr_export, tmp_path):
     command = [sys.executable, "-c", _FINETUNE, simclr_export[1]]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -66,7 +66,7 @@ def test_batch_norm_of_a_frozen_encoder_does_not_see_the_batch(photos):
     np.testing.assert_array_equal(model(images, training=True), model(images, training=False))
 
 
-@pytest.mark.parametrize(("layer", "learning"), [(0, []), (1, [0]), (-1, [0, 1])])
+@pytest.mark.parametrize(("layer", "learning"), [pytest.param(0, [], marks=pytest.mark.slow), (1, [0]), (-1, [0, 1])])
 def test_the_layers_of_the_head_up_to_the_classifier_learn(photos, layer, learning):
     model = build(model__classifier_layer=layer)
     pairs = model.projection_head._layers_in_order

@@ -77,7 +77,7 @@ def test_xla_gives_the_same_numbers(photos):
         np.testing.assert_allclose(results[1][name], value, rtol=1e-4, atol=atol, err_msg=name)
 
 
-@pytest.mark.parametrize("num_views", [2, 3])
+@pytest.mark.parametrize("num_views", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_reported_loss_is_that_of_the_paper(photos, num_views):
     model = tiny_model(sgd, num_views=num_views)
     views = model.make_views(photos)

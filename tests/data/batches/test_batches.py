@@ -133,7 +133,7 @@ def test_unlabelled_files_give_views_alone(files):
     )
 
 
-@pytest.mark.parametrize("kind", ["array", "files"])
+@pytest.mark.parametrize("kind", ["array", pytest.param("files", marks=pytest.mark.slow)])
 def test_the_views_of_an_example_do_not_depend_on_the_batch_size(request, kind):
     source = request.getfixturevalue(kind)
     augmentation = Augmentation(SIZE, seed=3)
@@ -224,7 +224,8 @@ def test_evaluation_without_labels_gives_images_alone(array, files):
         assert unlabelled.element_spec.dtype == tf.float32
 
 
-@pytest.mark.parametrize("start_step", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("start_step", [0, 3])
 def test_data_services_make_the_batches_that_this_machine_would(files, start_service, start_step):
     here = batches(train(files, start_step=start_step))
     assert_same(batches(train(files, start_step=start_step, data_service=[start_service(), start_service()])), here)

@@ -196,6 +196,7 @@ def train_two_epochs(data_dir, max_fraction: float = 1.0) -> tuple[np.ndarray, n
     return np.concatenate([batch["images"] for batch in inputs]), np.concatenate(labels), broken
 
 
+@pytest.mark.slow
 def test_broken_records_are_replaced_and_named_and_move_no_other(data_dir, tmp_path):
     file = damage(data_dir, tmp_path, "varied_images", broken=(3, 11, 12))
     in_file = [int(label) for _, _, _, label in from_tfds("varied_images", "train", data_dir).records()]
