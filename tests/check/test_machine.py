@@ -216,10 +216,10 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-sys.path[:0] = ["tests", "."]
+sys.path[:0] = ["tests/check", "tests/support", "."]
 if CUT:
-    import conftest, test_check_machine
-    test_check_machine.distribute.gather = test_check_machine.cut
+    import test_machine
+    test_machine.distribute.gather = test_machine.cut
 runpy.run_path("run.py", run_name="__main__")
 """
 
