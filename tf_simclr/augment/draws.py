@@ -55,9 +55,14 @@ def uniform(seed: int, keys: tf.Tensor, views: Sequence[int], counts: Mapping[in
     # All numbers at once: each step of the generator is one operation, whose overhead is paid once.
     bits = philox((tf.constant(words, tf.uint32), _words(epochs)[0], *_words(examples)), seed)
     bits = tf.reshape(tf.stack(bits, axis=3), (-1, 4 * sum(num_blocks.values())))
-    bits = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
-    rows = tf.split(tf.cast(bits, tf.float32) * 2.0**-23, [4 * number for number in num_blocks.values()], axis=1)
+    rows = tf.split(to_uniform(bits), [4 * number for number in num_blocks.values()], axis=1)
     return {stream: row[:, :count] for (stream, count), row in zip(counts.items(), rows, strict=True)}
+
+
+def to_uniform(bits: tf.Tensor) -> tf.Tensor:
+    """Numbers in [0, 1), float32 in steps of 2^-23, from random bits, uint32 of any shape."""
+    bits = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
+    return tf.cast(bits, tf.float32) * 2.0**-23
 
 
 def check_ranges(views: Sequence[int], counts: Mapping[int, int]) -> None:

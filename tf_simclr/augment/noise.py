@@ -6,10 +6,8 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from tf_simclr.augment.draws import philox
+from tf_simclr.augment.draws import philox, to_uniform
 from tf_simclr.augment.operator import Operator, Planes, select
-
-_WORD_BITS = 23  # random bits in a drawn number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +74,10 @@ def _normal(keys: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
       float32 `[n, count]`.
     """
     blocks = tf.cast(tf.range((count + 3) // 4), tf.uint32)[tf.newaxis]
-    words = tf.cast(keys * 2.0**_WORD_BITS, tf.uint32)
+    words = tf.cast(keys * 2.0**23, tf.uint32)
     bits = philox((blocks, *tf.split(words, 3, axis=1)), seed=0)
-    # Uniform in (0, 1), so that the logarithm is finite.
-    uniform = [
-        (tf.cast(tf.bitwise.right_shift(part, tf.constant(9, tf.uint32)), tf.float32) + 0.5) * 2.0**-_WORD_BITS
-        for part in bits
-    ]
+    # Half a step above 0, where the logarithm is not finite.
+    uniform = [to_uniform(part) + 2.0**-24 for part in bits]
     numbers = []
     for first, second in (uniform[:2], uniform[2:]):
         radius, angle = tf.sqrt(-2.0 * tf.math.log(first)), 2.0 * math.pi * second
