@@ -13,7 +13,7 @@ from tf_simclr.data.files import listing
 from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.order import Steps
-from tf_simclr.data.sources.record_files import RecordFileSource, open_records
+from tf_simclr.data.sources.record_files import RecordFileSource, choose_name, open_records
 
 # Names that are common in Parquet files; the first one found is used.
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "jpeg", "png", "jpg", "content")
@@ -105,14 +105,8 @@ def _open(file: str) -> Any:
 def _choose_columns(file: str, image_column: str | None, label_column: str | None) -> tuple[str, str | None]:
     """The names of the image column and the label column, from the first file."""
     columns = _open(file).schema_arrow.names
-    image = image_column or next((name for name in IMAGE_COLUMNS if name in columns), None)
-    label = label_column or next((name for name in LABEL_COLUMNS if name in columns), None)
-    for role, name in (("image", image), ("label", label)):
-        if (role == "image" or name is not None) and name not in columns:
-            raise ValueError(
-                f"{file} has no {role} column of that name: choose one with --set=data.{role}_feature=NAME, one of "
-                f"{', '.join(columns)}. Received: {name}"
-            )
+    image = choose_name("image", image_column, IMAGE_COLUMNS, columns, f"{file} has no image column")
+    label = choose_name("label", label_column, LABEL_COLUMNS, columns, f"{file} has no label column")
     return str(image), label
 
 

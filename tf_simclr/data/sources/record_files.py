@@ -100,6 +100,31 @@ def record_names(files: Sequence[str], counts: Sequence[int]) -> list[str]:
     return [f"{file}{RECORD_SEPARATOR}{i}" for file, count in zip(files, counts, strict=True) for i in range(count)]
 
 
+def choose_name(role: str, wanted: str | None, common: Sequence[str], found: Sequence[str], where: str) -> str | None:
+    """The name under which records hold their image or their label.
+
+    Args:
+      role: "image" or "label".
+      wanted: The name that the user chose; by default the first of the common ones that is found.
+      common: Names to look for.
+      found: The names that there are.
+      where: What has these names, for the error: "The records of FILE have no {role} feature".
+
+    Returns:
+      The name; None for a label if no common name is found.
+
+    Raises:
+      ValueError: If there is no such name.
+    """
+    name = wanted or next((name for name in common if name in found), None)
+    if name not in found and (role == "image" or name is not None):
+        raise ValueError(
+            f"{where} of that name: choose one with --set=data.{role}_feature=NAME, one of "
+            f"{', '.join(found)}. Received: {name}"
+        )
+    return name
+
+
 def open_records(
     make: Callable[..., RecordFileSource],
     files: Sequence[str],

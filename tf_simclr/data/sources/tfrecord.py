@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from tf_simclr.data.files import listing, walk
 from tf_simclr.data.files.broken import BrokenFiles, in_short
 from tf_simclr.data.formats.headers import MAX_PIXELS
-from tf_simclr.data.sources.record_files import RecordFileSource, open_records
+from tf_simclr.data.sources.record_files import RecordFileSource, choose_name, open_records
 
 # Names that are common in TFRecord files; the first one found is used.
 IMAGE_FEATURES = ("image/encoded", "image", "image_raw", "image_bytes", "jpeg", "png", "encoded")
@@ -115,15 +115,10 @@ def _choose_features(
     first = next((record for file in files for record in _read(file, None)), None)
     if first is None:
         raise ValueError(f"The TFRecord files have no records. Received: {', '.join(files)!r}")
-    features = tf.train.Example.FromString(first).features.feature
-    image = image_feature or next((name for name in IMAGE_FEATURES if name in features), None)
-    label = label_feature or next((name for name in LABEL_FEATURES if name in features), None)
-    for field, name in (("image", image), ("label", label)):
-        if (field == "image" or name is not None) and str(name) not in features:
-            raise ValueError(
-                f"The records of {files[0]} have no {field} feature of that name: choose one with "
-                f"--set=data.{field}_feature=NAME, one of {', '.join(sorted(features))}. Received: {name}"
-            )
+    features = sorted(tf.train.Example.FromString(first).features.feature)
+    where = f"The records of {files[0]} have no"
+    image = choose_name("image", image_feature, IMAGE_FEATURES, features, f"{where} image feature")
+    label = choose_name("label", label_feature, LABEL_FEATURES, features, f"{where} label feature")
     return str(image), label
 
 
