@@ -8,6 +8,7 @@ Measured, seed 0, on two CPU cores with AVX512-BF16 (AMD EPYC, TensorFlow 2.21, 
 71.7 % kNN top-1 on the 10,000 test images (untrained encoder: 38.6 and 32.4 %, raw pixels: 41.2 and 30.9 %). This took
 2 h 3 min beside other jobs, or 139 min of processor time, including evaluation and export. With the cores to itself, it
 trains at 690 to 740 images/s, or 60 epochs in about 70 min. The images were JPEG files of quality 75.
+The views were drawn before every operator had random numbers of its own; a run today sees others like them.
 
 Views of 24 px for images of 32 px take two thirds of the time (docs/performance.md).
 """

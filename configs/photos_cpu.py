@@ -7,6 +7,7 @@ The subfolders, if any, are the classes. Only the evaluation uses them.
 Measured, seed 0, on 4,317 photographs of five kinds of flowers (docs/your-own-images.md): 65.0 % linear and 62.9 % kNN
 top-1 on 448 held-out ones (untrained encoder: 52.5 and 45.5 %, raw pixels: 46.0 and 31.2 %). This took 71 minutes of
 processor time on two CPU cores with AVX512-BF16 (AMD EPYC, TensorFlow 2.21, mixed_bfloat16), shared with other work.
+The views were drawn before every operator had random numbers of its own; a run today sees others like them.
 """
 
 from tf_simclr.settings import (

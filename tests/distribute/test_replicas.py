@@ -55,8 +55,9 @@ def test_three_steps_in_half_precision_differ_by_its_rounding(photos):
     """What the weights moved by, encoder and heads in bfloat16, at a learning rate that does not magnify rounding.
 
     At 10, as above, the loss rises, because biases and batch norm's scales take plain steps, and a step multiplies any
-    difference; at 1 it still does, to 12 % of what a kernel moved by. At 0.1, replicas differ from one by at most 0.5 %,
-    less than the 13 % between bfloat16 and float32 on one replica. Without the gradient of the gather it is 51 %.
+    difference; at 1 it still does, to 12 % of what a kernel moved by. At 0.1, replicas differ from one by at most
+    0.5 %, less than the 13 % between bfloat16 and float32 on one replica. Without the gradient of the gather, they
+    differ by 51 %.
     """
     before = weights(make(1, "small_lars", "mixed_bfloat16"))
     fit(alone := make(1, "small_lars", "mixed_bfloat16"), photos, epochs=3)
