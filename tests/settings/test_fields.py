@@ -42,10 +42,13 @@ def test_json_round_trip():
         ({"model.temperature": 0}, "model.temperature must be positive. Received: 0"),
         ({"model.temperature": -1}, "model.temperature must be positive"),
         ({"train.global_batch_size": 1}, "train.global_batch_size must be at least 2"),
-        ({"mode": "trian"}, "mode must be one of"),
+        ({"mode": "trian"}, r"--mode: mode must be one of .*Did you mean train\? Received: trian"),
         ({"optimizer.name": "sgd"}, "optimizer.name must be one of"),
-        ({"train.steps": -1}, "train.steps must be at least 1, or none. Received: -1"),
-        ({"train.steps": 0}, "train.steps must be at least 1, or none. Received: 0"),
+        (
+            {"train.steps": -1},
+            r"--train_steps: train.steps must be at least 1, or none \(0 on the flag\). Received: -1",
+        ),
+        ({"train.steps": 0}, r"train.steps must be at least 1, or none \(0 on the flag\). Received: 0"),
         ({"seed": -1}, r"seed must be between 0 and 2\*\*32 - 1. Received: -1"),
         ({"strategy": "mirorred"}, "strategy must be one of auto, default"),
         ({"optimizer.base_learning_rate": "nan"}, "base_learning_rate must be at least 0. Received: nan"),
@@ -58,7 +61,10 @@ def test_json_round_trip():
         ),
         ({"export.batch_sizes": "1,many"}, "export.batch_sizes needs comma-separated values of type int.*: 1,many"),
         ({"export.formats": "onnx;tflite"}, "formats must be any of tflite, onnx, separated by commas.*: onnx;tflite"),
-        ({"data.cache": "disk", "data.service": "a:1,b:2"}, "choose one. Received: cache=disk, service=a:1,b:2"),
+        (
+            {"data.cache": "disk", "data.service": "a:1,b:2"},
+            "choose one, with --data_service= or --set=data.cache=none. Received: cache=disk, service=a:1,b:2",
+        ),
     ],
 )
 def test_refuses_wrong_fields_and_values(changes, message):
@@ -116,7 +122,9 @@ def test_stem_follows_the_image_size_unless_named():
 
 def test_what_happens_every_so_many_steps_happens_between_executions():
     for name in ("log_every_steps", "checkpoint_steps"):
-        with pytest.raises(ValueError, match=f"train.{name} must be a multiple of train.steps_per_execution, 4. .*: 6"):
+        with pytest.raises(
+            ValueError, match=f"train.{name} must be a multiple of train.steps_per_execution, 4: use .*=8. .*: 6"
+        ):
             override(RunConfig(), {"train.log_every_steps": 4, "train.steps_per_execution": 4, f"train.{name}": 6})
     settings = {"train.log_every_steps": 4, "train.steps_per_execution": 4, "train.global_batch_size": 10}
     assert [override(RunConfig(), settings).checkpoint_steps(size) for size in (10, 100, 130)] == [4, 8, 12]

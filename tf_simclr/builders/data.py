@@ -65,7 +65,7 @@ def _open_sources(
         return train, evaluation
     if data.dataset == "folder":
         if data.data_dir is None:
-            raise ValueError("dataset=folder needs data_dir, the folder of images. Received: None")
+            raise ValueError("--dataset=folder needs --data_dir, the folder of images. Received: none")
         if data.eval_data_dir is None:
             return sources.open_train_and_eval(data.data_dir, broken=broken, **options)
         train_folder, _ = sources.split_folders(data.data_dir)

@@ -5,15 +5,15 @@ from typing import Any
 
 from tf_simclr import devices
 from tf_simclr.keras import keras
-from tf_simclr.models.convnext import convnext_tiny
-from tf_simclr.models.resnet import NUM_GROUPS, ResNet, check_image_size, resnet
-from tf_simclr.settings import RunConfig, check_name
+from tf_simclr.models.convnext import TOTAL_STRIDE, convnext_tiny
+from tf_simclr.models.resnet import NUM_GROUPS, ResNet, resnet, total_stride
+from tf_simclr.settings import SETTINGS, RunConfig, check_name, typed
 
 
 def _build_resnet(config: RunConfig, **settings: Any) -> ResNet:
     policy, _ = devices.resolve_precision(config.train.precision)
     sizes = {config.data.image_size, config.view_size}
-    check_image_size(min(sizes), config.stem, config.model.num_groups)
+    _check_sizes(config, f"A ResNet with the {config.stem} stem", total_stride(config.stem, config.model.num_groups))
     return resnet(
         config.model.resnet_depth,
         config.model.width_multiplier,
@@ -29,8 +29,22 @@ def _build_resnet(config: RunConfig, **settings: Any) -> ResNet:
 
 def _build_convnext_tiny(config: RunConfig, *, l2: float = 0.0, **unused: Any) -> keras.Model:
     policy, _ = devices.resolve_precision(config.train.precision)
+    _check_sizes(config, "ConvNeXt", TOTAL_STRIDE)
     image_size = config.data.image_size if config.view_size == config.data.image_size else None
     return convnext_tiny(image_size, l2=l2, dtype=policy)
+
+
+def _check_sizes(config: RunConfig, network: str, stride: int) -> None:
+    """Raises a `ValueError` if the network would shrink its images or the views to nothing; it names sizes that fit."""
+    sizes = {"data__image_size": config.data.image_size, "augmentation__view_size": config.view_size}
+    if config.augmentation.view_size is None:
+        del sizes["augmentation__view_size"]
+    fitting = {name: stride for name, size in sizes.items() if size < stride}
+    received = ", ".join(f"{name.partition('__')[2]} {sizes[name]}" for name in fitting)
+    if fitting:
+        raise ValueError(
+            f"{network} shrinks images by a factor of {stride}: use {typed(**fitting)}. Received: {received}"
+        )
 
 
 # Values of `--encoder`: name -> function of the config and of the keyword arguments that `build_encoder` describes.
@@ -70,6 +84,6 @@ def freeze(encoder: keras.Model, after_block: int) -> None:
         encoder.trainable = False
     else:
         raise ValueError(
-            f"finetune.after_block must be {NUM_GROUPS}, the whole encoder, or none where the encoder is not a ResNet. "
-            f"Received: {after_block}"
+            f"{SETTINGS['finetune.after_block'].title} must be {NUM_GROUPS}, the whole encoder, or none (-1 on "
+            f"the flag) where the encoder is not a ResNet. Received: {after_block}"
         )

@@ -1,5 +1,6 @@
 """The model of a run, from its settings."""
 
+import math
 from typing import Any
 
 from tf_simclr import devices, distribute
@@ -12,7 +13,7 @@ from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.models.resnet import NUM_GROUPS
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.settings import RunConfig, check_name
+from tf_simclr.settings import SETTINGS, RunConfig, check_name, typed
 
 
 def build_augmentation(config: RunConfig) -> Augmentation:
@@ -58,11 +59,7 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
     Raises:
       ValueError: If the settings do not fit together, such as a warm-up longer than the run.
     """
-    if config.train.global_batch_size % distribute.num_replicas():
-        raise ValueError(
-            f"train.global_batch_size must be a multiple of the {distribute.num_replicas()} replicas. "
-            f"Received: {config.train.global_batch_size}"
-        )
+    check_sizes(config, num_examples)
     # LARS and AdamW decay weights themselves. For the others, the loss penalises all weights except batch norm's.
     # Batch norm computes statistics for each micro-batch separately.
     settings: dict[str, Any] = {
@@ -81,6 +78,40 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
         steps_per_execution=config.train.steps_per_execution,
     )
     return model
+
+
+def check_sizes(config: RunConfig, num_examples: int) -> None:
+    """Checks the settings that must fit the number of images and of replicas.
+
+    Raises:
+      ValueError: If the batch does not, or the warm-up is longer than the run; the error names values that do.
+    """
+    batch_size, replicas = config.global_batch_size(num_examples), distribute.num_replicas()
+    if batch_size % replicas:
+        fitting = max(1, batch_size // replicas) * replicas
+        raise ValueError(
+            f"{SETTINGS['train.global_batch_size'].title} must be a multiple of the {replicas} replicas: use "
+            f"{typed(train__global_batch_size=fitting)}. Received: {batch_size}"
+        )
+    if config.trains and batch_size > num_examples:
+        fitting = num_examples // replicas * replicas
+        remedy = f"add images, or use {typed(train__global_batch_size=fitting)}" if fitting > 1 else "add images"
+        raise ValueError(
+            f"There are fewer images than one batch holds: {remedy}. "
+            f"Received: {num_examples} images and a batch of {batch_size}"
+        )
+    total, warmup = config.total_steps(num_examples), config.warmup_steps(num_examples)
+    if warmup >= total:
+        longer = typed(train__steps=10 * warmup) if config.train.steps else typed(train__epochs=_epochs(config))
+        raise ValueError(
+            f"The warm-up must end before the run does: use {typed(optimizer__warmup_epochs=0)}, or {longer}. "
+            f"Received: {warmup} warm-up steps ({config.optimizer.warmup_epochs:g} epochs), {total} total steps"
+        )
+
+
+def _epochs(config: RunConfig) -> int:
+    """Epochs of which the warm-up is a tenth."""
+    return math.ceil(10 * config.optimizer.warmup_epochs)
 
 
 def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, num_classes: int | None) -> SimCLR:
@@ -107,7 +138,10 @@ def build_classifier(
 ) -> Classifier:
     """The model of fine-tuning and of supervised training."""
     if num_classes is None:
-        raise ValueError(f"train_mode={config.train_mode} needs labels. Received: images without classes")
+        raise ValueError(
+            f"--train_mode={config.train_mode} needs labels: put the images into one folder for each class, or use "
+            "--train_mode=pretrain. Received: images without classes"
+        )
     model = Classifier(
         encoder,
         _linear_classifier(config, num_classes, zero_init=config.finetune.zero_init),

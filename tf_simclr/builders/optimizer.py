@@ -11,9 +11,8 @@ from tf_simclr.settings import RunConfig
 def build_optimizer(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> keras.optimizers.Optimizer:
     """The optimizer, already built, so that a checkpoint can be restored before the first step."""
     settings = config.optimizer
-    peak = peak_learning_rate(
-        settings.base_learning_rate, config.train.global_batch_size, settings.learning_rate_scaling
-    )
+    batch_size = config.global_batch_size(num_examples)
+    peak = peak_learning_rate(settings.base_learning_rate, batch_size, settings.learning_rate_scaling)
     schedule = WarmupCosine(peak, config.total_steps(num_examples), config.warmup_steps(num_examples))
     if settings.name == "lars":
         optimizer = LARS(schedule, settings.momentum, settings.weight_decay)

@@ -52,16 +52,17 @@ def compare_replicas(config: RunConfig, strategy: tf.distribute.Strategy) -> Fin
     if count == 1:
         return Finding("info", "replicas", "The strategy has one replica: nothing to compare.")
     changes = _SETTINGS | {"seed": config.seed, "strategy": config.strategy, "train.precision": policy}
-    changes |= {"train.global_batch_size": count * _IMAGES_PER_REPLICA, "train.steps": 1}
+    batch_size = count * _IMAGES_PER_REPLICA
+    changes |= {"train.global_batch_size": batch_size, "train.steps": 1}
     changes |= {f"train.{name}": getattr(config.train, name) for name in ("jit_compile", "deterministic")}
     tiny = override(RunConfig(), changes)
     with strategy.scope():
-        found = _take_step(tiny)
-    expected = _take_step(tiny)
+        found = _take_step(tiny, batch_size)
+    expected = _take_step(tiny, batch_size)
     differences = sorted(_differences(found, expected), reverse=True)
     limit = _TOLERANCES[policy]
     wrong = [f"{name}: {difference:.2g}" for difference, name in differences if difference > limit]
-    text = f"{count} replicas and one, in {policy}, on a batch of {tiny.train.global_batch_size} images"
+    text = f"{count} replicas and one, in {policy}, on a batch of {batch_size} images"
     if wrong:
         return Finding(
             "fail", "replicas", f"A step differs between {text}, by up to {differences[0][0]:.2g} of the norm, "
@@ -74,9 +75,9 @@ def compare_replicas(config: RunConfig, strategy: tf.distribute.Strategy) -> Fin
     )  # fmt: skip
 
 
-def _take_step(config: RunConfig) -> dict[str, list[tuple[str, np.ndarray]]]:
+def _take_step(config: RunConfig, batch_size: int) -> dict[str, list[tuple[str, np.ndarray]]]:
     """The named results of a step of the current strategy, by kind."""
-    images, labels = _make_images(config.train.global_batch_size)
+    images, labels = _make_images(batch_size)
     model = models.initial_model(config, len(images), _NUM_CLASSES)
     dataset = batches.train_dataset(
         ArraySource(images, labels),

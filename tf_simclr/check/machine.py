@@ -66,15 +66,15 @@ def examine(
         try:
             speed = _measure_speed(config, model, source)
         except tf.errors.ResourceExhaustedError as error:
-            return [*findings, _no_memory(config, error), *_disk(config, model, None, source, folder)]
-        findings += [*_gather(config, strategy, model, speed), *_speed(config, speed)]
+            return [*findings, _no_memory(config, source, error), *_disk(config, model, None, source, folder)]
+        findings += [*_gather(config, strategy, model, speed, source), *_speed(config, speed, source)]
         findings += [*_disk(config, model, speed, source, folder), _length(config, speed, source, folder)]
     return findings
 
 
 def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> Speed:
     """Measures data first, then steps with more and more images, up to the batch, while they should stay short."""
-    whole, count = config.train.global_batch_size, distribute.num_replicas()
+    whole, count = config.global_batch_size(source.num_examples), distribute.num_replicas()
     size = min(_DATA_BATCH, whole, source.num_examples)
     logging.info("Measuring how fast batches are made")
     dataset = batches.train_dataset(
@@ -105,22 +105,22 @@ def _fits(config: RunConfig, model: EncoderTrainer, images_on_replica: int) -> b
     return on_accelerator() or needed * distribute.replicas_here() < 0.8 * devices.total_memory()
 
 
-def _no_memory(config: RunConfig, error: tf.errors.OpError) -> Finding:
+def _no_memory(config: RunConfig, source: Source, error: tf.errors.OpError) -> Finding:
     return Finding(
         "fail", "speed", f"A step does not fit into the device's memory: {error.message.splitlines()[0]}.",
-        f"Lower --train_batch_size (it is {config.train.global_batch_size:,}), or set --microbatch_size.",
+        f"Lower --train_batch_size (it is {config.global_batch_size(source.num_examples):,}) or set --microbatch_size.",
     )  # fmt: skip
 
 
 def _gather(
-    config: RunConfig, strategy: tf.distribute.Strategy, model: EncoderTrainer, speed: Speed
+    config: RunConfig, strategy: tf.distribute.Strategy, model: EncoderTrainer, speed: Speed, source: Source
 ) -> Iterator[Finding]:
     count = distribute.num_replicas()
     if count == 1 or config.train_mode != "pretrain":
         return
     logging.info("Measuring the all-gather")
     width = model.projection_head.output_dim if model.projection_head.num_layers else model.encoder.output_shape[-1]
-    batch = config.train.global_batch_size
+    batch = config.global_batch_size(source.num_examples)
     seconds = measure.gather_seconds(strategy, batch // count, width)
     size = 4 * batch * 2 * width
     is_slow = seconds > _MAX_GATHER_SHARE * speed.step
@@ -134,8 +134,8 @@ def _gather(
     )  # fmt: skip
 
 
-def _speed(config: RunConfig, speed: Speed) -> Iterator[Finding]:
-    batch = config.train.global_batch_size
+def _speed(config: RunConfig, speed: Speed, source: Source) -> Iterator[Finding]:
+    batch = config.global_batch_size(source.num_examples)
     waits = speed.data > speed.step
     found = f"Batches are made at {_rate(batch / speed.data)} images/s, and the step processes "
     found += f"{_rate(batch / speed.step)} images/s: {'data' if waits else 'compute'} is the bottleneck."

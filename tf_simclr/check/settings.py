@@ -26,12 +26,12 @@ def examine(
         model = models.initial_model(config, num_examples, num_classes)
     except ValueError as error:
         return [*findings, Finding("fail", "settings", f"The run would stop: {error}.", "Change these settings.")], None
-    at_once = memory.images_at_once(config, config.train.global_batch_size // distribute.num_replicas())
+    at_once = memory.images_at_once(config, config.global_batch_size(num_examples) // distribute.num_replicas())
     return [*findings, _memory(memory.estimate(model, at_once), at_once)], model
 
 
 def _length(config: RunConfig, num_examples: int) -> Iterator[Finding]:
-    batch = config.train.global_batch_size
+    batch = config.global_batch_size(num_examples)
     steps_per_epoch = num_examples // batch
     total, warmup = config.total_steps(num_examples), config.warmup_steps(num_examples)
     if steps_per_epoch == 0:

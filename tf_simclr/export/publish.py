@@ -23,7 +23,7 @@ from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import weights
-from tf_simclr.settings import SETTINGS, RunConfig, flatten, override, to_dict, to_text
+from tf_simclr.settings import SETTINGS, RunConfig, flatten, override, to_dict, to_text, typed
 
 NUM_VERIFIED_IMAGES = 32
 # More training images than these hardly change principal components.
@@ -164,7 +164,8 @@ def _fit_pca(config: RunConfig, encoder: keras.Model, source: sources.Source) ->
     features, _ = extract(encoder, dataset.shard(math.ceil(source.num_examples / MAX_PCA_IMAGES), 0))
     if wanted > min(features.shape):
         raise ValueError(
-            "export.pca_dim must be at most the number of features and the number of training images. "
+            "--export_pca_dim: export.pca_dim must be at most the number of features and of training images: use "
+            f"{typed(export__pca_dim=min(features.shape))}. "
             f"Received: {wanted} of {features.shape[1]} features of {len(features)} images"
         )
     pca = PCA(wanted, svd_solver="covariance_eigh").fit(features.astype(np.float64))
@@ -181,6 +182,7 @@ def _make_details(config: RunConfig, images: builders.Sources, folder: pathlib.P
         for name, value in flatten(config).items()
         if SETTINGS[name].card != "leave_out"
     }
+    training["train.global_batch_size"] = config.global_batch_size(images.train.num_examples)
     result = folder / f"result_{step}.json"
     return details | {
         "training": {"global_step": step, **training},

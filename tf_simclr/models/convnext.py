@@ -6,6 +6,9 @@ import tensorflow as tf
 
 from tf_simclr.keras import keras
 
+# By how much the network shrinks images.
+TOTAL_STRIDE = 32
+
 
 def convnext_tiny(image_size: int | None = None, *, l2: float = 0.0, dtype: str = "float32") -> keras.Model:
     """ConvNeXt-Tiny, from images, float [B, S, S, 3] in [0, 1], to representations, float32 [B, 768].
@@ -24,9 +27,9 @@ def convnext_tiny(image_size: int | None = None, *, l2: float = 0.0, dtype: str 
     Raises:
       ValueError: If the images are too small.
     """
-    if image_size is not None and image_size < 32:
+    if image_size is not None and image_size < TOTAL_STRIDE:
         raise ValueError(
-            f"ConvNeXt shrinks images by a factor of 32: use larger ones. Received: image_size {image_size}"
+            f"ConvNeXt shrinks images by a factor of {TOTAL_STRIDE}: use larger ones. Received: image_size {image_size}"
         )
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(dtype)  # Keras applications take no policy as an argument.

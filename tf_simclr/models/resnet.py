@@ -110,8 +110,11 @@ def resnet(
         raise ValueError(f"num_groups must be from 1 to {NUM_GROUPS}. Received: {num_groups}")
     if width_multiplier <= 0:
         raise ValueError(f"width_multiplier must be positive. Received: {width_multiplier}")
-    if image_size is not None:
-        check_image_size(image_size, stem, num_groups)
+    if image_size is not None and image_size < total_stride(stem, num_groups):
+        raise ValueError(
+            f"A ResNet with the {stem} stem shrinks images by a factor of {total_stride(stem, num_groups)}: use larger "
+            f"images or another stem. Received: image_size {image_size}"
+        )
 
     build = LayerFactory(synchronized, batch_norm_momentum, l2, dtype, sk_ratio, se_ratio)
     filters = [max(1, round(count * width_multiplier)) for count in GROUP_FILTERS]
@@ -124,14 +127,9 @@ def resnet(
     return ResNet(images, representation, name=name)
 
 
-def check_image_size(image_size: int, stem: str, num_groups: int) -> None:
-    """Raises a `ValueError` if a ResNet would shrink its images to nothing."""
-    total_stride = STEM_STRIDES[stem] * 2 ** (num_groups - 1)
-    if image_size < total_stride:
-        raise ValueError(
-            f"A ResNet with the {stem} stem shrinks images by a factor of {total_stride}: use larger images or another "
-            f"stem. Received: image_size {image_size}"
-        )
+def total_stride(stem: str, num_groups: int = NUM_GROUPS) -> int:
+    """By how much a ResNet shrinks its images."""
+    return STEM_STRIDES[stem] * 2 ** (num_groups - 1)
 
 
 def _stem(build: LayerFactory, images: tf.Tensor, filters: int, stem: str) -> tf.Tensor:

@@ -4,7 +4,7 @@ import pathlib
 
 from tf_simclr import files
 from tf_simclr.data import sources
-from tf_simclr.settings import SETTINGS, RunConfig, differences, to_text
+from tf_simclr.settings import DEFAULT_BATCH_SIZE, SETTINGS, RunConfig, differences, to_text
 
 
 def check_same_settings(old: RunConfig, new: RunConfig, folder: pathlib.Path) -> None:
@@ -13,6 +13,8 @@ def check_same_settings(old: RunConfig, new: RunConfig, folder: pathlib.Path) ->
         f"{name} was {to_text(before)}, is {to_text(after)}"
         for name, (before, after) in differences(old, new).items()
         if not SETTINGS[name].resumable
+        # A run that has trained with the default of 512 has at least as many images, for which "not set" is the same.
+        and not (name == "train.global_batch_size" and {before, after} == {None, DEFAULT_BATCH_SIZE})
     ]
     if changed:
         raise ValueError(

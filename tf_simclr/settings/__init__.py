@@ -12,10 +12,10 @@ from tf_simclr.settings.fields import (
     TrainConfig,
 )
 from tf_simclr.settings.override import VERSION, differences, from_dict, override, to_dict
-from tf_simclr.settings.rules import check_name
-from tf_simclr.settings.run_config import SETTINGS, RunConfig
+from tf_simclr.settings.run_config import DEFAULT_BATCH_SIZE, SETTINGS, RunConfig, check_name, typed
 
 __all__ = [
+    "DEFAULT_BATCH_SIZE",
     "SETTINGS",
     "VERSION",
     "AugmentationConfig",
@@ -35,4 +35,5 @@ __all__ = [
     "override",
     "to_dict",
     "to_text",
+    "typed",
 ]

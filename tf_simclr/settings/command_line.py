@@ -12,8 +12,8 @@ from absl import flags, logging
 
 from tf_simclr.settings.declaration import flatten
 from tf_simclr.settings.override import override
-from tf_simclr.settings.rules import check_name, nearest
-from tf_simclr.settings.run_config import SETTINGS, RunConfig
+from tf_simclr.settings.rules import nearest
+from tf_simclr.settings.run_config import SETTINGS, RunConfig, check_name
 
 # flag: (what each of its values sets, help). They override the flags of the settings.
 SHORTHANDS: dict[str, tuple[dict[Any, dict[str, Any]], str]] = {
@@ -131,7 +131,7 @@ def _changes(values: flags.FlagValues) -> dict[str, Any]:
     if has_folder and values.dataset is None:
         changes["data.dataset"] = "folder"
     if values.config is None and (has_folder or values.dataset is not None):
-        changes["name"] = values.dataset or _name_of(values.data_dir)
+        changes["name"] = values.dataset or _name_of(values.data_dir or "")
     for assignment in values.set:
         field, separator, value = assignment.partition("=")
         if not separator:

@@ -7,9 +7,13 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from tf_simclr.settings.rules import Rule
+from tf_simclr.settings import rules
+from tf_simclr.settings.rules import Rule, nearest
 
 Card = Literal["keep", "shorten", "leave_out"]
+
+# TensorFlow counts images, steps and pixels in 32 bits.
+_LARGEST = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,23 +55,45 @@ class Setting:
         """The part of the name before the dot; empty for settings of the run itself."""
         return self.name.rpartition(".")[0]
 
+    @property
+    def title(self) -> str:
+        """What an error calls it: its flag, if it has one, and its name."""
+        return f"--{self.flag}: {self.name}" if self.flag else self.name
+
+    def typed(self, value: Any) -> str:
+        """Text that sets it on the command line, such as "--train_epochs=3"."""
+        return f"--{self.flag}={to_text(value)}" if self.flag else f"--set={self.name}={to_text(value)}"
+
     def check(self, value: Any) -> None:
         """Checks a value of the right type.
 
         Raises:
-          ValueError: If it is not one of the choices or breaks the rule.
+          ValueError: If it is not one of the choices, breaks the rule, is too large, or is empty text.
         """
         if value is None and self.is_optional:
             return
         if self.is_list and not isinstance(value, tuple):
             raise ValueError(f"{self.name} must be a tuple. Received: {value!r}")
-        or_none = ", or none" if self.is_optional else ""
-        if self.choices and not set(value if self.is_list else [value]) <= set(self.choices):
-            choices = f"{'any' if self.is_list else 'one'} of {', '.join(map(str, self.choices))}{or_none}"
+        items = value if self.is_list else (value,)
+        wrong = [item for item in items if self.choices and item not in self.choices]
+        if wrong:
+            choices = f"{'any' if self.is_list else 'one'} of {', '.join(map(str, self.choices))}{self.or_none}"
             commas = ", separated by commas" if self.is_list else ""
-            raise ValueError(f"{self.name} must be {choices}{commas}. Received: {to_text(value)}")
+            hint = nearest(str(wrong[0]), map(str, self.choices))
+            raise ValueError(f"{self.title} must be {choices}{commas}.{hint} Received: {to_text(value)}")
         if self.rule is not None and not self.rule.is_kept(value):
-            raise ValueError(f"{self.name} must be {self.rule.text}{or_none}. Received: {to_text(value)}")
+            raise ValueError(f"{self.title} must be {self.rule.text}{self.or_none}. Received: {to_text(value)}")
+        if self.kind is int and self.rule is not rules.SEED and any(item > _LARGEST for item in items):
+            raise ValueError(f"{self.title} must be at most {_LARGEST}. Received: {to_text(value)}")
+        if "" in items:
+            raise ValueError(f"{self.title} must be some text{self.or_none}. Received: ''")
+
+    @property
+    def or_none(self) -> str:
+        """The value for "not set", to end a list of values; empty if it has none."""
+        if not self.is_optional:
+            return ""
+        return ", or none" if self.unset is None else f", or none ({self.unset} on the flag)"
 
 
 def setting(

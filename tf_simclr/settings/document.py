@@ -81,9 +81,7 @@ def _values(setting: Setting, names: Names) -> str:
         text = f"list of {text}" if choices or setting.name not in names else "list of names"
     if setting.rule is not None:
         text += f", {setting.rule.text}"
-    if setting.is_optional:
-        text += ", or none" if setting.unset is None else f", or none ({setting.unset} on the flag)"
-    return text
+    return text + setting.or_none
 
 
 def _default(setting: Setting) -> str:

@@ -42,7 +42,7 @@ class DataConfig:
     image_size: int = setting(
         224,
         "Height and width in pixels of the encoder's input, and of the views unless augmentation.view_size is set.",
-        rule=rules.AT_LEAST_1, flag="image_size",
+        rule=rules.PIXELS, flag="image_size",
     )  # fmt: skip
     cache: Literal["none", "memory", "disk"] = setting(
         "none", "Keeps encoded images in memory or decoded ones on disk, in model_dir; small images are kept anyway.",
@@ -59,7 +59,7 @@ class AugmentationConfig:
     """How views are made from an image."""
 
     view_size: int | None = setting(
-        None, "Height and width of the views in pixels; none uses data.image_size.", rule=rules.AT_LEAST_1
+        None, "Height and width of the views in pixels; none uses data.image_size.", rule=rules.PIXELS
     )
     crop_sampler: Literal["tensorflow", "uniform_area"] = setting(
         "tensorflow", "Draws crops as the reference does (tensorflow) or as the paper describes it (uniform_area)."
@@ -163,9 +163,10 @@ class TrainConfig:
     """Length, size and bookkeeping of the training."""
 
     # At least 2: the loss compares an image with the others in its batch.
-    global_batch_size: int = setting(
-        512, "Images per step, over all replicas.", rule=rules.AT_LEAST_2, flag="train_batch_size"
-    )
+    global_batch_size: int | None = setting(
+        None, "Images per step, over all replicas; none takes 512, or the largest power of two that fewer images fill.",
+        rule=rules.AT_LEAST_2, flag="train_batch_size",
+    )  # fmt: skip
     epochs: int = setting(100, "Epochs to train for.", rule=rules.AT_LEAST_0, flag="train_epochs")
     steps: int | None = setting(
         None, "Steps to train for, instead of epochs.", rule=rules.AT_LEAST_1, flag="train_steps", unset=0

@@ -77,9 +77,9 @@ def _convert(setting: Setting, value: Any) -> Any:
             return ()
         items = value if isinstance(value, (tuple, list)) else [item.strip() for item in str(value).split(",")]
         return tuple(_convert_item(setting.kind, item) for item in items)
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         needed = "comma-separated values of type {}" if setting.is_list else "a value of type {}"
-        raise ValueError(f"{setting.name} needs {needed.format(setting.kind.__name__)}. Received: {value}") from None
+        raise ValueError(f"{setting.title} needs {needed.format(setting.kind.__name__)}. Received: {value}") from None
 
 
 def _convert_item(kind: type, value: Any) -> Any:

@@ -31,27 +31,11 @@ SEED = Rule("between 0 and 2**32 - 1", lambda value: 0 <= value < 2**32)
 GROUPS = Rule("from 1 to 4", lambda value: 1 <= value <= 4)
 BLOCK = Rule("from 0 to 4", lambda value: 0 <= value <= 4)
 LAYER = Rule("at least -1", lambda value: value >= -1)
+PIXELS = Rule("from 1 to 10000", lambda value: 1 <= value <= 10_000)
 INCREASING = Rule(
     "increasing whole numbers of at least 1, separated by commas",
     lambda sizes: all(size >= 1 for size in sizes) and list(sizes) == sorted(set(sizes)),
 )
-
-
-def check_name(setting: str, value: str, names: Iterable[str]) -> None:
-    """Checks a value whose choices only its consumer knows, such as the name of an encoder.
-
-    Args:
-      setting: The setting's name, such as "model.encoder".
-      value: Its value, or one item of its list.
-      names: The choices.
-
-    Raises:
-      ValueError: If the value is not one of the choices; the error suggests the nearest.
-    """
-    names = tuple(names)
-    if value not in names:
-        choices = f"must be one of {', '.join(names)}" if names else "must be empty: it has no choices yet"
-        raise ValueError(f"{setting} {choices}.{nearest(value, names)} Received: {value}")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -4,7 +4,8 @@ A config file returns a `RunConfig`; `override` changes single fields by name.
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 from tf_simclr.settings import rules
 from tf_simclr.settings.declaration import declared, flatten, setting
@@ -18,6 +19,9 @@ from tf_simclr.settings.fields import (
     OptimizerConfig,
     TrainConfig,
 )
+
+# The reference's.
+DEFAULT_BATCH_SIZE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,19 +87,33 @@ class RunConfig:
         """Whether the run trains."""
         return self.mode in ("train", "train_then_eval")
 
+    def global_batch_size(self, num_examples: int) -> int:
+        """Images per step: those asked for, or else 512 or the largest power of two that fewer images fill."""
+        largest_that_fits = 1 << max(num_examples, 2).bit_length() - 1
+        return self.train.global_batch_size or min(DEFAULT_BATCH_SIZE, largest_that_fits)
+
     def total_steps(self, num_examples: int) -> int:
         """Steps of the whole run, counted as in the reference: `steps`, or else N * epochs // B + 1."""
-        return self.train.steps or num_examples * self.train.epochs // self.train.global_batch_size + 1
+        return self.train.steps or num_examples * self.train.epochs // self.global_batch_size(num_examples) + 1
 
     def warmup_steps(self, num_examples: int) -> int:
         """Steps of the warm-up, as in the reference."""
-        return round(self.optimizer.warmup_epochs * num_examples // self.train.global_batch_size)
+        return round(self.optimizer.warmup_epochs * num_examples // self.global_batch_size(num_examples))
 
     def checkpoint_steps(self, num_examples: int) -> int:
         """Steps between two checkpoints: a positive multiple of `steps_per_execution`."""
-        executions_per_epoch = num_examples / self.train.global_batch_size / self.train.steps_per_execution
+        executions_per_epoch = num_examples / self.global_batch_size(num_examples) / self.train.steps_per_execution
         executions = max(1, round(self.train.checkpoint_epochs * executions_per_epoch))
         return self.train.checkpoint_steps or executions * self.train.steps_per_execution
+
+
+def typed(**values: Any) -> str:
+    """How to give settings these values on the command line; the dot of a name is written as `__`.
+
+    >>> typed(train__epochs=3, model__num_groups=2)
+    '--train_epochs=3 --set=model.num_groups=2'
+    """
+    return " ".join(SETTINGS[name.replace("__", ".")].typed(value) for name, value in values.items())
 
 
 def check_together(config: RunConfig) -> None:
@@ -104,25 +122,53 @@ def check_together(config: RunConfig) -> None:
     Raises:
       ValueError: If the settings break a rule.
     """
-    train, data = config.train, config.data
+    train, data, model = config.train, config.data, config.model
     if config.train_mode == "finetune" and config.checkpoint is None:
-        raise ValueError("train_mode=finetune needs --checkpoint (train_mode=supervised does not). Received: None")
+        raise ValueError(
+            "--train_mode=finetune needs --checkpoint, the weights to start from, such as --checkpoint=runs/shapes "
+            "(--train_mode=supervised does not). Received: none"
+        )
     for name, steps in (("log_every_steps", train.log_every_steps), ("checkpoint_steps", train.checkpoint_steps)):
         if steps is not None and steps % train.steps_per_execution:
+            above = steps + -steps % train.steps_per_execution
             raise ValueError(
-                f"train.{name} must be a multiple of train.steps_per_execution, {train.steps_per_execution}. "
-                f"Received: {steps}"
+                f"{SETTINGS[f'train.{name}'].title} must be a multiple of train.steps_per_execution, "
+                f"{train.steps_per_execution}: use {typed(**{f'train__{name}': above})}. Received: {steps}"
             )
     if config.train_mode != "pretrain" and train.microbatch_size is not None:
         raise ValueError(
-            f"train.microbatch_size is for train_mode=pretrain. Received: {train.microbatch_size} with "
-            f"train_mode={config.train_mode}"
+            f"--microbatch_size is for --train_mode=pretrain: use {typed(train__microbatch_size=0)} with "
+            f"--train_mode={config.train_mode}. Received: {train.microbatch_size}"
+        )
+    if model.classifier_layer > model.num_proj_layers:
+        raise ValueError(
+            f"--ft_proj_selector must be at most --num_proj_layers, {model.num_proj_layers}, the layers of the "
+            f"projection head: use {typed(model__classifier_layer=model.num_proj_layers)}, or "
+            f"{typed(model__num_proj_layers=model.classifier_layer)}. Received: {model.classifier_layer}"
         )
     if data.cache != "none" and data.service:
         raise ValueError(
-            "data.cache keeps images on this machine, data.service reads them on others: choose one. "
+            "data.cache keeps images on this machine, data.service reads them on others: choose one, with "
+            f"{typed(data__service='')} or {typed(data__cache='none')}. "
             f"Received: cache={data.cache}, service={','.join(data.service)}"
         )
+
+
+def check_name(name: str, value: str, choices: Iterable[str]) -> None:
+    """Checks a value whose choices only its consumer knows, such as the name of an encoder.
+
+    Args:
+      name: The setting's name, such as "model.encoder".
+      value: Its value, or one item of its list.
+      choices: What it may be.
+
+    Raises:
+      ValueError: If the value is not one of the choices; the error suggests the nearest.
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        needed = f"must be one of {', '.join(choices)}" if choices else "must be empty: it has no choices yet"
+        raise ValueError(f"{SETTINGS[name].title} {needed}.{rules.nearest(value, choices)} Received: {value}")
 
 
 SETTINGS = declared(RunConfig)

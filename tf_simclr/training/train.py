@@ -14,7 +14,7 @@ from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import checkpoints, identity, models, writers
 from tf_simclr.runs.cadence import Cadence
-from tf_simclr.settings import RunConfig
+from tf_simclr.settings import DEFAULT_BATCH_SIZE, RunConfig
 from tf_simclr.training import callbacks, stopping
 from tf_simclr.training.progress import Progress
 
@@ -41,7 +41,7 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
     """
     model, checkpoint, start_step = models.load_model(config, source)
     _check_agreement(start_step)
-    total_steps = config.total_steps(source.num_examples)
+    total_steps, batch_size = config.total_steps(source.num_examples), config.global_batch_size(source.num_examples)
     if start_step >= total_steps:
         logging.info("The run is finished at step %d: nothing to train", start_step)
         return model
@@ -49,7 +49,7 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
         identity.check_same_images(source, folder, start_step)
         dataset = batches.train_dataset(
             source,
-            global_batch_size=config.train.global_batch_size,
+            global_batch_size=batch_size,
             seed=config.seed,
             start_step=start_step,
             total_steps=total_steps,
@@ -60,9 +60,14 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
             first_batch = next(iter(dataset))
             batch = first_batch[0] if isinstance(first_batch, tuple) else first_batch
             callbacks.write_view_sheet(model, batch, folder)
+        if config.train.global_batch_size is None and batch_size < DEFAULT_BATCH_SIZE:
+            logging.info(
+                "A step takes %d images, since there are fewer than %d; --train_batch_size changes that",
+                batch_size, DEFAULT_BATCH_SIZE,
+            )  # fmt: skip
         logging.info(
             "Training on %d images: steps %d to %d of %d images each",
-            source.num_examples, start_step, total_steps, config.train.global_batch_size,
+            source.num_examples, start_step, total_steps, batch_size,
         )  # fmt: skip
         manager = checkpoints.make_manager(checkpoint, folder, config.train.keep_checkpoints)
         _fit(config, model, dataset, manager, source.num_examples, folder, stop_request)
@@ -112,7 +117,7 @@ def _fit(
 ) -> None:
     """Trains from the model's step to the end of the run, or until it is asked to stop."""
     start_step = int(model.optimizer.iterations.numpy())
-    total_steps, batch_size = config.total_steps(num_examples), config.train.global_batch_size
+    total_steps, batch_size = config.total_steps(num_examples), config.global_batch_size(num_examples)
     for name in ("metrics.jsonl", "speed.jsonl"):
         writers.cut_after(folder / name, start_step)
     wait_clock = WaitClock()
