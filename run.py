@@ -7,12 +7,16 @@ python run.py --mode=check --data_dir=PHOTOS              # checks images, setti
 
 import os
 import pathlib
+import re
 import sys
 from logging import ERROR, Formatter, getLogger
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import tf_simclr  # noqa: F401  (first, since it loads TensorFlow without its remarks)
+
+# isort: split
 import tensorflow as tf
 from absl import app, flags, logging
 
@@ -112,6 +116,8 @@ def main(_: list[str]) -> None:
         print(f"\n{report}")
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(_complain(error))
+    except tf.errors.ResourceExhaustedError as error:
+        sys.exit(_complain(MemoryError(_too_little_memory(error.message))))
     except stopping.Stopped as stop:
         print(f"\nrun.py: {stop}", file=sys.stderr)
         sys.exit(stop.exit_code)
@@ -119,6 +125,15 @@ def main(_: list[str]) -> None:
         print("\nrun.py: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     sys.exit(status)
+
+
+def _too_little_memory(message: str) -> str:
+    """A sentence in place of TensorFlow's message, which has the lines of a traceback."""
+    shape = re.search(r"shape\[[\d,]+\]", message)
+    return (
+        f"There is too little memory for {f'a tensor of {shape[0]}' if shape else 'this run'}: lower "
+        "--train_batch_size or --image_size, take a smaller network, or set --microbatch_size in pretraining"
+    )
 
 
 def _complain(error: Exception) -> int:

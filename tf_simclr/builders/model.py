@@ -68,6 +68,7 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
         "l2": config.optimizer.weight_decay if config.optimizer.name in ("momentum", "adam") else 0.0,
     }
     encoder = build_encoder(config, **settings)
+    _check_pca(config, encoder, num_examples)
     head = ProjectionHead(config.model.num_proj_layers, config.model.proj_out_dim, **settings)
     build = build_simclr if config.train_mode == "pretrain" else build_classifier
     model = build(config, encoder, head, num_classes)
@@ -106,6 +107,16 @@ def check_sizes(config: RunConfig, num_examples: int) -> None:
         raise ValueError(
             f"The warm-up must end before the run does: use {typed(optimizer__warmup_epochs=0)}, or {longer}. "
             f"Received: {warmup} warm-up steps ({config.optimizer.warmup_epochs:g} epochs), {total} total steps"
+        )
+
+
+def _check_pca(config: RunConfig, encoder: keras.Model, num_examples: int) -> None:
+    largest, wanted = min(encoder.output_shape[-1], num_examples), config.export.pca_dim
+    if config.mode != "eval" and wanted is not None and wanted > largest:
+        raise ValueError(
+            f"{SETTINGS['export.pca_dim'].title} must be at most the number of features and of training images: use "
+            f"{typed(export__pca_dim=largest)}. "
+            f"Received: {wanted}, {encoder.output_shape[-1]} features and {num_examples} images"
         )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import tensorflow as tf
 from absl import logging
 
+from tf_simclr import quiet
+
 STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
 
 
@@ -35,16 +37,19 @@ def make_strategy(
     """
     if name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name}")
+    with quiet.without_remarks():
+        gpus = len(tf.config.list_physical_devices("GPU"))
+    if name != "tpu":
+        logging.info("TensorFlow finds %s", f"{gpus} GPU{'s'[: gpus - 1]}" if gpus else "no GPU: the CPU computes")
     # These two must come before anything else touches a device.
     if name == "multi_worker":
         wait_for_workers(*_read_cluster())
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "tpu":
         return _tpu_strategy(tpu_address, tpu_zone, gcp_project)
-    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
-    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
-        cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
-        return tf.distribute.MirroredStrategy(gpus or cpus)
+    if name == "mirrored" or (name == "auto" and gpus > 1):
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.get_strategy()
 
 
