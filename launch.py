@@ -15,6 +15,8 @@ import subprocess
 import sys
 import types
 
+MAX_WORKERS = 100
+
 
 def free_ports(count: int) -> list[int]:
     """Returns free ports of this machine."""
@@ -27,8 +29,12 @@ def free_ports(count: int) -> list[int]:
 
 def main(arguments: list[str]) -> int:
     """Starts the workers and waits for them."""
-    if not arguments or not arguments[0].isdecimal() or int(arguments[0]) < 1:
-        print(f"launch.py: the first argument must be a number of workers. Received: {arguments[:1]}", file=sys.stderr)
+    if not arguments or not arguments[0].isdecimal() or not 1 <= int(arguments[0]) <= MAX_WORKERS:
+        print(
+            f"launch.py: the first argument must be a number of workers, from 1 to {MAX_WORKERS}. "
+            f"Received: {arguments[0] if arguments else 'none'}",
+            file=sys.stderr,
+        )
         return 2
     addresses = [f"localhost:{port}" for port in free_ports(int(arguments[0]))]
     command = [sys.executable, str(pathlib.Path(__file__).resolve().parent / "run.py"), *arguments[1:]]

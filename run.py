@@ -14,7 +14,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import tf_simclr  # noqa: F401  (first, since it loads TensorFlow without its remarks)
+from tf_simclr import quiet  # first, since it loads TensorFlow
 
 # isort: split
 import tensorflow as tf
@@ -143,4 +143,6 @@ def _complain(error: Exception) -> int:
 
 if __name__ == "__main__":
     command_line.define()
+    with quiet.without_remarks():
+        tf.config.list_physical_devices()  # The first look at the devices is when TensorFlow remarks on them.
     app.run(main, flags_parser=parse)

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from benchmarks.arguments import at_least_1  # noqa: E402
 from tf_simclr.augment import Augmentation, example_keys, simclr_chain  # noqa: E402
 
 
@@ -54,9 +55,9 @@ def without_buffers(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--image_size", type=int, default=32)
-    parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--image_size", type=at_least_1, default=32)
+    parser.add_argument("--batch_size", type=at_least_1, default=256)
+    parser.add_argument("--rounds", type=at_least_1, default=15)
     parser.add_argument("--blur", action="store_true", help="also time this package's blur")
     parser.add_argument("--jit_compile", action="store_true", help="compile this package's augmentation with XLA")
     arguments = parser.parse_args()

@@ -12,6 +12,8 @@ All take turns, so that a busy machine slows all alike; the best round counts.
 
 import argparse
 import os
+import pathlib
+import sys
 import time
 from collections.abc import Callable
 
@@ -19,6 +21,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from benchmarks.arguments import at_least_1  # noqa: E402
 
 # (height and width of the output, channels) of the four groups of blocks
 LAYERS = ((32, 64), (16, 128), (8, 256), (4, 512))
@@ -65,8 +71,8 @@ def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--num_views", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--num_views", type=at_least_1, default=128)
+    parser.add_argument("--rounds", type=at_least_1, default=7)
     options = parser.parse_args()
     print(f"TensorFlow {tf.__version__}, {options.precision}, {options.num_views} views, GFLOP/s")
     for row, (size, channels) in enumerate(LAYERS):

@@ -27,7 +27,9 @@ import tensorflow as tf
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+from benchmarks.arguments import at_least_1  # noqa: E402
 from tf_simclr import LARS, ProjectionHead, SimCLR, resnet  # noqa: E402
+from tf_simclr.models.resnet import DEPTHS, STEM_STRIDES  # noqa: E402
 
 CASES = ("cached", "small", "medium")
 
@@ -64,16 +66,16 @@ def run_case(options: argparse.Namespace) -> None:
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--depth", type=int, default=18)
-    parser.add_argument("--stem", default="cifar", help="cifar, strided or imagenet")
-    parser.add_argument("--image_size", type=int, default=32, help="pixels of images and views")
-    parser.add_argument("--batch", type=int, default=4096)
-    parser.add_argument("--microbatch", type=int, default=128)
-    parser.add_argument("--medium", type=int, default=512)
+    parser.add_argument("--depth", type=at_least_1, choices=DEPTHS, default=18)
+    parser.add_argument("--stem", choices=STEM_STRIDES, default="cifar")
+    parser.add_argument("--image_size", type=at_least_1, default=32, help="pixels of images and views")
+    parser.add_argument("--batch", type=at_least_1, default=4096)
+    parser.add_argument("--microbatch", type=at_least_1, default=128)
+    parser.add_argument("--medium", type=at_least_1, default=512)
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
     parser.add_argument("--jit_compile", action="store_true")
-    parser.add_argument("--images_per_round", type=int, default=1024, help="or one step, if that is more")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images_per_round", type=at_least_1, default=1024, help="or one step, if that is more")
+    parser.add_argument("--rounds", type=at_least_1, default=3)
     parser.add_argument("--case", choices=CASES, help="run only this case, a round for every line of its input")
     options = parser.parse_args()
     if options.case:

@@ -30,6 +30,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from benchmarks.arguments import at_least_1  # noqa: E402
 from benchmarks.augment import augment_one_image, without_buffers  # noqa: E402
 from tf_simclr.augment import Augmentation, simclr_chain  # noqa: E402
 from tf_simclr.data import sources  # noqa: E402
@@ -152,9 +153,11 @@ def print_parts(source: sources.Source, size: int, options: argparse.Namespace) 
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--batches", type=int, default=16, help="timed batches in a round; 32 px takes 8 times as many")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch_size", type=at_least_1, default=64)
+    parser.add_argument(
+        "--batches", type=at_least_1, default=16, help="timed batches in a round; 32 px takes 8 times as many"
+    )
+    parser.add_argument("--rounds", type=at_least_1, default=7)
     options = parser.parse_args()
     print(f"{NUM_CORES} cores, batches of {options.batch_size}, TensorFlow {tf.__version__}")
     with tempfile.TemporaryDirectory() as folder:

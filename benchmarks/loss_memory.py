@@ -22,6 +22,7 @@ import tensorflow as tf
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+from benchmarks.arguments import at_least_1  # noqa: E402
 from tf_simclr.losses import NTXent  # noqa: E402
 
 WIDTH = 128
@@ -75,7 +76,7 @@ def run_case(name: str, num_images: int, jit_compile: bool, num_steps: int) -> N
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--num_images", type=int, nargs="+", default=[1024, 4096, 8192, 16384, 65536])
+    parser.add_argument("--num_images", type=at_least_1, nargs="+", default=[1024, 4096, 8192, 16384, 65536])
     parser.add_argument("--jit_compile", action="store_true")
     parser.add_argument("--case", choices=("blocks", "whole"), help="run only this case, for one number of images")
     options = parser.parse_args()

@@ -32,6 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from serving_session import Version, disable_xla  # noqa: E402
 
+from benchmarks.arguments import at_least_1  # noqa: E402
 from benchmarks.input_pipeline import make_photo  # noqa: E402
 from tf_simclr.data.formats.decode import preprocess_for_eval  # noqa: E402
 from tf_simclr.export import export_encoder  # noqa: E402
@@ -181,8 +182,8 @@ def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--requests", type=int, default=64, help="of all clients together in a round")
+    parser.add_argument("--rounds", type=at_least_1, default=20)
+    parser.add_argument("--requests", type=at_least_1, default=64, help="of all clients together in a round")
     options = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores, TensorFlow {tf.__version__}; p50 / p95 / p99")
     exports = {}

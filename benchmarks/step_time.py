@@ -31,6 +31,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from benchmarks.arguments import at_least_1  # noqa: E402
 from benchmarks.input_pipeline import plain_input  # noqa: E402
 from tf_simclr import LARS, NTXent, ProjectionHead, SimCLR, resnet  # noqa: E402
 from tf_simclr.augment import Augmentation, simclr_chain  # noqa: E402
@@ -38,6 +39,7 @@ from tf_simclr.data import sources  # noqa: E402
 from tf_simclr.data.batches import train_dataset  # noqa: E402
 from tf_simclr.data.batches.waiting import WaitClock  # noqa: E402
 from tf_simclr.keras import keras  # noqa: E402
+from tf_simclr.models.resnet import DEPTHS, STEM_STRIDES  # noqa: E402
 from tf_simclr.runs.cadence import Cadence  # noqa: E402
 from tf_simclr.training.callbacks import StopOnNaN  # noqa: E402
 from tf_simclr.training.progress import Progress  # noqa: E402
@@ -203,13 +205,13 @@ def measure(candidates: dict[str, Callable[[], object]], num_rounds: int) -> dic
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--depth", type=int, default=18)
-    parser.add_argument("--stem", default="cifar", help="cifar, strided or imagenet")
+    parser.add_argument("--depth", type=at_least_1, choices=DEPTHS, default=18)
+    parser.add_argument("--stem", choices=STEM_STRIDES, default="cifar")
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of the encoder's channels")
-    parser.add_argument("--batch", type=int, default=64, help="images per step, N; there are 2N views")
-    parser.add_argument("--image_size", type=int, default=32, help="pixels of images and views")
+    parser.add_argument("--batch", type=at_least_1, default=64, help="images per step, N; there are 2N views")
+    parser.add_argument("--image_size", type=at_least_1, default=32, help="pixels of images and views")
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=at_least_1, default=7)
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:

@@ -10,10 +10,13 @@ REST needs only NumPy, gRPC needs `pip install grpcio tensorflow-serving-api`. C
 import argparse
 import base64
 import http.client
+import importlib
 import json
+import os
 import pathlib
 import random
 import time
+import types
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -44,6 +47,19 @@ def with_retries(call: Callable[[], Answer], is_busy: Callable[[Exception], bool
     raise AssertionError("the last attempt returns or raises")
 
 
+def import_quietly(name: str) -> types.ModuleType:
+    """Imports TensorFlow, or what imports it, without what it says on stderr meanwhile, on CUDA for instance."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        return importlib.import_module(name)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 class RestClient:
     """Speaks REST to one model: http://HOST:8501/v1/models/NAME, or .../NAME/versions/3."""
 
@@ -55,7 +71,10 @@ class RestClient:
         """Embeds the contents of n image files; returns (embeddings float32 [n, F], valid bool [n])."""
         encoded = [{"b64": base64.b64encode(file).decode()} for file in files]
         body = json.dumps({"inputs": {"image_bytes": encoded}}).encode()
-        outputs = with_retries(lambda: self._post(body), self._is_busy)["outputs"]
+        answer = with_retries(lambda: self._post(body), self._is_busy)
+        outputs = answer.get("outputs")
+        if not isinstance(outputs, dict) or not {"embedding", "valid"} <= set(outputs):
+            raise ValueError(f"The answer must have the outputs embedding and valid. Received: {str(answer)[:200]}")
         return np.array(outputs["embedding"], np.float32), np.array(outputs["valid"], bool)
 
     def _post(self, body: bytes) -> dict:
@@ -79,12 +98,15 @@ class GrpcClient:
     """Speaks gRPC to one model: grpc://HOST:8500/NAME. Not encrypted; put a proxy in front for encryption."""
 
     def __init__(self, url: str, timeout_seconds: float = 60.0):
-        import grpc
-        from tensorflow_serving.apis import prediction_service_pb2_grpc
+        try:
+            grpc = importlib.import_module("grpc")
+            services = import_quietly("tensorflow_serving.apis.prediction_service_pb2_grpc")
+        except ImportError as error:
+            raise ValueError(f"gRPC needs pip install grpcio tensorflow-serving-api ({error})") from error
 
         parts = urllib.parse.urlsplit(url)
         channel = grpc.insecure_channel(parts.netloc, GRPC_OPTIONS)
-        self._predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        self._predict = services.PredictionServiceStub(channel).Predict
         self._name = parts.path.strip("/")
         self._timeout_seconds = timeout_seconds
         self._busy = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
@@ -118,26 +140,49 @@ def embed_files(client: RestClient | GrpcClient, paths: Sequence[pathlib.Path], 
 
 
 def find_files(names: Sequence[str]) -> list[pathlib.Path]:
-    """The named files, and all files in the named folders."""
+    """The named files, and all files in the named folders; each name must stand for a file at least."""
     paths: list[pathlib.Path] = []
-    for path in map(pathlib.Path, names):
-        paths += sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    if not paths:
-        raise SystemExit(f"There are no files in {' '.join(names)}")
+    for name in names:
+        path = pathlib.Path(name)
+        found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        if not found:
+            raise FileNotFoundError(f"There must be an image file, or a folder of them. Received: {name!r}")
+        paths += found
     return paths
 
 
-def main() -> None:
-    """Embeds the files that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+def at_least_1(text: str) -> int:
+    """A number of the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1. Received: {text!r}")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Embeds the files that the command line names; ends in a sentence and exit status 2 if it cannot."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter, usage=argparse.SUPPRESS
+    )
     parser.add_argument("url", help="http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME")
     parser.add_argument("paths", nargs="+", help="image files, and folders of them")
     parser.add_argument("--output", default="embeddings.npz")
-    parser.add_argument("--batch_size", type=int, default=32, help="images in a request")
-    options = parser.parse_args()
-    paths = find_files(options.paths)
-    embedding, valid = embed_files(connect(options.url), paths, options.batch_size)
-    np.savez(options.output, path=np.array(paths, str), embedding=embedding, valid=valid)
+    parser.add_argument("--batch_size", type=at_least_1, default=32, help="images in a request")
+    options = parser.parse_args(arguments)
+    try:
+        paths = find_files(options.paths)
+    except OSError as error:
+        parser.error(str(error))
+    try:
+        embedding, valid = embed_files(connect(options.url), paths, options.batch_size)
+    except Exception as error:  # whatever a library says of a URL, a server or an answer that it cannot use
+        reason = error.details() if hasattr(error, "details") else str(error) or type(error).__name__
+        parser.error(f"No embeddings from {options.url!r}: {' '.join(reason.split())}")
+    if not valid.any():
+        parser.error(f"None of the {len(paths)} files is an image. Received: {' '.join(options.paths)}")
+    try:
+        np.savez(options.output, path=np.array(paths, str), embedding=embedding, valid=valid)
+    except OSError as error:
+        parser.error(f"--output must be a file that can be written ({error.strerror}). Received: {options.output!r}")
     print(f"{options.output}: {len(paths)} files, {embedding.shape[1]} features")
     for path, is_image in zip(paths, valid, strict=True):
         if not is_image:

@@ -4,13 +4,12 @@ import contextlib
 import json
 import os
 import socket
+import textwrap
 import time
 from collections.abc import Iterator
 
 import tensorflow as tf
 from absl import logging
-
-from tf_simclr import quiet
 
 STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
 
@@ -37,8 +36,7 @@ def make_strategy(
     """
     if name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name}")
-    with quiet.without_remarks():
-        gpus = len(tf.config.list_physical_devices("GPU"))
+    gpus = len(tf.config.list_physical_devices("GPU"))
     if name != "tpu":
         logging.info("TensorFlow finds %s", f"{gpus} GPU{'s'[: gpus - 1]}" if gpus else "no GPU: the CPU computes")
     # These two must come before anything else touches a device.
@@ -58,7 +56,7 @@ def _tpu_strategy(address: str | None, zone: str | None, project: str | None) ->
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(address or "local", zone, project)
     except (tf.errors.OpError, ValueError, TypeError, RuntimeError, OSError) as error:
         raise ValueError(
-            f"strategy=tpu finds no TPU ({str(error).splitlines()[0]}): name it with --tpu_name, or choose another "
+            f"strategy=tpu finds no TPU ({textwrap.shorten(str(error), 80)}): name it with --tpu_name, or choose another "
             f"--strategy. Received: tpu_name={address}"
         ) from error
     return tf.distribute.TPUStrategy(resolver)

@@ -12,7 +12,7 @@ from tf_simclr.settings.rules import Rule, nearest
 
 Card = Literal["keep", "shorten", "leave_out"]
 
-# TensorFlow counts images, steps and pixels in 32 bits.
+# TensorFlow counts images, steps and pixels in 32 bits, and no number of a run needs more.
 _LARGEST = 2**31 - 1
 
 
@@ -83,7 +83,7 @@ class Setting:
             raise ValueError(f"{self.title} must be {choices}{commas}.{hint} Received: {to_text(value)}")
         if self.rule is not None and not self.rule.is_kept(value):
             raise ValueError(f"{self.title} must be {self.rule.text}{self.or_none}. Received: {to_text(value)}")
-        if self.kind is int and self.rule is not rules.SEED and any(item > _LARGEST for item in items):
+        if self.kind in (int, float) and self.rule is not rules.SEED and max(items, default=0) > _LARGEST:
             raise ValueError(f"{self.title} must be at most {_LARGEST}. Received: {to_text(value)}")
         if "" in items:
             raise ValueError(f"{self.title} must be some text{self.or_none}. Received: ''")
