@@ -300,12 +300,21 @@ def test_a_checkpoint_can_be_exported_without_its_data(finished_run, tmp_path):
         ({"data_dir": "missing/photos"}, FileNotFoundError, "missing/photos"),
         ({"data_dir": "none"}, ValueError, "needs data_dir"),
         ({"data__cache": "memory", "data__service": "a:1"}, ValueError, "choose one.*cache=memory, service=a:1"),
-        ({"train__global_batch_size": 64}, ValueError, "fewer images than one batch.*20 images and.*64"),
-        ({"optimizer__warmup_epochs": 100}, ValueError, "warm-up must end before the run does"),
+        (
+            {"train__global_batch_size": 64},
+            ValueError,
+            "fewer images than one batch.* use --train_batch_size=20. Received: 20 images and.*64",
+        ),
+        (
+            {"optimizer__warmup_epochs": 100},
+            ValueError,
+            "warm-up must end before the run does: use --warmup_epochs=0, or --train_steps=2500",
+        ),
+        ({"export__pca_dim": 21}, ValueError, "pca_dim must be at most .*use --export_pca_dim="),
         (
             {"model__stem": "imagenet", "data__image_size": 4},
             ValueError,
-            "shrinks images by a factor of 8.*image_size 4",
+            "shrinks images by a factor of 8: use --image_size=8. Received: image_size 4",
         ),
         ({"mode": "eval"}, FileNotFoundError, "holds no checkpoint"),
     ],
@@ -313,6 +322,23 @@ def test_a_checkpoint_can_be_exported_without_its_data(finished_run, tmp_path):
 def test_bad_settings_are_refused_in_a_sentence(image_folder, tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
         run.run(make_config(tmp_path, **{"data_dir": image_folder, **changes}))
+
+
+def test_a_batch_that_is_not_set_fits_itself_to_few_images(image_folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    changes = {"train__global_batch_size": None, "train__steps": 1, "optimizer__warmup_epochs": 0}
+    settings = make_config(tmp_path, image_folder, **changes)
+    train(settings)
+    assert "A step takes 16 images, since there are fewer than 512; --train_batch_size changes that" in caplog.text
+    assert "Training on 20 images: steps 0 to 1 of 16 images each" in caplog.text
+    with open_run(settings):  # the same settings, so the run resumes
+        pass
+
+
+def test_too_little_memory_is_a_sentence():
+    message = "{{node}} OOM when allocating tensor with shape[8,30000,10000] and type float\n\nCall stack:\n  a.py"
+    said = run._too_little_memory(message)
+    assert "a tensor of shape[8,30000,10000]: lower --train_batch_size or --image_size" in said and "\n" not in said
 
 
 def test_a_model_dir_that_cannot_be_written_is_refused(image_folder, tmp_path):
@@ -328,6 +354,8 @@ def test_the_command_line_says_what_is_wrong_without_a_traceback(tmp_path):
     )  # fmt: skip
     assert process.returncode == 2
     assert "run.py: The image folder does not exist" in process.stderr
+    assert "TensorFlow finds" in process.stderr
+    assert not {word for word in ("absl::", "oneDNN", "cuda", "cuInit", "factory") if word in process.stderr}
     assert "Traceback" not in process.stderr
 
 

@@ -1,6 +1,7 @@
 """Configs: overrides, JSON and what they refuse."""
 
 import json
+import re
 
 import pytest
 
@@ -70,6 +71,46 @@ def test_json_round_trip():
 def test_refuses_wrong_fields_and_values(changes, message):
     with pytest.raises(ValueError, match=message):
         override(RunConfig(), changes)
+
+
+def test_every_refusal_names_the_flag():
+    bad = {int: "-3", float: "nan", str: ""}
+    refused = 0
+    for name, one in SETTINGS.items():
+        for value in ("abc", bad.get(one.kind, "maybe"), 10**25):
+            try:
+                override(RunConfig(), {name: value})
+            except ValueError as error:
+                refused += 1
+                assert str(error).startswith(f"--{one.flag}: {name} " if one.flag else f"{name} "), name
+    assert refused > 150
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train.steps_per_execution": 4},
+        {"train.steps_per_execution": 4, "train.log_every_steps": 4, "train.checkpoint_steps": 6},
+        {"train_mode": "finetune"},
+        {"train_mode": "supervised", "train.microbatch_size": 8},
+        {"model.classifier_layer": 3, "model.num_proj_layers": 2},
+        {"data.cache": "disk", "data.service": "a:1"},
+    ],
+)
+def test_two_settings_that_do_not_fit_are_refused_with_a_value_that_does(changes):
+    with pytest.raises(ValueError) as refusal:
+        override(RunConfig(), changes)
+    flag, value = re.search(r"(?:use|such as|with) --([\w=.]+)=([\w/]*)", str(refusal.value)).groups()
+    names = {one.flag: name for name, one in SETTINGS.items()}
+    name = names[flag] if flag in names else flag.removeprefix("set=")
+    override(RunConfig(), changes | {name: None if value == str(SETTINGS[name].unset) else value})
+
+
+def test_a_batch_that_is_not_set_is_512_or_what_fewer_images_fill():
+    sizes = {1: 2, 2: 2, 90: 64, 126: 64, 128: 128, 511: 256, 512: 512, 10**6: 512}
+    assert {count: RunConfig().global_batch_size(count) for count in sizes} == sizes
+    asked = override(RunConfig(), {"train.global_batch_size": 4096})
+    assert {asked.global_batch_size(count) for count in sizes} == {4096}
 
 
 def test_a_config_file_gives_lists_as_tuples():

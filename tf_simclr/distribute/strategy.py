@@ -56,7 +56,7 @@ def _tpu_strategy(address: str | None, zone: str | None, project: str | None) ->
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(address or "local", zone, project)
     except (tf.errors.OpError, ValueError, TypeError, RuntimeError, OSError) as error:
         raise ValueError(
-            f"strategy=tpu finds no TPU ({textwrap.shorten(str(error), 80)}): name it with --tpu_name, or choose another "
+            f"strategy=tpu finds no TPU ({textwrap.shorten(str(error), 80)}): name it with --tpu_name, or take another "
             f"--strategy. Received: tpu_name={address}"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
