@@ -70,8 +70,7 @@ def make_config(model_dir, data_dir, **changes):
 def train(settings):
     """Trains as run.py does; returns the weights by name and the steps in the metrics file."""
     with open_run(settings) as folder:
-        source = builders.build_sources(settings, folder).train
-        model = program.train(settings, source, folder)
+        model = program.train(settings, builders.build_sources(settings, folder), folder)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     weights = model.encoder.get_weights() + model.projection_head.get_weights() + model.optimizer.variables
     return [np.asarray(weight) for weight in weights], [json.loads(line)["step"] for line in lines]

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_simclr import builders
 from tf_simclr.data import sources
 from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.keras import keras
 from tf_simclr.runs import checkpoints, identity, lock
 from tf_simclr.runs.cadence import Cadence
 from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.settings import DataConfig
 from tf_simclr.training import callbacks, stopping
 from tf_simclr.training.progress import Progress
 
@@ -128,8 +130,13 @@ def test_the_lock_of_a_dead_process_is_no_obstacle(tmp_path):
 def test_images_that_have_changed_under_a_run_are_noticed(photos, tmp_path):
     labels = np.arange(16) % 2
     source = sources.ArraySource(photos, labels)
-    identity.check_same_images(source, tmp_path, start_step=0)
-    identity.check_same_images(sources.ArraySource(photos.copy(), labels), tmp_path, start_step=5)
+
+    def check(train, start_step, test=source, **settings):
+        images = builders.Sources(train, train, test)
+        identity.check_same_images(images, DataConfig(**settings), tmp_path, start_step)
+
+    check(source, start_step=0)
+    check(sources.ArraySource(photos.copy(), labels), start_step=5)
     for other, difference in (
         (source.subset(np.arange(15)), "images was 16, is 15; digest of the names"),
         (sources.ArraySource(photos, 1 - labels), "digest of the labels"),
@@ -137,8 +144,8 @@ def test_images_that_have_changed_under_a_run_are_noticed(photos, tmp_path):
         (sources.FileSource("", tuple(map(str, range(16))), labels), "digest of the names"),
     ):
         with pytest.raises(ValueError, match=f"The images have changed since the run .* started: {difference}"):
-            identity.check_same_images(other, tmp_path, start_step=5)
-    identity.check_same_images(sources.ArraySource(255 - photos), tmp_path, start_step=0)
+            check(other, start_step=5)
+    check(sources.ArraySource(255 - photos), start_step=0)
 
 
 def test_the_first_signal_asks_to_stop_and_the_second_stops():

@@ -1,10 +1,20 @@
 """Checks that a resumed run keeps its images and its settings, except for resumable settings."""
 
+import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
-from tf_simclr import files
+import numpy as np
+
+from tf_simclr import builders, files
 from tf_simclr.data import sources
-from tf_simclr.settings import SETTINGS, RunConfig, differences, to_text
+from tf_simclr.settings import SETTINGS, DataConfig, RunConfig, differences, to_text
+
+FILE = "images.json"
+# Names and labels may be the same where images are not, so the pixels of a few are compared, too.
+_NUM_COMPARED = 16
+_PIXELS = f"digest of {_NUM_COMPARED} images"
 
 
 def check_same_settings(old: RunConfig, new: RunConfig, folder: pathlib.Path) -> None:
@@ -12,7 +22,7 @@ def check_same_settings(old: RunConfig, new: RunConfig, folder: pathlib.Path) ->
     changed = [
         f"{name} was {to_text(before)}, is {to_text(after)}"
         for name, (before, after) in differences(old, new).items()
-        if not SETTINGS[name].resumable
+        if not SETTINGS[name].resumable and not _is_same_place(name, before, after)
     ]
     if changed:
         raise ValueError(
@@ -21,27 +31,54 @@ def check_same_settings(old: RunConfig, new: RunConfig, folder: pathlib.Path) ->
         )
 
 
-def check_same_images(source: sources.Source, folder: pathlib.Path, start_step: int) -> None:
-    """Records in `images.json` which images a run trains on; if the run resumes, checks that they are the same.
+def _is_same_place(name: str, before: str | None, after: str | None) -> bool:
+    """Whether two spellings of a path lead to the same place."""
+    if not SETTINGS[name].is_path or before is None or after is None:
+        return False
+    return os.path.realpath(before) == os.path.realpath(after)
+
+
+def check_same_images(images: builders.Sources, data: DataConfig, folder: pathlib.Path, start_step: int) -> None:
+    """Records in `images.json` which images a run uses; if the run resumes, checks that they are the same.
+
+    The images count, not where they lie. If the settings name other images for the evaluation, it may have them.
 
     Args:
-      source: The images to train on.
+      images: The images of the run.
+      data: Where they come from.
       folder: The run's folder.
       start_step: Step at which training starts; at 0, any images are accepted.
 
     Raises:
       ValueError: If the images are not those that the run started with.
     """
-    path, found = folder / "images.json", source.identity()
-    if start_step == 0 or not path.is_file():
-        files.write_json(path, found)
-        return
-    before = files.read_json(path)
-    changed = [
-        f"{name} was {before.get(name)}, is {value}" for name, value in found.items() if value != before.get(name)
-    ]
-    if changed:
-        raise ValueError(
-            f"The images have changed since the run in {folder} started: {'; '.join(changed)}. "
-            "Put them back as they were, or start over in another --model_dir"
-        )
+    found: dict[str, Any] = {part: _identity(source) for part, source in images._asdict().items()}
+    found["evaluation"] = {"eval_data_dir": data.eval_data_dir, "eval_split": data.eval_split}
+    path = folder / FILE
+    if start_step and path.is_file():
+        changed = list(_changes(files.read_json(path), found))
+        if changed:
+            raise ValueError(
+                f"The images have changed since the run in {folder} started: {'; '.join(changed)}. "
+                "Put them back as they were, or start over in another --model_dir"
+            )
+    files.write_json(path, found)
+
+
+def _identity(source: sources.Source) -> dict[str, Any]:
+    pixels = [np.ascontiguousarray(sample.image).tobytes() for sample in source.sample(_NUM_COMPARED)]
+    return source.identity() | {_PIXELS: files.digest(b"".join(pixels))}
+
+
+def _changes(before: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    """What has changed, in words."""
+    if "images" in before:  # Earlier versions recorded the training images only, and no pixels.
+        before = {"train": {**before, _PIXELS: found["train"][_PIXELS]}}
+    is_same_evaluation = before.get("evaluation") == found["evaluation"]
+    for part, prefix in (("train", ""), ("probe", "labelled "), ("test", "test ")):
+        if part not in before or (part != "train" and not is_same_evaluation):
+            continue
+        for name in {**before[part], **found[part]}:
+            old, new = before[part].get(name), found[part].get(name)
+            if old != new:
+                yield f"{prefix}{name} was {old}, is {new}"

@@ -1,32 +1,33 @@
 """Pretraining, fine-tuning and supervised training, from a config to a trained model."""
 
 import contextlib
+import errno
 import pathlib
 from collections.abc import Iterator
 
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import distribute
+from tf_simclr import builders, distribute
 from tf_simclr.data import batches, sources
 from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import checkpoints, identity, models, writers
+from tf_simclr.runs import checkpoints, export_inputs, identity, models, writers
 from tf_simclr.runs.cadence import Cadence
 from tf_simclr.settings import RunConfig
 from tf_simclr.training import callbacks, stopping
 from tf_simclr.training.progress import Progress
 
 
-def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> SimCLR | Classifier:
+def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> SimCLR | Classifier:
     """Trains to the end of the run, from its newest checkpoint if it has one; a finished run stays as it is.
 
     Call it in the scope of the run's strategy.
 
     Args:
       config: The run.
-      source: The images to train on.
+      images: The images of the run, which trains on `images.train`. The others are recorded with it.
       folder: The run's folder, as `open_run` returns it.
 
     Returns:
@@ -39,14 +40,18 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
       ValueError: If the settings do not fit together, the source has fewer images than a batch, or too many of its
         files are broken, or the images have changed since the run started.
     """
+    source = images.train
     model, checkpoint, start_step = models.load_model(config, source)
     _check_agreement(start_step)
     total_steps = config.total_steps(source.num_examples)
     if start_step >= total_steps:
         logging.info("The run is finished at step %d: nothing to train", start_step)
         return model
+    _check_space(config, model, folder)
     with _explaining(source, folder), stopping.catch_signals() as stop_request:
-        identity.check_same_images(source, folder, start_step)
+        identity.check_same_images(images, config.data, folder, start_step)
+        if start_step == 0 or export_inputs.load(folder) is None:
+            export_inputs.keep(export_inputs.of_sources(config, images), folder)
         dataset = batches.train_dataset(
             source,
             global_batch_size=config.train.global_batch_size,
@@ -78,6 +83,18 @@ def _check_agreement(start_step: int) -> None:
         raise ValueError(
             "The workers must see the same checkpoints: put model_dir on a file system that all of them share. "
             f"Received: checkpoints from step {first} to step {last}"
+        )
+
+
+def _check_space(config: RunConfig, model: SimCLR | Classifier, folder: pathlib.Path) -> None:
+    """Raises an `OSError` if the checkpoints and the export will not fit on the disk."""
+    _, needed, free = checkpoints.space(config, model, folder)
+    if free <= needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"The checkpoints and the export take up to {needed / 1e6:,.0f} MB more in {folder}, and "
+            f"{free / 1e6:,.0f} MB are free: free some space, lower --keep_checkpoint_max, or choose another "
+            "--model_dir",
         )
 
 

@@ -56,8 +56,8 @@ class BrokenFiles:
         self._lock = threading.Lock()
         self._entries: dict[str, dict[str, Any]] = {}
         self._checked: set[str] = set()
-        if report_path is not None and tf.io.gfile.exists(report_path):
-            with tf.io.gfile.GFile(report_path) as file:
+        if report_path is not None and tf.io.gfile.exists(os.fsencode(report_path)):
+            with tf.io.gfile.GFile(os.fsencode(report_path)) as file:
                 report = json.load(file)
             self._checked = set(report["checked"])
             entries = {entry["path"]: entry for entry in report["skipped"]}

@@ -56,7 +56,7 @@ class TfdsSource(RecordSource):
         return str(self.builder.data_path)
 
     @functools.cached_property
-    def keys(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         files = self.builder.info.splits[self.split].file_instructions
         return tuple(
             f"{file.filename}{RECORD_SEPARATOR}{index}"
