@@ -11,12 +11,15 @@ import os
 import pathlib
 import shlex
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from logging import ERROR, Formatter, getLogger
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if os.path.expanduser("~") == "~":  # The user has no home, and Keras would make a folder of that name here.
+    os.environ.setdefault("KERAS_HOME", os.path.join(tempfile.gettempdir(), f"keras-{os.getuid()}"))
 
 import tensorflow as tf
 from absl import app, flags, logging

@@ -1,7 +1,6 @@
 """Pretraining, fine-tuning and supervised training, from a config to a trained model."""
 
 import contextlib
-import errno
 import pathlib
 from collections.abc import Iterator
 
@@ -43,37 +42,49 @@ def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> 
     source = images.train
     model, checkpoint, start_step = models.load_model(config, source)
     _check_agreement(start_step)
-    total_steps = config.total_steps(source.num_examples)
-    if start_step >= total_steps:
-        logging.info("The run is finished at step %d: nothing to train", start_step)
-        return model
-    _check_space(config, model, folder)
     with _explaining(source, folder), stopping.catch_signals() as stop_request:
         identity.check_same_images(images, config.data, folder, start_step)
-        if start_step == 0 or export_inputs.load(folder) is None:
-            export_inputs.keep(export_inputs.of_sources(config, images), folder)
-        dataset = batches.train_dataset(
-            source,
-            global_batch_size=config.train.global_batch_size,
-            seed=config.seed,
-            start_step=start_step,
-            total_steps=total_steps,
-            augmentation=model.augmentation,
-            data_service=config.data.service,
-        )
-        if start_step == 0:
-            first_batch = next(iter(dataset))
-            batch = first_batch[0] if isinstance(first_batch, tuple) else first_batch
-            callbacks.write_view_sheet(model, batch, folder)
-        logging.info(
-            "Training on %d images: steps %d to %d of %d images each",
-            source.num_examples, start_step, total_steps, config.train.global_batch_size,
-        )  # fmt: skip
-        manager = checkpoints.make_manager(checkpoint, folder, config.train.keep_checkpoints)
-        _fit(config, model, dataset, manager, source.num_examples, folder, stop_request)
+        if start_step < config.total_steps(source.num_examples):
+            _check_space(config, model, folder)
+            if start_step == 0 or export_inputs.load(folder) is None:
+                export_inputs.keep(export_inputs.of_sources(config, images), folder)
+            _continue(config, model, checkpoint, source, folder, stop_request)
+        else:
+            logging.info("The run is finished at step %d: nothing to train", start_step)
     if stop_request:
         raise stopping.Stopped(stop_request.signal_number, int(model.optimizer.iterations.numpy()))
     return model
+
+
+def _continue(
+    config: RunConfig,
+    model: SimCLR | Classifier,
+    checkpoint: tf.train.Checkpoint,
+    source: sources.Source,
+    folder: pathlib.Path,
+    stop_request: stopping.StopRequest,
+) -> None:
+    """Trains from the model's step to the end of the run, or until it is asked to stop."""
+    start_step, total_steps = int(model.optimizer.iterations.numpy()), config.total_steps(source.num_examples)
+    dataset = batches.train_dataset(
+        source,
+        global_batch_size=config.train.global_batch_size,
+        seed=config.seed,
+        start_step=start_step,
+        total_steps=total_steps,
+        augmentation=model.augmentation,
+        data_service=config.data.service,
+    )
+    if start_step == 0:
+        first_batch = next(iter(dataset))
+        batch = first_batch[0] if isinstance(first_batch, tuple) else first_batch
+        callbacks.write_view_sheet(model, batch, folder)
+    logging.info(
+        "Training on %d images: steps %d to %d of %d images each",
+        source.num_examples, start_step, total_steps, config.train.global_batch_size,
+    )  # fmt: skip
+    manager = checkpoints.make_manager(checkpoint, folder, config.train.keep_checkpoints)
+    _fit(config, model, dataset, manager, source.num_examples, folder, stop_request)
 
 
 def _check_agreement(start_step: int) -> None:
@@ -87,14 +98,13 @@ def _check_agreement(start_step: int) -> None:
 
 
 def _check_space(config: RunConfig, model: SimCLR | Classifier, folder: pathlib.Path) -> None:
-    """Raises an `OSError` if the checkpoints and the export will not fit on the disk."""
+    """Raises a `ValueError` if the checkpoints and the export will not fit on the disk."""
     _, needed, free = checkpoints.space(config, model, folder)
     if free <= needed:
-        raise OSError(
-            errno.ENOSPC,
-            f"The checkpoints and the export take up to {needed / 1e6:,.0f} MB more in {folder}, and "
-            f"{free / 1e6:,.0f} MB are free: free some space, lower --keep_checkpoint_max, or choose another "
-            "--model_dir",
+        raise ValueError(
+            f"The checkpoints and the export must fit on the disk of {folder}: free some space, lower "
+            f"--keep_checkpoint_max, or choose another --model_dir. Received: {free / 1e6:,.1f} MB free, of up to "
+            f"{needed / 1e6:,.1f} MB needed"
         )
 
 
@@ -127,7 +137,7 @@ def _fit(
     folder: pathlib.Path,
     stop_request: stopping.StopRequest,
 ) -> None:
-    """Trains from the model's step to the end of the run, or until it is asked to stop."""
+    """Fits the model, with the callbacks that report and save."""
     start_step = int(model.optimizer.iterations.numpy())
     total_steps, batch_size = config.total_steps(num_examples), config.train.global_batch_size
     for name in ("metrics.jsonl", "speed.jsonl"):
