@@ -42,10 +42,11 @@ def test_images_may_move_but_not_change(tmp_path, monkeypatch):
     check("elsewhere", tested=2, eval_data_dir="labelled")
 
 
-def test_records_may_move(tmp_path):
+def test_records_may_move():
     def make(folder):
         files, labels = (f"{folder}/a.tfrecord", f"{folder}/b.tfrecord"), np.arange(30) % 2
-        return sources.TfrecordSource(files=files, counts=(10, 20), indices=np.arange(30), labels=labels)
+        records = {"files": files, "counts": (10, 20), "indices": np.arange(30), "labels": labels}
+        return sources.TfrecordSource(**records, image_feature="image")
 
     assert make("/d").identity() == make("/moved/to").identity()
     held_out = [sources.holdout(make(folder), 0.3)[1].indices.tolist() for folder in ("/d", "/moved/to")]

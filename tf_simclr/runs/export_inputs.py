@@ -1,5 +1,6 @@
 """What an export needs of a run's images, kept in the run's folder so that the images themselves may move away."""
 
+import io
 import pathlib
 import zipfile
 from typing import Any, NamedTuple
@@ -56,7 +57,7 @@ def keep(inputs: ExportInputs, folder: pathlib.Path) -> None:
 def load(folder: pathlib.Path) -> ExportInputs | None:
     """Reads them from a run's folder; None if an earlier version made the run, or the file is damaged."""
     try:
-        with np.load(folder / FILE) as arrays:
+        with np.load(io.BytesIO((folder / FILE).read_bytes())) as arrays:
             names = tuple(arrays["class_names"].tolist()) if "class_names" in arrays else None
             num_classes = int(arrays["num_classes"]) if "num_classes" in arrays else None
             return ExportInputs(arrays["images"], int(arrays["num_examples"]), num_classes, names)
