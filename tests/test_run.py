@@ -244,7 +244,7 @@ def test_names_that_tensorflow_misreads_stop_neither_training_nor_export(photos,
     place = os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9")
     names = [os.fsdecode(b"th\xe9" if i % 2 else b"caf\xe9") for i in range(16)]
     write_images(pathlib.Path(place), photos[:, :16, :16], names)
-    settings = make_config(f"{place}/../run [1]", place, train__steps=2, train__checkpoint_steps=1)
+    settings = make_config(f"{tmp_path}/run [1]", place, train__steps=2, train__checkpoint_steps=1)
     assert "verified" in run.run(settings)
     copy = shutil.copytree(pathlib.Path(settings.model_dir) / "saved_model" / "2", tmp_path / "2")
     classify = tf.saved_model.load(str(copy)).signatures["classify"]
