@@ -5,14 +5,22 @@ python run.py --mode=train_then_eval --data_dir=PHOTOS    # on your own folder o
 python run.py --mode=check --data_dir=PHOTOS              # checks images, settings and machine first
 """
 
+import contextlib
+import functools
 import os
 import pathlib
 import re
+import shlex
 import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
 from logging import ERROR, Formatter, getLogger
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if os.path.expanduser("~") == "~":  # The user has no home, and Keras would make a folder of that name here.
+    os.environ.setdefault("KERAS_HOME", os.path.join(tempfile.gettempdir(), f"keras-{os.getuid()}"))
 
 from tf_simclr import quiet  # first, since it loads TensorFlow
 
@@ -23,14 +31,20 @@ from absl import app, flags, logging
 from tf_simclr import builders, distribute
 from tf_simclr.check import check, describe, has_failed
 from tf_simclr.evaluation import evaluate
-from tf_simclr.export import convert, publish
-from tf_simclr.runs import models
-from tf_simclr.runs.folder import open_run
+from tf_simclr.export import convert, preconditions, publish
+from tf_simclr.runs import export_inputs, models
+from tf_simclr.runs.folder import list_checkpoints, open_run
 from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
 from tf_simclr.settings import RunConfig, command_line, document
 from tf_simclr.training import stopping, train
 
 ROOT = pathlib.Path(__file__).resolve().parent
+# What bad input, a full disk or a lost machine raises. Anything else is a bug, which its traceback helps to find.
+EXPECTED = (ValueError, OSError, FloatingPointError)
+
+
+class Unfinished(Exception):
+    """What comes after the training has failed; the weights are saved. The cause is its `__cause__`."""
 
 
 def run(config: RunConfig) -> str:
@@ -39,29 +53,57 @@ def run(config: RunConfig) -> str:
     strategy = _start(config)
     is_chief = distribute.is_chief(strategy)
     with open_run(config, is_chief=is_chief) as folder:
-        images = builders.build_sources(config, folder)
+        open_images = functools.cache(lambda: builders.build_sources(config, folder))
+        kept = export_inputs.load(folder) if config.mode == "export" else None
         model = None
         if config.trains:
+            preconditions.check(config, open_images().train, folder)
             with strategy.scope():
-                model = train.train(config, images.train, folder)
+                model = train.train(config, open_images(), folder)
         if distribute.has_workers(strategy):
             if not is_chief:
                 return "The chief continues alone; this worker is done"
             # The chief continues alone, so nothing may wait for the other workers.
             model, strategy = None, tf.distribute.get_strategy()
-        if model is None:
-            with strategy.scope():
-                model = models.load_trained_model(config, images.train)
-        return _finish(config, model, images, folder)
+        with _naming_the_weights(config, folder):
+            if model is None:
+                with strategy.scope():
+                    model = models.load_trained_model(config, kept or open_images().train)
+            return _finish(config, model, open_images, folder)
 
 
-def _finish(config: RunConfig, model: Any, images: builders.Sources, folder: pathlib.Path) -> str:
+@contextlib.contextmanager
+def _naming_the_weights(config: RunConfig, folder: pathlib.Path) -> Iterator[None]:
+    """Turns an error after the training into one that says where the weights are and how to export them."""
+    try:
+        yield
+    except Exception as error:
+        newest = next(reversed(list_checkpoints(folder).values()), None)
+        if not config.trains or newest is None:
+            raise
+        command = f"python run.py --mode=export --model_dir={shlex.quote(str(folder))}"
+        raise Unfinished(
+            f"{_sentence(error)}. The training is done and its weights are saved as {newest}; once the cause is gone, "
+            f"this makes the export: {command}"
+        ) from error
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, on one line if it is TensorFlow's, with its kind if that is unexpected."""
+    if isinstance(error, tf.errors.OpError):
+        return error.message.partition("\n")[0]
+    return str(error).rstrip(".") if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
+
+
+def _finish(config: RunConfig, model: Any, open_images: Callable[[], builders.Sources], folder: pathlib.Path) -> str:
     """Evaluates and exports the model as the config asks."""
     report = []
     if config.mode in ("eval", "train_then_eval"):
-        report.append(evaluate.describe(evaluate.evaluate(config, model, images.probe, images.test, folder)))
+        _, probe, test = open_images()
+        report.append(evaluate.describe(evaluate.evaluate(config, model, probe, test, folder)))
     if config.mode != "eval":
-        report.append(publish.publish(config, model, images, folder))
+        inputs = export_inputs.load(folder) or export_inputs.of_sources(config, open_images())
+        report.append(publish.publish(config, model, inputs, open_images, folder))
     files = {"result": "result.json", "metrics": "metrics.jsonl", "checkpoints": "checkpoints"}
     places = [f"{name + ':':14}{folder / path}" for name, path in files.items() if (folder / path).exists()]
     if any(folder.glob("events.*")):
@@ -101,6 +143,8 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(_: list[str]) -> None:
     """Runs what the command line asks for; bad input ends in one sentence and exit status 2."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # A console may know fewer characters than names have.
+        stream.reconfigure(errors="backslashreplace")
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler().python_handler
     handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -109,12 +153,16 @@ def main(_: list[str]) -> None:
     handler.addFilter(lambda record: record.pathname.startswith(ours) or record.levelno >= ERROR)
     getLogger("tensorflow").setLevel(ERROR)
     try:
+        _check_working_directory()
         config = command_line.to_config(
             flags.FLAGS, ROOT, names=builders.NAMES, read_run=settings_of_run, read_checkpoint=settings_of_checkpoint
         )
         report, status = look(config) if config.mode == "check" else (run(config), 0)
-        print(f"\n{report}")
-    except (ValueError, OSError, FloatingPointError) as error:
+    except EXPECTED as error:
+        sys.exit(_complain(error))
+    except Unfinished as error:
+        if not isinstance(error.__cause__, (*EXPECTED, tf.errors.OpError, MemoryError)):
+            traceback.print_exception(error.__cause__)
         sys.exit(_complain(error))
     except tf.errors.ResourceExhaustedError as error:
         sys.exit(_complain(MemoryError(_too_little_memory(error.message))))
@@ -124,6 +172,7 @@ def main(_: list[str]) -> None:
     except KeyboardInterrupt:
         print("\nrun.py: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+    _show(report)
     sys.exit(status)
 
 
@@ -134,6 +183,24 @@ def _too_little_memory(message: str) -> str:
         f"There is too little memory for {f'a tensor of {shape[0]}' if shape else 'this run'}: lower "
         "--train_batch_size or --image_size, take a smaller network, or set --microbatch_size in pretraining"
     )
+
+
+def _check_working_directory() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ValueError(
+            "The working directory must exist: change into one that does. Received: a removed one"
+        ) from None
+
+
+def _show(report: str) -> None:
+    """Prints the report; whoever reads it may have gone."""
+    try:
+        print(f"\n{report}", flush=True)
+    except BrokenPipeError:
+        # Python would try again when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(error: Exception) -> int:

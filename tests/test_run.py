@@ -1,7 +1,9 @@
 """Whole runs on a folder of small images: what they write, how they resume, what they refuse."""
 
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +16,8 @@ from paths import ROOT
 import run
 from tf_simclr import builders
 from tf_simclr.data import batches
-from tf_simclr.export import publish
+from tf_simclr.export import publish, verify
+from tf_simclr.runs import checkpoints
 from tf_simclr.runs.folder import list_checkpoints, open_run
 from tf_simclr.settings import RunConfig, command_line, document, from_dict, override
 from tf_simclr.training import train as program
@@ -70,8 +73,7 @@ def make_config(model_dir, data_dir, **changes):
 def train(settings):
     """Trains as run.py does; returns the weights by name and the steps in the metrics file."""
     with open_run(settings) as folder:
-        source = builders.build_sources(settings, folder).train
-        model = program.train(settings, source, folder)
+        model = program.train(settings, builders.build_sources(settings, folder), folder)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     weights = model.encoder.get_weights() + model.projection_head.get_weights() + model.optimizer.variables
     return [np.asarray(weight) for weight in weights], [json.loads(line)["step"] for line in lines]
@@ -226,12 +228,91 @@ def test_settings_that_were_refused_do_not_lock_the_folder(image_folder, tmp_pat
         assert (folder / "config.json").is_file()
 
 
-@pytest.mark.parametrize("mode", ["export", "eval"])
-def test_a_finished_run_can_be_exported_and_evaluated_again(finished_run, mode):
+@pytest.mark.parametrize(("mode", "place"), [("export", "no/longer/there"), ("eval", "{0}/../{0.name}/")])
+def test_a_finished_run_can_be_exported_without_its_images_and_evaluated_where_they_are(finished_run, mode, place):
     settings, report = finished_run
-    again = run.run(override(settings, {"mode": mode}))
+    place = place.format(pathlib.Path(settings.data.data_dir))
+    again = run.run(override(settings, {"mode": mode, "data.data_dir": place}))
     assert set(again.splitlines()) <= set(report.splitlines())
     assert ("saved_model" in again) == (mode == "export")
+
+
+@pytest.mark.slow
+def test_names_that_tensorflow_misreads_stop_neither_training_nor_export(photos, tmp_path, monkeypatch):
+    """Non-UTF-8 classes and folders, "[" in model_dir; the export is verified in a process of its own."""
+    monkeypatch.setattr(publish, "verify", verify)
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9")
+    names = [os.fsdecode(b"th\xe9" if i % 2 else b"caf\xe9") for i in range(16)]
+    write_images(pathlib.Path(place), photos[:, :16, :16], names)
+    settings = make_config(f"{tmp_path}/run [1]", place, train__steps=2, train__checkpoint_steps=1)
+    assert "verified" in run.run(settings)
+    copy = shutil.copytree(pathlib.Path(settings.model_dir) / "saved_model" / "2", tmp_path / "2")
+    classify = tf.saved_model.load(str(copy)).signatures["classify"]
+    answer = classify(image_bytes=tf.io.encode_png(photos[0])[None])
+    assert answer["classes"].numpy().tolist() == [[b"caf\\udce9", b"th\\udce9"]]
+    assert list(list_checkpoints(pathlib.Path(settings.model_dir))) == [1, 2]
+    shutil.rmtree(place)
+    shutil.rmtree(pathlib.Path(settings.model_dir) / "saved_model")
+    assert "verified" in run.run(override(settings, {"mode": "export"}))
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "has_traceback"),
+    [
+        (ValueError("No."), "run.py: No. The training is done", False),
+        (OSError(28, "No space left on device"), "No space left on device. The training", False),
+        (tf.errors.ResourceExhaustedError(None, None, "full\nof it"), "run.py: full. The training", False),
+        (KeyError("x"), "run.py: KeyError: 'x'. The training", True),
+    ],
+)
+def test_an_error_after_the_training_names_the_weights_and_the_command(
+    tmp_path, monkeypatch, capsys, error, says, has_traceback
+):
+    folder = tmp_path / "a run"
+    (folder / "checkpoints").mkdir(parents=True)
+    for step in (5, 12):
+        (folder / "checkpoints" / f"ckpt-{step}.index").touch()
+
+    def fail(config):
+        with run._naming_the_weights(config, folder):
+            raise error
+
+    config = override(RunConfig(), {"mode": "train_then_eval"})
+    with pytest.raises(type(error)):  # Without a training, the error is all.
+        fail(override(config, {"mode": "export"}))
+    monkeypatch.setattr(run, "run", fail)
+    monkeypatch.setattr(run.command_line, "to_config", lambda *arguments, **options: config)
+    with pytest.raises(SystemExit) as stop:
+        run.main([])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and says in said and ("Traceback" in said) == has_traceback
+    assert f"saved as {folder}/checkpoints/ckpt-12; once the cause is gone, this makes the export" in said
+    assert said.endswith(f"python run.py --mode=export --model_dir='{folder}'\n")
+
+
+def test_a_report_that_nobody_reads_is_no_error(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        run._show("report")
+    monkeypatch.setattr(sys, "stdout", None)  # closed by the shell
+    run._show("report")
+
+
+def test_a_working_directory_that_is_gone_is_said(monkeypatch):
+    def find():
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "getcwd", find)
+    with pytest.raises(ValueError, match="The working directory must exist"):
+        run._check_working_directory()
+
+
+def test_a_disk_that_is_too_small_is_found_before_the_training(monkeypatch, tmp_path):
+    monkeypatch.setattr(program.checkpoints, "space", lambda *arguments: checkpoints.Space(10**6, 6 * 10**6, 5 * 10**6))
+    with pytest.raises(ValueError, match="must fit on the disk.*Received: 5.0 MB free, of up to 6.0 MB needed"):
+        program._check_space(RunConfig(), None, tmp_path)
 
 
 @pytest.mark.slow

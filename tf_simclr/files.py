@@ -1,12 +1,23 @@
-"""Writes files completely or not at all, reads JSON, and computes digests."""
+"""Writes files completely or not at all, reads JSON, computes digests, and makes paths that TensorFlow can read."""
 
+import atexit
 import contextlib
+import functools
 import hashlib
+import importlib
 import json
 import os
 import pathlib
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
+
+import tensorflow as tf
+
+# In the paths of checkpoints and SavedModels, TensorFlow takes the first four for patterns; the others are not UTF-8.
+_MISREAD = re.compile(r"[*?\[\\\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -48,6 +59,71 @@ def write_json(path: str | os.PathLike[str], values: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Reads a JSON file."""
     return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def for_tensorflow(path: str | os.PathLike[str]) -> str:
+    """A path to the same file or folder that TensorFlow reads as it is written.
+
+    TensorFlow expands "*", "?", "[" and the backslash in the paths of checkpoints, and takes only UTF-8. Such a path is
+    replaced by one through a symbolic link, which lasts as long as this process.
+
+    Args:
+      path: A folder, which need not exist but will, or a file in one.
+
+    Raises:
+      OSError: If a link is needed and there is no place for temporary files.
+    """
+    path = os.fspath(path)
+    if reads_as_written(path):
+        return path
+    folder, name = (path, "") if os.path.isdir(path) else os.path.split(path)
+    return os.path.join(_link_to(os.path.abspath(folder)), name) if name else _link_to(os.path.abspath(folder))
+
+
+def reads_as_written(path: str) -> bool:
+    """Whether TensorFlow takes a path for what it is; what another file system than this machine's does is not known.
+
+    >>> reads_as_written("runs/a"), reads_as_written("runs/a[1]")
+    (True, False)
+    """
+    return "://" in path or _MISREAD.search(path) is None
+
+
+@functools.cache
+def _link_to(folder: str) -> str:
+    place = tempfile.mkdtemp(prefix="tf_simclr_")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    os.makedirs(folder, exist_ok=True)
+    os.symlink(folder, os.path.join(place, "folder"))
+    return os.path.join(place, "folder")
+
+
+def check_file_system(path: str, name: str) -> None:
+    """Checks that TensorFlow has a file system for a path such as gs://BUCKET.
+
+    Args:
+      path: The path.
+      name: What it is, for the error.
+
+    Raises:
+      ValueError: If TensorFlow has none.
+    """
+    scheme, separator, _ = path.partition("://")
+    if not separator or scheme in _schemes():
+        return
+    with contextlib.suppress(ImportError):
+        importlib.import_module("tensorflow_io")  # It registers more.
+    if scheme not in _schemes():
+        raise ValueError(
+            f"{name} must be on this machine, or where TensorFlow can read it "
+            f"({', '.join(f'{one}://' for one in sorted(_schemes()))}): {scheme}:// takes the package tensorflow-io, "
+            f"where it fits your TensorFlow; without it, mount the place or copy the files here. Received: {path}"
+        )
+
+
+def _schemes() -> set[str]:
+    """The file systems of TensorFlow besides this machine's, such as "gs"."""
+    return {tf.compat.as_str(scheme) for scheme in tf.io.gfile.get_registered_schemes()} - {""}
 
 
 def digest(content: Any, size: int = 8) -> str:

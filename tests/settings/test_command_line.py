@@ -201,6 +201,25 @@ def test_a_model_dir_alone_means_the_run_that_it_holds(tmp_path):
     assert parse(f"--model_dir={tmp_path}", "--mode=eval") == override(saved, {"mode": "eval"})
 
 
+def test_flags_on_a_run_that_has_started_change_its_settings_and_not_the_defaults(tmp_path):
+    saved = override(RunConfig(), {"train.epochs": 3, "data.dataset": "folder", "data.data_dir": "d", "name": "mine"})
+    saved = override(saved, {"model_dir": str(tmp_path), "mode": "train_then_eval"})
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(saved)))
+    arguments = [f"--model_dir={tmp_path}", "--mode=eval", "--knn_k=50"]
+    expected = override(saved, {"mode": "eval", "eval.knn_k": 50})
+    assert parse(*arguments) == expected
+    # A start that was refused leaves settings, too, but binds nobody.
+    assert parse(*arguments, "--data_dir=d").train.epochs == RunConfig().train.epochs
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "ckpt-5.index").touch()
+    assert parse(*arguments, "--data_dir=/moved/d/") == override(expected, {"data.data_dir": "/moved/d/"})
+    assert parse(*arguments, "--dataset=folder", "--data_dir=d") == expected
+    assert parse(*arguments, "--dataset=cifar10").data.dataset == "cifar10"
+    tfds = override(saved, {"data.dataset": "cifar10"})
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(tfds)))
+    assert parse(*arguments, "--data_dir=/moved").data == override(tfds, {"data.data_dir": "/moved"}).data
+
+
 def test_a_config_file_with_a_wrong_field_is_named(tmp_path):
     path = tmp_path / "wrong.py"
     path.write_text("from tf_simclr.settings import ModelConfig\ndef get_config(): return ModelConfig(temprature=1)")

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_simclr import builders
 from tf_simclr.data import sources
 from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.keras import keras
-from tf_simclr.runs import checkpoints, identity, lock
+from tf_simclr.runs import checkpoints, identity, lock, weights
 from tf_simclr.runs.cadence import Cadence
 from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.settings import DataConfig
 from tf_simclr.training import callbacks, stopping
 from tf_simclr.training.progress import Progress
 
@@ -112,6 +114,20 @@ def test_a_run_without_a_readable_checkpoint_does_not_start_anew_by_itself(saved
         checkpoints.restore_latest(make_checkpoint(), folder)
 
 
+@pytest.mark.parametrize("name", ["a[1]", os.fsdecode(b"caf\xe9")])
+def test_checkpoints_are_kept_pruned_and_found_in_a_folder_that_tensorflow_misreads(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    for step in (2, 4, 6):
+        checkpoint = make_checkpoint()
+        assert checkpoints.restore_latest(checkpoint, folder) == max(step - 2, 0)
+        save(checkpoint, folder, step, keep=2)
+    assert list(list_checkpoints(folder)) == [4, 6]
+    assert weights.find_checkpoint(folder).endswith("ckpt-6")
+    prefix = weights.find_checkpoint(folder / "checkpoints" / "ckpt-4")
+    assert "save_counter/.ATTRIBUTES/VARIABLE_VALUE" in tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+
+
 def test_a_second_run_in_a_folder_is_refused_by_name_and_process(tmp_path):
     holder = f"process {os.getpid()} on {os.uname().nodename}"
     refused = pytest.raises(ValueError, match=f"{tmp_path} is in use by {holder}: stop that run")
@@ -128,8 +144,13 @@ def test_the_lock_of_a_dead_process_is_no_obstacle(tmp_path):
 def test_images_that_have_changed_under_a_run_are_noticed(photos, tmp_path):
     labels = np.arange(16) % 2
     source = sources.ArraySource(photos, labels)
-    identity.check_same_images(source, tmp_path, start_step=0)
-    identity.check_same_images(sources.ArraySource(photos.copy(), labels), tmp_path, start_step=5)
+
+    def check(train, start_step, test=source, **settings):
+        images = builders.Sources(train, train, test)
+        identity.check_same_images(images, DataConfig(**settings), tmp_path, start_step)
+
+    check(source, start_step=0)
+    check(sources.ArraySource(photos.copy(), labels), start_step=5)
     for other, difference in (
         (source.subset(np.arange(15)), "images was 16, is 15; digest of the names"),
         (sources.ArraySource(photos, 1 - labels), "digest of the labels"),
@@ -137,17 +158,35 @@ def test_images_that_have_changed_under_a_run_are_noticed(photos, tmp_path):
         (sources.FileSource("", tuple(map(str, range(16))), labels), "digest of the names"),
     ):
         with pytest.raises(ValueError, match=f"The images have changed since the run .* started: {difference}"):
-            identity.check_same_images(other, tmp_path, start_step=5)
-    identity.check_same_images(sources.ArraySource(255 - photos), tmp_path, start_step=0)
+            check(other, start_step=5)
+    with pytest.raises(ValueError, match="started: test images was 16, is 15; test digest of the names"):
+        check(source, start_step=5, test=source.subset(np.arange(15)))
+    check(source, start_step=5, test=source.subset(np.arange(15)), eval_data_dir="labelled")  # asked for
+    check(source, start_step=5, test=source.subset(np.arange(15)), eval_data_dir="labelled")
+    check(sources.ArraySource(255 - photos), start_step=0)
+
+
+@pytest.mark.parametrize("number", stopping.SIGNALS)
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with stopping.catch_signals() as request:
+            assert signal.getsignal(number) == signal.SIG_IGN
+            os.kill(os.getpid(), number)
+            assert not request
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_the_first_signal_asks_to_stop_and_the_second_stops():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # Background jobs of scripts ignore it.
     with pytest.raises(KeyboardInterrupt), stopping.catch_signals() as request:
         assert not request
         os.kill(os.getpid(), signal.SIGINT)
         assert request.signal_number == signal.SIGINT
         os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
     stopped = stopping.Stopped(signal.SIGTERM, 7)
     assert stopped.exit_code == 143 and str(stopped).startswith("stopped by SIGTERM after step 7, which is saved")
 

@@ -2,20 +2,21 @@
 
 import dataclasses
 import pathlib
-import shutil
 from collections.abc import Iterator
 
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import devices, distribute
+from tf_simclr import devices, distribute, files
 from tf_simclr.check import measure, memory
 from tf_simclr.check.equality import compare_replicas
 from tf_simclr.check.findings import Finding, in_bytes
 from tf_simclr.data import batches
 from tf_simclr.data.sources import Source
 from tf_simclr.devices import on_accelerator
+from tf_simclr.export import preconditions
 from tf_simclr.models.trainer import EncoderTrainer
+from tf_simclr.runs import checkpoints
 from tf_simclr.runs.folder import list_checkpoints
 from tf_simclr.settings import RunConfig
 
@@ -59,7 +60,7 @@ def examine(
     Call it outside the scope of the run's strategy, on all its workers.
     """
     logging.info("Comparing the replicas with one")
-    findings = [compare_replicas(config, strategy)]
+    findings = [compare_replicas(config, strategy), *_export(config, source, folder)]
     if model is None:
         return findings
     with strategy.scope():
@@ -70,6 +71,18 @@ def examine(
         findings += [*_gather(config, strategy, model, speed, source), *_speed(config, speed, source)]
         findings += [*_disk(config, model, speed, source, folder), _length(config, speed, source, folder)]
     return findings
+
+
+def _export(config: RunConfig, source: Source, folder: pathlib.Path) -> Iterator[Finding]:
+    """What would stop the export once the training is over, and what would keep others from loading it."""
+    for problem in preconditions.unmet(config, source, folder):
+        yield Finding("fail", "export", f"The export would fail: {problem}.", "Change this before the training.")
+    if not files.reads_as_written(str(folder.absolute())):
+        yield Finding(
+            "warn", "export", f"TensorFlow does not read the path {folder} as it is written; this run works around it, "
+            "but other programs cannot load its export from there.",
+            "Choose another --model_dir, or copy the export to another folder before you load it.",
+        )  # fmt: skip
 
 
 def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> Speed:
@@ -156,22 +169,13 @@ def _rate(images_per_second: float) -> str:
     return f"{images_per_second:,.0f}" if images_per_second >= 10 else f"{images_per_second:.2g}"
 
 
-def _checkpoint_bytes(model: EncoderTrainer) -> int:
-    return memory.in_variables([*model.variables, *model.optimizer.variables])
-
-
 def _disk(
     config: RunConfig, model: EncoderTrainer, speed: Speed | None, source: Source, folder: pathlib.Path
 ) -> Iterator[Finding]:
-    """Space for the checkpoints, plus one while the oldest still exists, and for the exports."""
-    checkpoint = _checkpoint_bytes(model)
-    there = sum(path.stat().st_size for path in (folder / "checkpoints").glob("ckpt-*"))
-    exports = (config.export.keep or 1) + 1
-    needed = (config.train.keep_checkpoints + 1) * checkpoint + exports * memory.in_variables(model.variables) - there
-    free = shutil.disk_usage(folder).free
+    checkpoint, needed, free = checkpoints.space(config, model, folder)
     found = f"{config.train.keep_checkpoints} checkpoints of {in_bytes(checkpoint)} and the export take up to "
-    found += f"{in_bytes(max(0, needed))} more, and {in_bytes(free)} are free"
-    if free <= max(0, needed):
+    found += f"{in_bytes(needed)} more, and {in_bytes(free)} are free"
+    if free <= needed:
         advice = "Free some space, lower --keep_checkpoint_max, or choose another --model_dir."
         yield Finding("fail", "disk", f"{found}.", advice)
         return

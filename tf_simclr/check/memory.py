@@ -2,11 +2,9 @@
 
 from typing import NamedTuple
 
-import numpy as np
-import tensorflow as tf
-
 from tf_simclr.activation_memory import bytes_per_view
 from tf_simclr.models.trainer import EncoderTrainer
+from tf_simclr.runs.checkpoints import in_variables
 from tf_simclr.settings import RunConfig
 
 
@@ -37,8 +35,3 @@ def estimate(model: EncoderTrainer, images_at_once: int) -> Memory:
         in_variables(model.optimizer.variables),
         views * bytes_per_view(model.encoder, model.augmentation.image_size),
     )
-
-
-def in_variables(variables: list[tf.Variable]) -> int:
-    """Bytes of the variables' values."""
-    return sum(int(np.prod(variable.shape)) * variable.dtype.size for variable in variables)

@@ -1,5 +1,6 @@
 """The rules that let a stock TensorFlow Serving serve an export, checked before it is published."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -73,7 +74,10 @@ def machine_paths(directory: str) -> set[str]:
     """Paths that reveal something about this machine or its user, such as those of the code, the run and Python."""
     run = pathlib.Path(directory).absolute().parent
     source = pathlib.Path(__file__).parents[2]
-    places = [source, run, run.parent, pathlib.Path.home(), pathlib.Path.cwd(), pathlib.Path(sys.prefix)]
+    places = [source, run, run.parent, pathlib.Path(sys.prefix)]
+    for place in (pathlib.Path.home, pathlib.Path.cwd):
+        with contextlib.suppress(RuntimeError, FileNotFoundError):  # This user has no home, or the folder is gone.
+            places.append(place())
     paths = {str(path) for place in places for path in (place, place.resolve())}
     return paths - {"/"}
 
@@ -86,11 +90,20 @@ def paths_in_files(directory: str, paths: Collection[str]) -> Iterator[str]:
             yield from (f"{name} contains the path {path}" for path in sorted(paths) if _contains(file, path))
 
 
-def _contains(file: str, path: str) -> bool:
-    """Whether a file contains a path; "/root/" inside the name of a node, such as "model/root/conv", does not count."""
+def mentions(text: str, path: str) -> bool:
+    """Whether a text contains a path, as `audit` would find it in a file."""
+    return _pattern(path)[1].search(os.fsencode(text)) is not None
+
+
+def _pattern(path: str) -> tuple[bytes, re.Pattern[bytes]]:
     needle = os.fsencode(path if path.count("/") > 1 else f"{path}/")
     name = rb"[\w.-]"
-    pattern = re.compile(rb"(?<!" + name + name + rb")" + re.escape(needle))
+    return needle, re.compile(rb"(?<!" + name + name + rb")" + re.escape(needle))
+
+
+def _contains(file: str, path: str) -> bool:
+    """Whether a file contains a path; "/root/" inside the name of a node, such as "model/root/conv", does not count."""
+    needle, pattern = _pattern(path)
     with tf.io.gfile.GFile(file, "rb") as opened:
         content = b""
         while chunk := opened.read(_CHUNK_BYTES):

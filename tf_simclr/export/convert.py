@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tf_simclr.files import replacing
+from tf_simclr.files import for_tensorflow, replacing
 
 FORMATS = ("tflite", "onnx")
 # Images that set the ranges of 8-bit integers, and images to compare the results on.
@@ -62,7 +62,7 @@ def convert(
     Returns:
       A line per file for the terminal: its name, its size, and how far its embeddings are from the export's.
     """
-    loaded = tf.saved_model.load(os.fspath(saved_model))
+    loaded = tf.saved_model.load(for_tensorflow(saved_model))
     encode = loaded.signatures["encode"]
     compared = images[-MAX_COMPARED_IMAGES:]
     expected = encode(images=tf.constant(compared))["embedding"].numpy()

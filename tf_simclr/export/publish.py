@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.decomposition import PCA
 
 from tf_simclr import builders
 from tf_simclr.data import batches, sources
+from tf_simclr.data.files.names import in_print
 from tf_simclr.evaluation.features import extract
 from tf_simclr.export import convert
 from tf_simclr.export.directory import CARD, prune
@@ -23,6 +25,7 @@ from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import weights
+from tf_simclr.runs.export_inputs import ExportInputs
 from tf_simclr.settings import SETTINGS, RunConfig, flatten, override, to_dict, to_text, typed
 
 NUM_VERIFIED_IMAGES = 32
@@ -37,7 +40,13 @@ _STEPS = (
 )
 
 
-def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sources, folder: pathlib.Path) -> str:
+def publish(
+    config: RunConfig,
+    model: SimCLR | Classifier,
+    inputs: ExportInputs,
+    open_images: Callable[[], builders.Sources],
+    folder: pathlib.Path,
+) -> str:
     """Exports the encoder to saved_model/<step>/ unless that exists, and verifies it in a fresh process.
 
     For weights trained elsewhere, the step is the one in their file, or else 1.
@@ -45,11 +54,12 @@ def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sour
     Args:
       config: The run.
       model: The run's model, restored or just trained.
-      images: Images to verify the export with and, if asked for, to fit PCA on.
+      inputs: What the export needs of the run's images.
+      open_images: Opens the images themselves, to fit PCA on; called only if that is asked for.
       folder: The run's folder.
 
     Returns:
-      A line for the terminal.
+      Lines for the terminal.
 
     Raises:
       OSError: If the export cannot be written.
@@ -58,16 +68,11 @@ def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sour
     """
     step = int(model.optimizer.iterations.numpy())
     target = folder / "saved_model" / str(step or _step_of(config.checkpoint))
-    other = {"keep", "formats"}  # These do not affect the export.
-    settings = {name: value for name, value in to_dict(config)["export"].items() if name not in other}
     if target.exists():
-        _check_same_settings(target, settings)
+        check_same_settings(target, config)
     served = _at_precision(config, model)
-    serving = _make_serving(config, served, images, has_own_classes=step > 0)
-    batch = next(
-        iter(batches.eval_dataset(images.test, image_size=config.data.image_size, batch_size=NUM_VERIFIED_IMAGES))
-    )
-    sample = np.rint((batch[0] if isinstance(batch, tuple) else batch).numpy() * 255).astype(np.uint8)
+    serving = _make_serving(config, served, inputs, open_images, has_own_classes=step > 0)
+    sample = inputs.images[:NUM_VERIFIED_IMAGES]
     differences = []
 
     def check(directory: str) -> None:
@@ -76,7 +81,7 @@ def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sour
     if target.exists():
         check(str(target))
     else:
-        details = _make_details(config, images, folder, step) | {"export": settings}
+        details = _make_details(config, inputs, folder, step) | {"export": _settings(config)}
         export_encoder(served, str(target), serving=serving, details=details, check=check)
     prune(target.parent, config.export.keep or 0, target)
     return "\n".join(
@@ -84,20 +89,16 @@ def publish(config: RunConfig, model: SimCLR | Classifier, images: builders.Sour
             f"SavedModel:   {target}",
             f"              verified in a process without tf_simclr on {len(sample)} images: "
             f"embeddings differ by at most {differences[0]:.1e}",
-            *_convert(config, images.test, target, folder / "converted" / target.name),
+            *_convert(config, inputs, target, folder / "converted" / target.name),
         ]
     )
 
 
-def _convert(config: RunConfig, source: sources.Source, target: pathlib.Path, directory: pathlib.Path) -> list[str]:
+def _convert(config: RunConfig, inputs: ExportInputs, target: pathlib.Path, directory: pathlib.Path) -> list[str]:
     """Writes the export in the other formats that the config asks for; returns lines for the terminal."""
     if not config.export.formats:
         return []
-    needed = convert.MAX_CALIBRATION_IMAGES + convert.MAX_COMPARED_IMAGES
-    dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=needed)
-    batch = next(iter(dataset))
-    images = (batch[0] if isinstance(batch, tuple) else batch).numpy()
-    lines = convert.convert(target, directory, config.export.formats, images)
+    lines = convert.convert(target, directory, config.export.formats, inputs.images.astype(np.float32) / 255)
     return [f"Converted:    {directory}", *(f"              {line}" for line in lines)]
 
 
@@ -108,13 +109,18 @@ def _step_of(checkpoint: str | None) -> int:
     return max([1, *steps])
 
 
-def _check_same_settings(target: pathlib.Path, settings: dict[str, Any]) -> None:
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """The settings that affect an export."""
+    return {name: value for name, value in to_dict(config)["export"].items() if name not in ("keep", "formats")}
+
+
+def check_same_settings(target: pathlib.Path, config: RunConfig) -> None:
     """Raises a `ValueError` if the export at `target` was made with other settings."""
     card = target / CARD
     before = read_json(card).get("export", {}) if card.is_file() else {}
     changed = [
         f"export.{name} was {to_text(before.get(name, 'unknown'))}, is {to_text(value)}"
-        for name, value in settings.items()
+        for name, value in _settings(config).items()
         if before.get(name) != value
     ]
     if changed:
@@ -137,17 +143,25 @@ def _at_precision(config: RunConfig, model: SimCLR | Classifier) -> Served:
     return dataclasses.replace(served, encoder=encoder)
 
 
-def _make_serving(config: RunConfig, served: Served, images: builders.Sources, *, has_own_classes: bool) -> Serving:
-    """How the export serves; classes have names if they are those of the run's own images."""
+def _make_serving(
+    config: RunConfig,
+    served: Served,
+    inputs: ExportInputs,
+    open_images: Callable[[], builders.Sources],
+    *,
+    has_own_classes: bool,
+) -> Serving:
+    """How the export serves; classes have names, in UTF-8, if they are those of the run's own images."""
     export = config.export
     batching = None
     if export.micro_batch_size is not None:
         batching = MicroBatching(export.micro_batch_size, export.micro_batch_timeout_us, export.micro_batch_threads)
+    has_names = has_own_classes and served.classifier is not None and inputs.class_names is not None
     return Serving(
         normalize=export.embedding == "normalized",
-        pca=_fit_pca(config, served.encoder, images.train) if export.pca_dim is not None else None,
+        pca=_fit_pca(config, served.encoder, open_images().train) if export.pca_dim is not None else None,
         project=export.project,
-        class_names=images.train.class_names if has_own_classes and served.classifier is not None else None,
+        class_names=tuple(map(in_print, inputs.class_names or ())) if has_names else None,
         max_pixels=config.data.max_pixels,
         batch_sizes=export.batch_sizes,
         micro_batching=batching,
@@ -172,26 +186,33 @@ def _fit_pca(config: RunConfig, encoder: keras.Model, source: sources.Source) ->
     return pca.mean_, pca.components_
 
 
-def _make_details(config: RunConfig, images: builders.Sources, folder: pathlib.Path, step: int) -> dict[str, Any]:
+def _make_details(config: RunConfig, inputs: ExportInputs, folder: pathlib.Path, step: int) -> dict[str, Any]:
     """The entries of the model card about the run: only what was measured, and no paths."""
     details: dict[str, Any] = {"license": config.export.license}
     if step == 0:  # The weights come from elsewhere; how they were trained is not known.
         return details
-    training = {
-        name: _last_parts(value) if SETTINGS[name].card == "shorten" and value else value
-        for name, value in flatten(config).items()
-        if SETTINGS[name].card != "leave_out"
-    }
-    training["train.global_batch_size"] = config.global_batch_size(images.train.num_examples)
     result = folder / f"result_{step}.json"
     return details | {
-        "training": {"global_step": step, **training},
+        "training": {
+            "global_step": step,
+            **card_settings(config),
+            "train.global_batch_size": config.global_batch_size(inputs.num_examples),
+        },
         "accuracy": read_json(result) if result.is_file() else None,
         "data": {
             "dataset": config.data.dataset,
-            "training_images": images.train.num_examples,
-            "classes": images.train.num_classes,
+            "training_images": inputs.num_examples,
+            "classes": inputs.num_classes,
         },
+    }
+
+
+def card_settings(config: RunConfig) -> dict[str, Any]:
+    """The settings that the model card states, without paths."""
+    return {
+        name: _last_parts(value) if SETTINGS[name].card == "shorten" and value else value
+        for name, value in flatten(config).items()
+        if SETTINGS[name].card != "leave_out"
     }
 
 

@@ -14,6 +14,7 @@ from tf_simclr.export.model_card import write_card
 from tf_simclr.export.served import Served, to_served
 from tf_simclr.export.signatures import Answers, Serving, make_signatures
 from tf_simclr.export.warmup import write_warmup
+from tf_simclr.files import for_tensorflow
 from tf_simclr.keras import keras
 from tf_simclr.models.heads import head_outputs
 from tf_simclr.models.resnet import ResNet
@@ -70,7 +71,7 @@ def export_encoder(
     serving = serving or Serving()
     served = to_served(model_or_encoder, image_size)
     directory = os.fspath(directory).rstrip("/")
-    with complete_or_absent(directory) as unfinished:
+    with complete_or_absent(for_tensorflow(directory)) as unfinished:
         module, signatures = _make_module(served, serving)
         tf.saved_model.save(module, unfinished, signatures)
         write_warmup(unfinished, served.image_size, serving.batch_sizes)

@@ -13,6 +13,7 @@ from tf_simclr.export import fresh_process
 from tf_simclr.export.served import Served, to_served
 from tf_simclr.export.signatures import Answers, Serving
 from tf_simclr.export.warmup import WARMUP_FILE
+from tf_simclr.files import for_tensorflow
 from tf_simclr.keras import keras
 
 # Largest difference that `verify` accepts, relative to the largest feature. A differently optimised graph may
@@ -101,7 +102,7 @@ def _run_in_fresh_process(
     directory: str | os.PathLike[str], pixels: np.ndarray, floats: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Runs `fresh_process.py` in an empty working directory and returns the arrays that it saves."""
-    directory = os.fspath(directory)
+    directory = for_tensorflow(directory)
     directory = directory if "://" in directory else os.path.abspath(directory)
     with tempfile.TemporaryDirectory() as folder:
         inputs_file, outputs_file = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")

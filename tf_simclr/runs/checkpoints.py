@@ -3,13 +3,39 @@
 import pathlib
 import re
 import shutil
+from collections.abc import Iterable
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from tf_simclr import files
 from tf_simclr.keras import keras
 from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.settings import RunConfig
+
+
+class Space(NamedTuple):
+    """Bytes on the disk: of one checkpoint, of what the run may still write, and free."""
+
+    checkpoint: int
+    needed: int
+    free: int
+
+
+def space(config: RunConfig, model: keras.Model, folder: pathlib.Path) -> Space:
+    """Space for the checkpoints of a compiled model, plus one while the oldest still exists, and for the exports."""
+    checkpoint = in_variables([*model.variables, *model.optimizer.variables])
+    there = sum(path.stat().st_size for path in (folder / "checkpoints").glob("ckpt-*"))
+    exports = (config.export.keep or 1) + 1
+    needed = (config.train.keep_checkpoints + 1) * checkpoint + exports * in_variables(model.variables) - there
+    return Space(checkpoint, max(0, needed), shutil.disk_usage(folder).free)
+
+
+def in_variables(variables: Iterable[tf.Variable]) -> int:
+    """Bytes of the variables' values."""
+    return sum(int(np.prod(variable.shape)) * variable.dtype.size for variable in variables)
 
 
 def make_checkpoint(model: keras.Model) -> tf.train.Checkpoint:
@@ -26,7 +52,7 @@ def restore_latest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int
     found = list_checkpoints(folder)
     for step, prefix in reversed(found.items()):
         try:
-            checkpoint.restore(prefix).assert_existing_objects_matched()
+            checkpoint.restore(files.for_tensorflow(prefix)).assert_existing_objects_matched()
         except (AssertionError, ValueError) as error:
             raise ValueError(f"{prefix} does not fit the model of this run: {error}") from error
         except tf.errors.ResourceExhaustedError:
@@ -73,5 +99,5 @@ def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: in
             ]  # fmt: skip
         files.write_text(directory / "checkpoint", "\n".join(lines) + "\n")
     return tf.train.CheckpointManager(
-        checkpoint, str(directory), max_to_keep=keep, checkpoint_name="ckpt", step_counter=None
+        checkpoint, files.for_tensorflow(directory), max_to_keep=keep, checkpoint_name="ckpt", step_counter=None
     )

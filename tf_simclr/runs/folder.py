@@ -1,6 +1,7 @@
 """Creates the folder of a run, or reopens it for the same run."""
 
 import contextlib
+import errno
 import importlib.metadata
 import os
 import pathlib
@@ -18,7 +19,10 @@ from tf_simclr.keras import keras
 from tf_simclr.runs import lock
 from tf_simclr.runs.identity import check_same_settings
 from tf_simclr.runs.saved_settings import FILE, settings_of_run
-from tf_simclr.settings import RunConfig, to_dict
+from tf_simclr.settings import SETTINGS, RunConfig, flatten, to_dict
+
+# Bytes of the longest path that a run writes below its folder; Linux allows 4096 in all.
+_MAX_PATH_BYTES = 4096 - 256
 
 
 def run_folder(config: RunConfig) -> pathlib.Path:
@@ -67,12 +71,20 @@ def make_folder(config: RunConfig) -> pathlib.Path:
     """Creates the run's folder unless it exists, and returns it.
 
     Raises:
-      ValueError: If it cannot be created.
+      ValueError: If it cannot be created, or TensorFlow cannot read one of the other places that the run names.
     """
     if "://" in (config.model_dir or ""):
-        raise ValueError(f"model_dir must be a folder on this machine. Received: {config.model_dir}")
+        raise ValueError(
+            "model_dir must be a folder on this machine: copy the finished run, or mount the place. "
+            f"Received: {config.model_dir}"
+        )
+    for name, value in flatten(config).items():
+        for path in (value or "").split(",") if SETTINGS[name].is_path else ():
+            files.check_file_system(path.strip(), name)
     folder = run_folder(config)
     try:
+        if len(os.fsencode(folder.absolute())) > _MAX_PATH_BYTES:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _not_writable(folder, error) from None

@@ -9,6 +9,7 @@ from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import architecture, checkpoints, weights
+from tf_simclr.runs.export_inputs import ExportInputs
 from tf_simclr.runs.folder import list_checkpoints, run_folder
 from tf_simclr.settings import RunConfig
 
@@ -30,7 +31,9 @@ def initial_model(config: RunConfig, num_examples: int, num_classes: int | None)
     return builders.build_model(config, num_examples, num_classes)
 
 
-def load_model(config: RunConfig, source: sources.Source) -> tuple[SimCLR | Classifier, tf.train.Checkpoint, int]:
+def load_model(
+    config: RunConfig, source: sources.Source | ExportInputs
+) -> tuple[SimCLR | Classifier, tf.train.Checkpoint, int]:
     """Builds the run's model and restores its newest checkpoint.
 
     A run without a checkpoint of its own starts from `config.checkpoint`, if that is set. Call it in the scope of the
@@ -38,7 +41,7 @@ def load_model(config: RunConfig, source: sources.Source) -> tuple[SimCLR | Clas
 
     Args:
       config: The run.
-      source: The images to train on.
+      source: The images to train on, or what is kept of them.
 
     Returns:
       The model, its checkpoint object, and the step of the restored checkpoint, or 0 without one.
@@ -61,7 +64,7 @@ def load_model(config: RunConfig, source: sources.Source) -> tuple[SimCLR | Clas
     return model, checkpoint, step
 
 
-def load_trained_model(config: RunConfig, source: sources.Source) -> SimCLR | Classifier:
+def load_trained_model(config: RunConfig, source: sources.Source | ExportInputs) -> SimCLR | Classifier:
     """Loads the run's model as `load_model` does, but never with initial weights.
 
     Raises:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from absl import logging
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
+from tf_simclr import files
 from tf_simclr.keras import keras
 
 # Where a variable belongs: part of the model, kind of layer, number of the layer among its kind, role in the layer.
@@ -96,8 +97,11 @@ def find_checkpoint(path: str | os.PathLike[str]) -> str:
 
     Raises:
       FileNotFoundError: If the path is none of these.
+      ValueError: If TensorFlow cannot read what is there.
     """
-    path = os.fspath(path)
+    given = os.fspath(path)
+    files.check_file_system(given, "checkpoint")
+    path = files.for_tensorflow(given)
     if tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
         return os.path.join(path, "variables", "variables")
     if tf.io.gfile.exists(f"{path}.index"):
@@ -108,7 +112,7 @@ def find_checkpoint(path: str | os.PathLike[str]) -> str:
             return newest
     raise FileNotFoundError(
         "Found no weights: give a SavedModel, a checkpoint, a folder of checkpoints or a run's folder. "
-        f"Received: {path}"
+        f"Received: {given}"
     )
 
 

@@ -21,7 +21,7 @@ class MetricsWriter:
         """
         self._folder = folder
         self._prefix = prefix
-        self._events = tf.summary.create_file_writer(str(folder))
+        self._events = tf.summary.create_file_writer(files.for_tensorflow(folder))
 
     def write(self, file_name: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Writes the values of a step: one line of the file, which starts with `step` and `epoch`, and the scalars."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from tf_simclr.settings.declaration import flatten
+from tf_simclr.settings.declaration import expand, flatten
 from tf_simclr.settings.override import override
 from tf_simclr.settings.rules import nearest
 from tf_simclr.settings.run_config import SETTINGS, RunConfig, check_name
@@ -79,8 +79,8 @@ def to_config(
     """The config of this run: the config file, overridden by the flags and then by `--set`.
 
     Without `--config`, the flags change the first of these that applies: the settings of the run in `--model_dir`,
-    unless `--dataset` or `--data_dir` is given; the reference's defaults with the architecture of `--checkpoint`; the
-    reference's defaults, with `--dataset` or `--data_dir`; the config for the embedded data.
+    which must have started if `--dataset` or `--data_dir` is given; the reference's defaults with the architecture of
+    `--checkpoint`; the reference's defaults, with `--dataset` or `--data_dir`; the config for the embedded data.
 
     Args:
       values: The parsed flags.
@@ -94,23 +94,45 @@ def to_config(
       ValueError: If a field does not exist or a value is wrong.
     """
     has_data = values.dataset is not None or values.data_dir is not None
-    saved = read_run(values.model_dir) if values.model_dir and values.config is None and not has_data else None
+    saved = None
+    if values.model_dir and values.config is None:
+        folder = expand(values.model_dir)
+        saved = read_run(folder) if not has_data or _has_started(folder) else None
     if values.config is not None:
-        base = load_config(pathlib.Path(values.config))
+        base = load_config(pathlib.Path(expand(values.config)))
     elif saved is not None:
         base = saved
     elif values.checkpoint is not None:
-        base = read_checkpoint(values.checkpoint)
+        base = read_checkpoint(expand(values.checkpoint))
     elif has_data:
         base = RunConfig()
     else:
         base = load_config(root / DEFAULT_CONFIG)
-    config = override(base, _changes(values))
+    config = override(base, _implied(values, saved) | _changes(values))
     for name, choices in names.items():
         value = flatten(config)[name]
         for item in value if SETTINGS[name].is_list else [value]:
             check_name(name, item, choices)
     return config
+
+
+def _has_started(folder: str) -> bool:
+    """Whether the run in a folder has weights; otherwise its settings may be those of a start that was refused."""
+    return any(pathlib.Path(folder, "checkpoints").glob("*.index"))
+
+
+def _implied(values: flags.FlagValues, saved: RunConfig | None) -> dict[str, Any]:
+    """What `--dataset` and `--data_dir` say beyond themselves: the kind of images, and the name of a new run.
+
+    The images of a saved run may have moved, so they stay of the kind that they are.
+    """
+    changes: dict[str, Any] = {}
+    has_folder = values.data_dir is not None
+    if has_folder and values.dataset is None and (saved is None or saved.data.dataset == "shapes"):
+        changes["data.dataset"] = "folder"
+    if values.config is None and saved is None and (has_folder or values.dataset is not None):
+        changes["name"] = values.dataset or _name_of(values.data_dir or "")
+    return changes
 
 
 def _changes(values: flags.FlagValues) -> dict[str, Any]:
@@ -127,11 +149,6 @@ def _changes(values: flags.FlagValues) -> dict[str, Any]:
     for name, reason in STALE_FLAGS.items():
         if values[name].value is not None:
             logging.warning("The flag --%s is accepted and ignored: %s", name, reason)
-    has_folder = values.data_dir is not None
-    if has_folder and values.dataset is None:
-        changes["data.dataset"] = "folder"
-    if values.config is None and (has_folder or values.dataset is not None):
-        changes["name"] = values.dataset or _name_of(values.data_dir or "")
     for assignment in values.set:
         field, separator, value = assignment.partition("=")
         if not separator:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import os
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -34,6 +36,7 @@ class Setting:
       unset: The flag's value that means `None`.
       resumable: Whether a resumed run may change it, because it does not affect what is learned.
       card: Whether a model card keeps the value, shortens paths to their last part, or leaves it out.
+      is_path: Whether it is a path, or several, comma-separated; "~" then stands for the user's home, as in a shell.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Setting:
     unset: Any
     resumable: bool
     card: Card
+    is_path: bool
 
     @property
     def section(self) -> str:
@@ -106,6 +110,7 @@ def setting(
     unset: Any = None,
     resumable: bool = False,
     card: Card = "keep",
+    is_path: bool = False,
 ) -> Any:
     """Declares a setting, as the default of a frozen dataclass's field; see `Setting` for the arguments.
 
@@ -113,8 +118,36 @@ def setting(
     """
     details = {
         "help": help, "rule": rule, "flag": flag, "alias": alias, "unset": unset, "resumable": resumable, "card": card,
+        "is_path": is_path,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=details)
+
+
+def expand_paths(section: Any) -> None:
+    """Writes out "~" in the paths of a dataclass of settings, which calls this when it is made.
+
+    Raises:
+      ValueError: If the user has no home.
+    """
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if field.metadata.get("is_path") and value is not None:
+            object.__setattr__(section, field.name, expand(os.fspath(value)))  # Settings are frozen.
+
+
+def expand(path: str) -> str:
+    """A path, or several, comma-separated, with the user's home in the place of "~".
+
+    >>> expand("/photos,/more~photos")
+    '/photos,/more~photos'
+
+    Raises:
+      ValueError: If the user has no home.
+    """
+    expanded = re.sub(r"(^|,\s*)(~[^/,]*)", lambda found: found[1] + os.path.expanduser(found[2]), path)
+    if re.search(r"(^|,\s*)~(/|,|$)", expanded):
+        raise ValueError(f"This user has no home for ~ to stand for: write the path out, or set HOME. Received: {path}")
+    return expanded
 
 
 @functools.cache

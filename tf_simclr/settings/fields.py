@@ -9,7 +9,7 @@ import functools
 from typing import Literal
 
 from tf_simclr.settings import rules
-from tf_simclr.settings.declaration import setting
+from tf_simclr.settings.declaration import expand_paths, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +22,11 @@ class DataConfig:
     )  # fmt: skip
     data_dir: str | None = setting(
         None, "Folders, patterns, lists, TFRecord, Parquet or .npz files, or where TFDS keeps its data sets.",
-        flag="data_dir", card="shorten",
+        flag="data_dir", resumable=True, card="shorten", is_path=True,
     )  # fmt: skip
     eval_data_dir: str | None = setting(
         None, "Labelled images for the evaluation, if data_dir does not hold them.",
-        flag="eval_data_dir", resumable=True, card="shorten",
+        flag="eval_data_dir", resumable=True, card="shorten", is_path=True,
     )  # fmt: skip
     image_feature: str | None = setting(
         None, "Name of the image in TFRecord files, Parquet files and TFDS; none finds it by name or type."
@@ -52,6 +52,9 @@ class DataConfig:
         (), "Addresses, host:port, of tf.data services that decode and crop.",
         flag="data_service", resumable=True, card="leave_out",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        expand_paths(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from tf_simclr.settings import rules
-from tf_simclr.settings.declaration import declared, flatten, setting
+from tf_simclr.settings.declaration import declared, expand_paths, flatten, setting
 from tf_simclr.settings.fields import (
     AugmentationConfig,
     DataConfig,
@@ -39,11 +39,11 @@ class RunConfig:
     )  # fmt: skip
     model_dir: str | None = setting(
         None, "Folder of the run, which resumes if the folder already holds it; none uses runs/NAME.",
-        flag="model_dir", resumable=True, card="leave_out",
+        flag="model_dir", resumable=True, card="leave_out", is_path=True,
     )  # fmt: skip
     checkpoint: str | None = setting(
         None, "Weights to start from: a folder, a prefix or a SavedModel; ours or the reference's.",
-        flag="checkpoint", card="shorten",
+        flag="checkpoint", card="shorten", is_path=True,
     )  # fmt: skip
     seed: int = setting(0, "Seed of all random numbers.", rule=rules.SEED, flag="seed")
     strategy: Literal["auto", "default", "mirrored", "multi_worker", "tpu"] = setting(
@@ -67,6 +67,7 @@ class RunConfig:
     export: ExportConfig = ExportConfig()
 
     def __post_init__(self) -> None:
+        expand_paths(self)
         for name, value in flatten(self).items():
             SETTINGS[name].check(value)
         check_together(self)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import distribute
+from tf_simclr import distribute, files
 from tf_simclr.keras import keras
 from tf_simclr.runs.cadence import Cadence
 from tf_simclr.training.stopping import StopRequest
@@ -196,7 +196,7 @@ def write_view_sheet(model: Any, batch: dict[str, tf.Tensor], folder: pathlib.Pa
     rows = np.stack(np.split(views, model.augmentation.num_views), axis=1)
     num_rows, num_views, height, width, _ = rows.shape
     sheet = rows.transpose(0, 2, 1, 3, 4).reshape([1, num_rows * height, num_views * width, 3])
-    writer = tf.summary.create_file_writer(str(folder))
+    writer = tf.summary.create_file_writer(files.for_tensorflow(folder))
     with writer.as_default(step=0):
         tf.summary.image("views", sheet)
     writer.close()

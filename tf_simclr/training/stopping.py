@@ -36,7 +36,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """Turns the first signal into a request to stop; the second one acts as usual."""
+    """Turns the first signal into a request to stop; the second one acts as usual.
+
+    A signal that is ignored, as SIGINT is in a script's background job, stays ignored.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # Python delivers signals only to the main thread.
         yield request
@@ -49,7 +52,8 @@ def catch_signals() -> Iterator[StopRequest]:
         else:
             request.signal_number = number
 
-    before: dict[int, Any] = {number: signal.signal(number, handle) for number in SIGNALS}
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before: dict[int, Any] = {number: signal.signal(number, handle) for number in heard}
     try:
         yield request
     finally:

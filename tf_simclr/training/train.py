@@ -7,26 +7,26 @@ from collections.abc import Iterator
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import distribute
+from tf_simclr import builders, distribute
 from tf_simclr.data import batches, sources
 from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import checkpoints, identity, models, writers
+from tf_simclr.runs import checkpoints, export_inputs, identity, models, writers
 from tf_simclr.runs.cadence import Cadence
 from tf_simclr.settings import DEFAULT_BATCH_SIZE, RunConfig
 from tf_simclr.training import callbacks, stopping
 from tf_simclr.training.progress import Progress
 
 
-def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> SimCLR | Classifier:
+def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> SimCLR | Classifier:
     """Trains to the end of the run, from its newest checkpoint if it has one; a finished run stays as it is.
 
     Call it in the scope of the run's strategy.
 
     Args:
       config: The run.
-      source: The images to train on.
+      images: The images of the run, which trains on `images.train`. The others are recorded with it.
       folder: The run's folder, as `open_run` returns it.
 
     Returns:
@@ -39,41 +39,58 @@ def train(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Si
       ValueError: If the settings do not fit together, the source has fewer images than a batch, or too many of its
         files are broken, or the images have changed since the run started.
     """
+    source = images.train
     model, checkpoint, start_step = models.load_model(config, source)
     _check_agreement(start_step)
-    total_steps, batch_size = config.total_steps(source.num_examples), config.global_batch_size(source.num_examples)
-    if start_step >= total_steps:
-        logging.info("The run is finished at step %d: nothing to train", start_step)
-        return model
     with _explaining(source, folder), stopping.catch_signals() as stop_request:
-        identity.check_same_images(source, folder, start_step)
-        dataset = batches.train_dataset(
-            source,
-            global_batch_size=batch_size,
-            seed=config.seed,
-            start_step=start_step,
-            total_steps=total_steps,
-            augmentation=model.augmentation,
-            data_service=config.data.service,
-        )
-        if start_step == 0:
-            first_batch = next(iter(dataset))
-            batch = first_batch[0] if isinstance(first_batch, tuple) else first_batch
-            callbacks.write_view_sheet(model, batch, folder)
-        if config.train.global_batch_size is None and batch_size < DEFAULT_BATCH_SIZE:
-            logging.info(
-                "A step takes %d images, since there are fewer than %d; --train_batch_size changes that",
-                batch_size, DEFAULT_BATCH_SIZE,
-            )  # fmt: skip
-        logging.info(
-            "Training on %d images: steps %d to %d of %d images each",
-            source.num_examples, start_step, total_steps, batch_size,
-        )  # fmt: skip
-        manager = checkpoints.make_manager(checkpoint, folder, config.train.keep_checkpoints)
-        _fit(config, model, dataset, manager, source.num_examples, folder, stop_request)
+        identity.check_same_images(images, config.data, folder, start_step)
+        if start_step < config.total_steps(source.num_examples):
+            _check_space(config, model, folder)
+            if start_step == 0 or export_inputs.load(folder) is None:
+                export_inputs.keep(export_inputs.of_sources(config, images), folder)
+            _continue(config, model, checkpoint, source, folder, stop_request)
+        else:
+            logging.info("The run is finished at step %d: nothing to train", start_step)
     if stop_request:
         raise stopping.Stopped(stop_request.signal_number, int(model.optimizer.iterations.numpy()))
     return model
+
+
+def _continue(
+    config: RunConfig,
+    model: SimCLR | Classifier,
+    checkpoint: tf.train.Checkpoint,
+    source: sources.Source,
+    folder: pathlib.Path,
+    stop_request: stopping.StopRequest,
+) -> None:
+    """Trains from the model's step to the end of the run, or until it is asked to stop."""
+    start_step, total_steps = int(model.optimizer.iterations.numpy()), config.total_steps(source.num_examples)
+    batch_size = config.global_batch_size(source.num_examples)
+    dataset = batches.train_dataset(
+        source,
+        global_batch_size=batch_size,
+        seed=config.seed,
+        start_step=start_step,
+        total_steps=total_steps,
+        augmentation=model.augmentation,
+        data_service=config.data.service,
+    )
+    if start_step == 0:
+        first_batch = next(iter(dataset))
+        batch = first_batch[0] if isinstance(first_batch, tuple) else first_batch
+        callbacks.write_view_sheet(model, batch, folder)
+    if config.train.global_batch_size is None and batch_size < DEFAULT_BATCH_SIZE:
+        logging.info(
+            "A step takes %d images, since there are fewer than %d; --train_batch_size changes that",
+            batch_size, DEFAULT_BATCH_SIZE,
+        )  # fmt: skip
+    logging.info(
+        "Training on %d images: steps %d to %d of %d images each",
+        source.num_examples, start_step, total_steps, batch_size,
+    )  # fmt: skip
+    manager = checkpoints.make_manager(checkpoint, folder, config.train.keep_checkpoints)
+    _fit(config, model, dataset, manager, source.num_examples, folder, stop_request)
 
 
 def _check_agreement(start_step: int) -> None:
@@ -83,6 +100,17 @@ def _check_agreement(start_step: int) -> None:
         raise ValueError(
             "The workers must see the same checkpoints: put model_dir on a file system that all of them share. "
             f"Received: checkpoints from step {first} to step {last}"
+        )
+
+
+def _check_space(config: RunConfig, model: SimCLR | Classifier, folder: pathlib.Path) -> None:
+    """Raises a `ValueError` if the checkpoints and the export will not fit on the disk."""
+    _, needed, free = checkpoints.space(config, model, folder)
+    if free <= needed:
+        raise ValueError(
+            f"The checkpoints and the export must fit on the disk of {folder}: free some space, lower "
+            f"--keep_checkpoint_max, or choose another --model_dir. Received: {free / 1e6:,.1f} MB free, of up to "
+            f"{needed / 1e6:,.1f} MB needed"
         )
 
 
@@ -115,7 +143,7 @@ def _fit(
     folder: pathlib.Path,
     stop_request: stopping.StopRequest,
 ) -> None:
-    """Trains from the model's step to the end of the run, or until it is asked to stop."""
+    """Fits the model, with the callbacks that report and save."""
     start_step = int(model.optimizer.iterations.numpy())
     total_steps, batch_size = config.total_steps(num_examples), config.global_batch_size(num_examples)
     for name in ("metrics.jsonl", "speed.jsonl"):

@@ -72,7 +72,7 @@ def test_broken_records_and_a_cut_file_are_skipped_and_counted(tmp_path):
     assert broken.reason(f"{tmp_path}/train-00000-of-00002#record=3").startswith("not a JPEG")
     assert "truncated" in broken.reason(str(second))
     numbers, names, _, labels = zip(*source.records().as_numpy_iterator(), strict=True)
-    assert list(numbers) == kept and tuple(name.decode() for name in names) == source.keys
+    assert list(numbers) == kept and tuple(name.decode() for name in names) == source.names
     np.testing.assert_array_equal(labels, source.labels)
 
 

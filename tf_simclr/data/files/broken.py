@@ -56,8 +56,9 @@ class BrokenFiles:
         self._lock = threading.Lock()
         self._entries: dict[str, dict[str, Any]] = {}
         self._checked: set[str] = set()
-        if report_path is not None and tf.io.gfile.exists(report_path):
-            with tf.io.gfile.GFile(report_path) as file:
+        path = "" if report_path is None else files.for_tensorflow(report_path)
+        if path and tf.io.gfile.exists(path):
+            with tf.io.gfile.GFile(path) as file:
                 report = json.load(file)
             self._checked = set(report["checked"])
             entries = {entry["path"]: entry for entry in report["skipped"]}
@@ -148,6 +149,6 @@ def _stamp(path: str) -> tuple[int | None, int | None]:
     """(size in bytes, time of the last change in seconds) of a file, to detect changes; None for both without it."""
     try:
         found = tf.io.gfile.stat(os.fsencode(path.partition(RECORD_SEPARATOR)[0]))
-    except tf.errors.OpError:
+    except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow's message cannot hold a name that is not UTF-8.
         return None, None
     return found.length, found.mtime_nsec // 10**9

@@ -58,7 +58,7 @@ class RecordFileSource(RecordSource):
         return self.files[0]
 
     @functools.cached_property
-    def keys(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         names = record_names(self.files, self.counts)
         return tuple(names[i] for i in self.indices)
 
@@ -178,7 +178,7 @@ def _without_broken(source: RecordFileSource) -> RecordFileSource:
         if bad.size:
             bad_records = source.subset(bad).records().as_numpy_iterator()
             broken.add({os.fsdecode(name): source.why_broken(image) for _, name, image, *_ in bad_records})
-    kept = np.array([i for i, key in enumerate(source.keys) if key not in broken], np.int64)
+    kept = np.array([i for i, name in enumerate(source.names) if name not in broken], np.int64)
     if not kept.size:
         raise ValueError(f"No image of the {source.kind} files can be decoded. Received: {source.files[0]!r}")
     return source.subset(kept)

@@ -3,6 +3,7 @@
 import abc
 import functools
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,22 @@ _MAX_BROKEN_IN_A_ROW = 16
 class RecordSource(EncodedSource):
     """Encoded images that can only be read in sequence. A subclass says how, in `records`.
 
-    The name of a record is "FILE#record=INDEX"; `keys` are the names that reading should find.
+    The name of a record is "FILE#record=INDEX".
     """
 
     @property
     @abc.abstractmethod
     def name(self) -> str:
         """The name of the source in messages."""
+
+    @property
+    @abc.abstractmethod
+    def names(self) -> Sequence[str]:
+        """The N names that reading should find."""
+
+    @functools.cached_property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(map(os.path.basename, self.names))  # They stay the same when the files move.
 
     @abc.abstractmethod
     def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
@@ -51,7 +61,7 @@ class RecordSource(EncodedSource):
     @functools.cached_property
     def lost(self) -> dict[str, str]:
         read = {os.fsdecode(name) for name in self.records().map(lambda number, name, *_: name).as_numpy_iterator()}
-        files = {name: name.partition(RECORD_SEPARATOR)[0] for name in self.keys if name not in read}
+        files = {name: name.partition(RECORD_SEPARATOR)[0] for name in self.names if name not in read}
         reasons = {file: self.why_lost(file) for file in set(files.values())}
         return {name: reasons[file] for name, file in files.items()}
 
@@ -140,12 +150,14 @@ class RecordSource(EncodedSource):
         return [encoded for _, _, encoded, *_ in self.records().take(count).as_numpy_iterator()]
 
     def in_memory(self) -> FileSource:
-        _, names, encoded, *labels = zip(*self.records().as_numpy_iterator(), strict=True)
+        _, read, encoded, *labels = zip(*self.records().as_numpy_iterator(), strict=True)
+        names = tuple(map(os.fsdecode, read))
         return FileSource(
             "",
-            tuple(os.fsdecode(name) for name in names),
+            names,
             np.array(labels[0], np.int64) if labels else None,
             self.class_names,
             contents=np.array(encoded, object),
+            keys=tuple(map(os.path.basename, names)),
             max_pixels=self.max_pixels,
         )

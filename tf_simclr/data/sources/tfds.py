@@ -56,7 +56,7 @@ class TfdsSource(RecordSource):
         return str(self.builder.data_path)
 
     @functools.cached_property
-    def keys(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         files = self.builder.info.splits[self.split].file_instructions
         return tuple(
             f"{file.filename}{RECORD_SEPARATOR}{index}"
@@ -162,6 +162,11 @@ def from_tfds(
 def _find_builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
+    if data_dir is None and "TFDS_DATA_DIR" not in os.environ and os.path.expanduser("~") == "~":
+        raise ValueError(
+            "TFDS keeps its data sets in the user's home, and this user has none: use --data_dir, or set "
+            f"TFDS_DATA_DIR. Received: {name!r}"
+        )
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:

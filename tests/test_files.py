@@ -1,0 +1,45 @@
+"""Paths for TensorFlow."""
+
+import os
+import pathlib
+import sys
+import types
+
+import pytest
+import tensorflow as tf
+
+from tf_simclr import files
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*b", "a?b", "a\\b", os.fsdecode(b"caf\xe9")])
+def test_a_path_that_tensorflow_misreads_is_reached_by_another_name(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    path = files.for_tensorflow(folder / "inside.txt")
+    assert files.reads_as_written(path) and not files.reads_as_written(str(folder))
+    tf.io.write_file(path, "written")
+    assert (folder / "inside.txt").read_text() == "written"
+    assert os.path.samefile(files.for_tensorflow(folder), folder)
+    new = files.for_tensorflow(folder / "new" / "1")
+    assert (folder / "new").is_dir() and pathlib.Path(new).name == "1"
+
+
+def test_other_paths_stay_as_they_are():
+    for path in ("runs/a b", "/runs/%s{x}#\n", "gs://bucket/a[1]", "café"):
+        assert files.for_tensorflow(path) == path
+
+
+def test_a_file_system_that_tensorflow_lacks_is_refused_in_a_sentence(monkeypatch):
+    for path in ("runs/a", "/a/b:/c", "file:///a", "gs://bucket/a"):
+        files.check_file_system(path, "data.data_dir")
+    message = "data.data_dir must be on this machine.*gs://.*s3:// takes the package tensorflow-io.*Received: s3://b/x$"
+    with pytest.raises(ValueError, match=message):
+        files.check_file_system("s3://b/x", "data.data_dir")
+
+
+def test_tensorflow_io_is_loaded_where_it_is_installed(monkeypatch):
+    schemes = ["", "file"]
+    monkeypatch.setattr(tf.io.gfile, "get_registered_schemes", lambda: schemes)
+    monkeypatch.setattr(files.importlib, "import_module", lambda name: schemes.append("s3"))
+    monkeypatch.setitem(sys.modules, "tensorflow_io", types.ModuleType("tensorflow_io"))
+    files.check_file_system("s3://b/x", "checkpoint")
