@@ -54,6 +54,30 @@ def deserialize(config: Any) -> Any:
     return found(**{name: deserialize(value) for name, value in config["fields"].items()})
 
 
+def check_config(model: keras.Model) -> None:
+    """Checks that a model can be made again from its config, which a saved one is loaded by.
+
+    Raises:
+      NotImplementedError: If a part of the model has no config.
+      ValueError: If a part is not made again, or has other weights then.
+    """
+    config = model.get_config()
+    try:
+        again = type(model).from_config(config)
+    except Exception as error:  # The config is any class's own.
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            "A model is saved only if it can be loaded again: let get_config of each of its parts return all arguments "
+            f"of the part's class, and make a Lambda a layer of your own. Received: {type(error).__name__}: {reason}"
+        ) from error
+    shapes, found = ([tuple(weight.shape) for weight in each.weights] for each in (model, again))
+    if shapes != found:
+        raise ValueError(
+            "A model is saved only if it can be loaded again: let get_config of each of its parts return all arguments "
+            f"of the part's class. Received: {len(shapes)} weights, made again as {len(found)} or of other shapes"
+        )
+
+
 def _class_named(name: str) -> type | None:
     """The public dataclass of this name in the losses or the augmentation, or None."""
     found = (vars(losses) | vars(augment)).get(name)

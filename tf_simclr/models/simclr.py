@@ -1,12 +1,13 @@
 """The Keras model whose `train_step` is SimCLR."""
 
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
 
 from tf_simclr import distribute, gradient_cache
-from tf_simclr.augment import Augmentation
-from tf_simclr.keras import keras
+from tf_simclr.augment import Augmentation, pixels
+from tf_simclr.keras import check_is_ours, keras
 from tf_simclr.losses import Loss, NTXent, Pairs
 from tf_simclr.metrics import classification
 from tf_simclr.models.heads import ProjectionHead, check_layer, head_outputs
@@ -75,6 +76,8 @@ class SimCLR(EncoderTrainer):
         """
         if microbatch_size < 0:
             raise ValueError(f"microbatch_size must be positive, or 0 for none. Received: {microbatch_size}")
+        check_is_ours("The projection head", projection_head)
+        check_is_ours("The online classifier", online_classifier)
         view_loss = _choose_loss(loss, temperature)
         names = ["loss", *view_loss.metric_names]
         if online_classifier is not None:
@@ -118,7 +121,7 @@ class SimCLR(EncoderTrainer):
         super().compile(optimizer=optimizer, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.encoder(images, training=training)
+        return self.encoder(pixels.to_unit(images), training=training)
 
     def classify(self, representations: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Class logits of the online classifier, float32 [B, C], of representations [B, F]."""
@@ -129,12 +132,12 @@ class SimCLR(EncoderTrainer):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One update on this replica's part of the batch: encode the views, compare them, update the weights."""
-        batch, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        batch, labels, weights = self._unpack(data)
         batch = self.with_keys(batch)
         if self.microbatch_size:
             gradients, observed = gradient_cache.compute_gradients(
                 self.encode_views,
-                lambda outputs: self.compare_views(outputs, labels),
+                lambda outputs: self.compare_views(outputs, labels, weights),
                 batch,
                 self.trainable_variables,
                 states=self.moving_averages(),
@@ -143,11 +146,37 @@ class SimCLR(EncoderTrainer):
             )
         else:
             with tf.GradientTape() as tape:
-                objective, observed = self.compare_views(self.encode_views(batch), labels)
+                objective, observed = self.compare_views(self.encode_views(batch), labels, weights)
             gradients = tape.gradient(objective, self.trainable_variables)
         return self.update(gradients, observed)
 
-    def encode_views(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Loss and accuracies on views that follow from the images, with the encoder in inference mode."""
+        batch, labels, weights = self._unpack(data)
+        outputs = self._encode_to_test(self.with_lasting_keys(batch))
+        # Replicas may have different numbers of images: each of them compares the views of all.
+        pairs = Pairs(self.augmentation.num_views)
+        outputs = [dataclasses.replace(pairs, gather=distribute.gather).candidates(output) for output in outputs]
+        labels, weights = self.gather_labels(labels, weights)
+        observed = self._observe(outputs, pairs, labels, weights, training=False)
+        num_images = tf.shape(outputs[0])[0] // pairs.num_views
+        counts = {name: num_images for name in observed}
+        if self.online_classifier is not None:
+            num_known = classification.count_known(labels)
+            counts |= {"classifier_loss": num_known, "classifier_top_1_accuracy": num_known}
+        return self.observe({name: (value, counts[name]) for name, value in observed.items()})
+
+    def _unpack(self, data: Any) -> tuple[Any, tf.Tensor | None, tf.Tensor | None]:
+        """Images, labels and weights of a batch."""
+        batch, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is not None and self.online_classifier is None:
+            raise ValueError(
+                "class_weight and sample_weight weigh the loss of the online classifier, and images in the contrastive "
+                "loss have no weights: leave them out, or make the model with an online_classifier. Received: weights"
+            )
+        return batch, labels, weights
+
+    def encode_views(self, batch: dict[str, tf.Tensor], training: bool = True) -> list[tf.Tensor]:
         """Encodes the views of a batch for `compare_views`.
 
         All views go through the encoder in one pass, so batch-norm statistics cover all V n views together.
@@ -156,8 +185,23 @@ class SimCLR(EncoderTrainer):
           The projections [V n, D], view after view; with an online classifier also its input, [V n, F], which stops
           the gradient.
         """
-        representations = self.encoder(self.make_views(batch), training=True)
-        return self._select(head_outputs(self.projection_head, representations, training=True))
+        representations = self.encoder(self.make_views(batch), training=training)
+        return self._select(head_outputs(self.projection_head, representations, training=training))
+
+    def _encode_to_test(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+        """What `encode_views` returns in inference mode, in micro-batches if there is more than one."""
+
+        def encode(part: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+            return self.encode_views(part, training=False)
+
+        if not self.microbatch_size:
+            return encode(batch)
+        sizes = {"output_specs": self._output_specs, "microbatch_size": self.microbatch_size}
+        return tf.cond(
+            tf.shape(batch["images"])[0] > self.microbatch_size,
+            lambda: gradient_cache.encode_all(encode, batch, **sizes),
+            lambda: encode(batch),
+        )
 
     def _select(self, hidden: list[tf.Tensor]) -> list[tf.Tensor]:
         """Picks what `encode_views` returns from the outputs of all layers of the head."""
@@ -166,7 +210,7 @@ class SimCLR(EncoderTrainer):
         return [hidden[-1], tf.stop_gradient(hidden[self.classifier_layer])]
 
     def compare_views(
-        self, outputs: list[tf.Tensor], labels: tf.Tensor | None
+        self, outputs: list[tf.Tensor], labels: tf.Tensor | None, weights: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Computes the objective and the metrics from the outputs of `encode_views`.
 
@@ -176,15 +220,29 @@ class SimCLR(EncoderTrainer):
           observed: The value of every metric on this replica, not divided.
         """
         pairs = Pairs(self.augmentation.num_views, distribute.gather, distribute.replica_id())
+        observed = self._observe(outputs, pairs, labels, weights, training=True)
+        objective = self.objective_weight * observed["loss"] + sum(self.losses)
+        if self.online_classifier is not None:
+            objective += observed["classifier_loss"]
+        return objective / distribute.num_replicas(), observed
+
+    def _observe(
+        self,
+        outputs: list[tf.Tensor],
+        pairs: Pairs,
+        labels: tf.Tensor | None,
+        weights: tf.Tensor | None,
+        training: bool,
+    ) -> dict[str, tf.Tensor]:
+        """The value of every metric; in training, the mean over the replicas is that of the whole batch."""
         loss, metrics = self.view_loss(outputs[0], pairs)
-        objective = self.objective_weight * loss + sum(self.losses)
         observed = {"loss": loss, **metrics}
         if self.online_classifier is not None:
-            classes = self.online_classifier(outputs[1], training=True)
-            classifier_loss, accuracy = classification.classification_loss(classes, labels)
-            objective += classifier_loss
+            logits = self.online_classifier(outputs[1], training=training)
+            total = [distribute.total] if training else []
+            classifier_loss, accuracy = classification.classification_loss(logits, labels, weights, *total)
             observed |= {"classifier_loss": classifier_loss, "classifier_top_1_accuracy": accuracy}
-        return objective / distribute.num_replicas(), observed
+        return observed
 
     def collapse_value(self, global_batch_size: int) -> float | None:
         """The loss when all projections are equal, or `None` if the loss has no such value."""
