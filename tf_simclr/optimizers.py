@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_simclr.keras import check_is_ours, keras
 
 
+@keras.saving.register_keras_serializable("tf_simclr")
 class LARS(keras.optimizers.Optimizer):
     """Layer-wise adaptive rate scaling with momentum, as the SimCLR reference computes it.
 

@@ -60,7 +60,7 @@ def _suffix(path: str) -> str:
 
 def _shapes(path: str) -> Shapes | None:
     """The shapes of the weights in a file by what they are called there, or `None` if it is no file of weights."""
-    if tf.train.checkpoint_exists(path):
+    if os.path.isfile(f"{path}.index"):
         return _without_others({name: tuple(shape) for name, shape in tf.train.list_variables(path)})
     if not os.path.isfile(path):
         return None

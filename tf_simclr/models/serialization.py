@@ -1,6 +1,7 @@
 """The configs of models, for `get_config` and `from_config`: plain values that JSON can represent."""
 
 import dataclasses
+import re
 from typing import Any
 
 from tf_simclr import augment, losses
@@ -61,21 +62,20 @@ def check_config(model: keras.Model) -> None:
       NotImplementedError: If a part of the model has no config.
       ValueError: If a part is not made again, or has other weights then.
     """
-    config = model.get_config()
+    config, compiled = model.get_config(), model.get_compile_config()
     try:
         again = type(model).from_config(config)
-    except Exception as error:  # The config is any class's own.
-        reason = str(error).strip().partition("\n")[0]
+        keras.saving.deserialize_keras_object(compiled)
+        shapes, found = ([tuple(weight.shape) for weight in each.weights] for each in (model, again))
+        if shapes != found:
+            raise ValueError(f"{len(shapes)} weights are made again as {len(found)} or of other shapes")
+    except Exception as error:  # The configs are any classes' own.
+        reason = re.split(r"[.:]?\s", str(error).strip(), maxsplit=12)[:12]
         raise ValueError(
-            "A model is saved only if it can be loaded again: let get_config of each of its parts return all arguments "
-            f"of the part's class, and make a Lambda a layer of your own. Received: {type(error).__name__}: {reason}"
+            "A model is saved only if it can be loaded again: give the classes of all its parts a get_config with all of "
+            "their arguments and the decorator keras.saving.register_keras_serializable, and make a Lambda a layer of "
+            f"your own. Received: {type(error).__name__}: {' '.join(reason)} ..."
         ) from error
-    shapes, found = ([tuple(weight.shape) for weight in each.weights] for each in (model, again))
-    if shapes != found:
-        raise ValueError(
-            "A model is saved only if it can be loaded again: let get_config of each of its parts return all arguments "
-            f"of the part's class. Received: {len(shapes)} weights, made again as {len(found)} or of other shapes"
-        )
 
 
 def _class_named(name: str) -> type | None:

@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_simclr import distribute
@@ -74,6 +75,11 @@ class EncoderTrainer(keras.Model):
             )
         super().compile(optimizer=optimizer, **kwargs)
 
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model as the saved one was; Keras does not where `compile` is overridden."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)  # whose state is loaded next
+
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         sums = [variable for tracker in self._trackers.values() for variable in tracker.variables]
@@ -83,6 +89,13 @@ class EncoderTrainer(keras.Model):
         finally:  # The means of the training go on where they were.
             for variable, value in zip(sums, before, strict=True):
                 variable.assign(value)
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(images, np.ndarray | tf.Tensor) and tf.executing_eagerly():
+            # Here, because Keras adds lines to what `call` raises.
+            pixels.check_spec(tf.TensorSpec(images.shape, images.dtype))
+            pixels.check_range(images)
+        return super().__call__(images, *args, **kwargs)
 
     def check_spec(self, images: tf.TensorSpec, is_prediction: bool = False) -> None:
         """Raises a `ValueError` unless `fit` and `evaluate`, or `predict`, take images of this shape and dtype."""
@@ -115,6 +128,11 @@ class EncoderTrainer(keras.Model):
                 f"The encoder must map images to representations [B, F]. Received: shape {representation.shape}"
             )
         return representation
+
+    def finish_building(self) -> None:
+        """Tells Keras that all weights exist, and which images the model is saved for in TensorFlow's format."""
+        self.built = True
+        self._set_save_spec(tf.TensorSpec([None, self.image_size, self.image_size, 3], tf.float32))
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
