@@ -62,9 +62,6 @@ def to_unit(images: tf.Tensor) -> tf.Tensor:
 
     Raises:
       ValueError: If they are of another type or shape.
-      tf.errors.InvalidArgumentError: If they are out of range, when a graph runs; eagerly, the caller has looked.
     """
     check_spec(images)
-    if not tf.executing_eagerly():
-        check_range(images)
     return tf.image.convert_image_dtype(images, tf.float32) if images.dtype == tf.uint8 else images

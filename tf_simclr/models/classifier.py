@@ -97,13 +97,14 @@ class Classifier(EncoderTrainer):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Loss and accuracy on the images as the evaluation of a run prepares them, without augmentation."""
         batch, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        images = batch["images"] if isinstance(batch, dict) else batch
+        images, num_local = self.at_least_one(batch["images"] if isinstance(batch, dict) else batch)
+        pixels.check_range(images)
         if images.shape.rank == 5:
             images = pixels.to_unit(images[:, 0])  # one view, which is cropped already
         else:
             images = preprocess_for_eval(pixels.to_unit(images), self.image_size)
         labels, weights = self.gather_labels(labels, weights)
-        logits = distribute.gather(self._logits(images, training=False))
+        logits = distribute.gather(self._logits(images, training=False)[:num_local])
         loss, accuracy = classification.classification_loss(logits, labels, weights)
         num_known = classification.count_known(labels)
         return self.observe({"loss": (loss, num_known), "top_1_accuracy": (accuracy, num_known)})

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_simclr.keras import keras
 
-Shapes = dict[str, tuple[int, ...]]
+Shapes = dict[Any, tuple[int, ...]]
 
 # What Keras saves beside the weights.
 _BESIDE = ("optimizer", "metrics", "_trackers", "keras_api", "save_counter", "_CHECKPOINTABLE_OBJECT_GRAPH")
@@ -31,7 +31,8 @@ def check_weights_file(model: keras.Model, filepath: Any) -> None:
       ValueError: If the weights are those of another model.
     """
     path = os.fspath(filepath)
-    if tf.saved_model.contains_saved_model(path):
+    is_saved_model = tf.saved_model.contains_saved_model(path)
+    if is_saved_model:
         path = os.path.join(path, tf.saved_model.VARIABLES_DIRECTORY, tf.saved_model.VARIABLES_FILENAME)
     found = _shapes(path)
     if found is None:
@@ -41,6 +42,8 @@ def check_weights_file(model: keras.Model, filepath: Any) -> None:
         own = os.path.join(folder, "own" + _suffix(path))
         keras.Model.save_weights(model, own)
         expected = _shapes(own) or {}
+    if is_saved_model:  # It has other names, and scalars beside the weights.
+        expected, found = (dict(enumerate(sorted(filter(None, each.values())))) for each in (expected, found))
     different = [name for name in sorted({**expected, **found}) if expected.get(name) != found.get(name)]
     if different:
         first = different[0]
@@ -53,7 +56,7 @@ def check_weights_file(model: keras.Model, filepath: Any) -> None:
 
 def _suffix(path: str) -> str:
     """The suffix by which `save_weights` chooses the format of a file."""
-    if not os.path.isfile(path):
+    if os.path.isfile(f"{path}.index") or not os.path.isfile(path):
         return ""
     return ".weights.h5" if path.endswith((".weights.h5", ".keras")) else ".h5"
 

@@ -153,10 +153,12 @@ class SimCLR(EncoderTrainer):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Loss and accuracies on views that follow from the images, with the encoder in inference mode."""
         batch, labels, weights = self._unpack(data)
-        outputs = self._encode_to_test(self.with_lasting_keys(batch))
+        batch, num_local = self.at_least_one(self.with_lasting_keys(batch))
         # Replicas may have different numbers of images: each of them compares the views of all.
         pairs = Pairs(self.augmentation.num_views)
-        outputs = [dataclasses.replace(pairs, gather=distribute.gather).candidates(output) for output in outputs]
+        everywhere = dataclasses.replace(pairs, gather=distribute.gather)
+        outputs = [output[: pairs.num_views * num_local] for output in self._encode_to_test(batch)]
+        outputs = [everywhere.candidates(output) for output in outputs]
         labels, weights = self.gather_labels(labels, weights)
         observed = self._observe(outputs, pairs, labels, weights, training=False)
         num_images = tf.shape(outputs[0])[0] // pairs.num_views
@@ -189,7 +191,7 @@ class SimCLR(EncoderTrainer):
         return self._select(head_outputs(self.projection_head, representations, training=training))
 
     def _encode_to_test(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
-        """What `encode_views` returns in inference mode, in micro-batches if there is more than one."""
+        """What `encode_views` returns in inference mode."""
 
         def encode(part: dict[str, tf.Tensor]) -> list[tf.Tensor]:
             return self.encode_views(part, training=False)
@@ -197,11 +199,7 @@ class SimCLR(EncoderTrainer):
         if not self.microbatch_size:
             return encode(batch)
         sizes = {"output_specs": self._output_specs, "microbatch_size": self.microbatch_size}
-        return tf.cond(
-            tf.shape(batch["images"])[0] > self.microbatch_size,
-            lambda: gradient_cache.encode_all(encode, batch, **sizes),
-            lambda: encode(batch),
-        )
+        return gradient_cache.encode_all(encode, batch, **sizes)
 
     def _select(self, hidden: list[tf.Tensor]) -> list[tf.Tensor]:
         """Picks what `encode_views` returns from the outputs of all layers of the head."""

@@ -91,10 +91,10 @@ class EncoderTrainer(keras.Model):
                 variable.assign(value)
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(images, np.ndarray | tf.Tensor) and tf.executing_eagerly():
-            # Here, because Keras adds lines to what `call` raises.
-            pixels.check_spec(tf.TensorSpec(images.shape, images.dtype))
-            pixels.check_range(images)
+        # Here, because Keras adds lines to what `call` raises. Symbolic inputs have no values yet.
+        if isinstance(images, np.ndarray | tf.Tensor):
+            images = tf.convert_to_tensor(images)
+            pixels.check_range(images := pixels.to_unit(images))
         return super().__call__(images, *args, **kwargs)
 
     def check_spec(self, images: tf.TensorSpec, is_prediction: bool = False) -> None:
@@ -182,6 +182,21 @@ class EncoderTrainer(keras.Model):
         for name, value in observed.items():
             self._trackers[name].update_state(value)
         return {name: tracker.result() for name, tracker in self._trackers.items()}
+
+    @staticmethod
+    def at_least_one(batch: Any) -> tuple[Any, tf.Tensor]:
+        """This replica's part of a batch, with an example of zeros if it has none, and how many it really has.
+
+        The last batch of an evaluation may have fewer images than there are replicas, and not all layers take none.
+        """
+        num_local = tf.shape(tf.nest.flatten(batch)[0])[0]
+        if distribute.num_replicas() == 1:
+            return batch, num_local
+
+        def fill(tensor: tf.Tensor) -> tf.Tensor:
+            return tf.concat([tensor, tf.zeros([tf.maximum(1 - num_local, 0), *tensor.shape[1:]], tensor.dtype)], axis=0)
+
+        return tf.nest.map_structure(fill, batch), num_local
 
     def gather_labels(self, labels: tf.Tensor | None, weights: tf.Tensor | None) -> list[tf.Tensor | None]:
         """The labels, int64 [N], and weights, float32 [N], of the batch of all replicas, where there are any."""
