@@ -12,7 +12,6 @@ from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.simclr import SimCLR
 
-
 # One operator, which is traced quickly.
 CROPS = Augmentation(16, branches=((RandomCrop(),),) * 2)
 
@@ -190,7 +189,9 @@ def test_other_containers_and_shapes_get_a_remedy(kind, model, images):
     make, sentence = REMEDIES[kind]
     methods = (model.fit, model.evaluate) if kind in ("unknown sizes",) else (model.fit, model.evaluate, model.predict)
     for method in methods:
-        with pytest.raises(ValueError, match=sentence if method != model.predict else "Images must|A batch must") as caught:
+        with pytest.raises(
+            ValueError, match=sentence if method != model.predict else "Images must|A batch must"
+        ) as caught:
             method(make(images), verbose=0)
         assert "\n" not in str(caught.value)
 

@@ -9,8 +9,8 @@ FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 _ROUNDING = 1e-3
 
 OUT_OF_RANGE = (
-    "Float images must be in [0, 1]: divide what goes to 255 by 255 or cast it to uint8, turn [-1, 1] into (x + 1) / 2, "
-    "clip what a resize overshoots, and leave out NaN"
+    "Float images must be in [0, 1]: divide what goes to 255 by 255 or cast it to uint8, turn [-1, 1] into "
+    "(x + 1) / 2, clip what a resize overshoots, and leave out NaN"
 )
 
 

@@ -107,9 +107,9 @@ class Augmentation:
             return
         raise ValueError(
             "`images` must have the shape [n, H, W, 3] with known H and W, or "
-            f"[n, {self.num_views}, {self.image_size}, {self.image_size}, 3] if the views are already cropped: batch them, "
-            "put the channels last, repeat a grey one three times, leave out alpha, and state sizes that TensorFlow does "
-            f"not know by `tf.ensure_shape`. Received: {shape}"
+            f"[n, {self.num_views}, {self.image_size}, {self.image_size}, 3] if the views are already cropped: batch "
+            "them, put the channels last, repeat a grey one three times, leave out alpha, and state unknown sizes by "
+            f"`tf.ensure_shape`. Received: {shape}"
         )
 
     def _make_views(self, chain: Chain, numbers: list[int], images: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-
 # The label of an example whose class is not known.
 UNKNOWN = -1
 

@@ -19,8 +19,9 @@ class Classifier(EncoderTrainer):
     """An encoder f, the first layers of a projection head g, and a linear classifier on them.
 
     `fit` takes (images, labels): images as `SimCLR` does (one crop of every image if they are cropped already),
-    labels integers [B] in [0, C). Calling the model on images, float [B, S, S, 3] in [0, 1], returns class logits,
-    float32 [B, C].
+    labels integers [B] in [0, C), or -1 where the class is not known; `class_weight` and `sample_weight` count as in
+    Keras. `evaluate` takes the same, without augmentation. Calling the model on images, uint8 or float in [0, 1],
+    [B, S, S, 3], returns class logits, float32 [B, C].
 
     Freeze layers before the first step, by `ResNet.freeze` or `trainable = False`. Frozen batch norm runs in inference
     mode.
@@ -42,7 +43,7 @@ class Classifier(EncoderTrainer):
         """Makes the model.
 
         Args:
-          encoder: Any Keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
+          encoder: Any tf_keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
           classifier: Layer from what it reads to class logits [B, C].
           image_size: S, height and width of the images in pixels.
           projection_head: The head that the encoder was pretrained with; by default none. Layers after

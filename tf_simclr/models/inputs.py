@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr.augment import pixels
-from tf_simclr.keras import check_is_ours, keras
+from tf_simclr.keras import check_is_ours
 
 CheckSpec = Callable[[tf.TensorSpec], None]
 

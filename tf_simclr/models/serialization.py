@@ -72,9 +72,9 @@ def check_config(model: keras.Model) -> None:
     except Exception as error:  # The configs are any classes' own.
         reason = re.split(r"[.:]?\s", str(error).strip(), maxsplit=12)[:12]
         raise ValueError(
-            "A model is saved only if it can be loaded again: give the classes of all its parts a get_config with all of "
-            "their arguments and the decorator keras.saving.register_keras_serializable, and make a Lambda a layer of "
-            f"your own. Received: {type(error).__name__}: {' '.join(reason)} ..."
+            "A model is saved only if it can be loaded again: give the classes of all its parts a get_config with all "
+            "of their arguments and the decorator keras.saving.register_keras_serializable, and make a Lambda a layer "
+            f"of your own. Received: {type(error).__name__}: {' '.join(reason)} ..."
         ) from error
 
 

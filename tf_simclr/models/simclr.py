@@ -24,8 +24,9 @@ class SimCLR(EncoderTrainer):
 
     `fit` takes images, or (images, labels), where only the online classifier uses the labels. Images are uint8, or
     float in [0, 1], [B, H, W, 3]; or [B, V, S, S, 3], V crops of every image. In place of images it also takes
-    {"images", "keys"}, with keys int64 [B, 2], (epoch, example), which determine the views. Calling the model on
-    images, float [B, S, S, 3] in [0, 1], returns their representations, float32 [B, F].
+    {"images", "keys"}, with keys int64 [B, 2], (epoch, example), which determine the views. `evaluate` takes the same.
+    Calling the model on images, uint8 or float in [0, 1], [B, S, S, 3], returns their representations, float32 [B, F].
+    A label of -1 says that the class is not known. `class_weight` and `sample_weight` are the online classifier's.
 
     Under a strategy, the batch size must be a multiple of the number of replicas, so that every replica gets the same
     number of images.
@@ -51,7 +52,7 @@ class SimCLR(EncoderTrainer):
         """Makes the model.
 
         Args:
-          encoder: Any Keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
+          encoder: Any tf_keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
           projection_head: Layer from representations to projections; by default `ProjectionHead()`.
           image_size: S, height and width in pixels of the images that the encoder is evaluated and exported with. Views
             may have another size, if the encoder takes both: see `augmentation`.
@@ -106,11 +107,12 @@ class SimCLR(EncoderTrainer):
         """The online classifier, under its name in a `Classifier`."""
         return self.online_classifier
 
-    def compile(self, optimizer: Any = "rmsprop", **kwargs: Any) -> None:
-        """Sets the optimizer, as in every Keras model.
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
+        """Sets the optimizer, as in every Keras model; loss and metrics are the model's own.
 
         Raises:
-          ValueError: If the optimizer accumulates the gradients of several steps, as Keras 3 offers.
+          ValueError: If there are other losses or metrics, or the optimizer is of another Keras or accumulates the
+            gradients of several steps, as Keras 3 offers.
         """
         if steps := getattr(optimizer, "gradient_accumulation_steps", None):
             raise ValueError(
@@ -118,7 +120,7 @@ class SimCLR(EncoderTrainer):
                 "compared with all others: use microbatch_size in place of gradient_accumulation_steps. "
                 f"Received: gradient_accumulation_steps={steps}"
             )
-        super().compile(optimizer=optimizer, **kwargs)
+        super().compile(optimizer, loss, metrics, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.encoder(pixels.to_unit(images), training=training)
@@ -198,8 +200,9 @@ class SimCLR(EncoderTrainer):
 
         if not self.microbatch_size:
             return encode(batch)
-        sizes = {"output_specs": self._output_specs, "microbatch_size": self.microbatch_size}
-        return gradient_cache.encode_all(encode, batch, **sizes)
+        return gradient_cache.encode_all(
+            encode, batch, output_specs=self._output_specs, microbatch_size=self.microbatch_size
+        )
 
     def _select(self, hidden: list[tf.Tensor]) -> list[tf.Tensor]:
         """Picks what `encode_views` returns from the outputs of all layers of the head."""

@@ -14,7 +14,6 @@ from tf_simclr.models.inputs import checking_inputs
 from tf_simclr.models.loading import check_weights_file
 from tf_simclr.models.serialization import check_config, deserialize, serialize
 
-
 # What else Keras compiles, and this package's models do without.
 _UNUSED = ("loss_weights", "weighted_metrics")
 
@@ -194,7 +193,9 @@ class EncoderTrainer(keras.Model):
             return batch, num_local
 
         def fill(tensor: tf.Tensor) -> tf.Tensor:
-            return tf.concat([tensor, tf.zeros([tf.maximum(1 - num_local, 0), *tensor.shape[1:]], tensor.dtype)], axis=0)
+            return tf.concat(
+                [tensor, tf.zeros([tf.maximum(1 - num_local, 0), *tensor.shape[1:]], tensor.dtype)], axis=0
+            )
 
         return tf.nest.map_structure(fill, batch), num_local
 
