@@ -27,7 +27,10 @@ LAYERS = (
     ("runs*",),
     ("builders*",),
     ("settings*",),
-    ("models", "models.simclr", "models.classifier", "models.trainer", "models.serialization", "data*"),
+    (
+        "models", "models.simclr", "models.classifier", "models.trainer", "models.inputs", "models.serialization",
+        "data*",
+    ),
     (
         "losses*", "augment*", "metrics*", "models.*", "distribute*", "optimizers", "schedules", "gradient_cache",
         "activation_memory",

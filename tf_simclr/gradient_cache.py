@@ -48,7 +48,7 @@ def compute_gradients(
     """
     parts = _Parts(batch, microbatch_size)
     starts = [state.read_value() for state in states]
-    outputs = _encode_all(encode, parts, output_specs)
+    outputs = _encode_parts(encode, parts, output_specs)
     with tf.GradientTape() as tape:
         tape.watch(outputs)
         objective, observed = compare(outputs)
@@ -75,7 +75,14 @@ def compute_gradients(
     return gradients, observed
 
 
-def _encode_all(encode: Callable[[Any], Outputs], parts: "_Parts", output_specs: Sequence[tf.TensorSpec]) -> Outputs:
+def encode_all(
+    encode: Callable[[Any], Outputs], batch: Any, *, output_specs: Sequence[tf.TensorSpec], microbatch_size: int
+) -> Outputs:
+    """Computes `encode(batch)` in micro-batches, without a gradient; the arguments are those of `compute_gradients`."""
+    return _encode_parts(encode, _Parts(batch, microbatch_size), output_specs)
+
+
+def _encode_parts(encode: Callable[[Any], Outputs], parts: "_Parts", output_specs: Sequence[tf.TensorSpec]) -> Outputs:
     """The outputs of the whole batch, without a tape."""
     outputs = tf.map_fn(
         lambda index: [parts.by_image(output) for output in encode(parts.take(index))],

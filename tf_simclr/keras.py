@@ -4,6 +4,8 @@ tf_keras (Keras 2) is used because Keras 3 supports neither `MultiWorkerMirrored
 `TPUStrategy`. TensorFlow 2.15, the last version that TensorFlow Addons works with, includes the same Keras.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 if tuple(int(part) for part in tf.__version__.split(".")[:2]) >= (2, 16):
@@ -11,4 +13,17 @@ if tuple(int(part) for part in tf.__version__.split(".")[:2]) >= (2, 16):
 else:
     from tensorflow import keras
 
-__all__ = ["keras"]
+__all__ = ["check_is_ours", "keras"]
+
+# Other versions of Keras live in packages of these names.
+_FOREIGN = {"keras", "tf_keras"} - {keras.Model.__module__.partition(".")[0]}
+
+
+def check_is_ours(name: str, value: Any) -> None:
+    """Raises a `ValueError` if a value, called `name`, is of another version of Keras, which would fail in `fit`."""
+    if any(base.__module__.partition(".")[0] in _FOREIGN for base in type(value).__mro__):
+        raise ValueError(
+            f"{name} must be of the Keras 2 that this package uses, which is `import tf_keras as keras` (in TensorFlow "
+            "2.15, tf.keras), and not of Keras 3: make it with that, or set TF_USE_LEGACY_KERAS=1 before TensorFlow is "
+            f"imported, which turns tf.keras into it. Received: {type(value).__module__}.{type(value).__qualname__}"
+        )

@@ -5,9 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_simclr.keras import keras
+from tf_simclr.keras import check_is_ours, keras
 
 
+@keras.saving.register_keras_serializable("tf_simclr")
 class LARS(keras.optimizers.Optimizer):
     """Layer-wise adaptive rate scaling with momentum, as the SimCLR reference computes it.
 
@@ -44,8 +45,9 @@ class LARS(keras.optimizers.Optimizer):
           **kwargs: Arguments of `keras.optimizers.Optimizer`, such as gradient clipping.
 
         Raises:
-          ValueError: If the momentum or the weight decay is out of range.
+          ValueError: If the momentum or the weight decay is out of range, or the schedule is of another Keras.
         """
+        check_is_ours("learning_rate", learning_rate)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1). Received: {momentum}")
         if weight_decay < 0:

@@ -35,6 +35,7 @@ def peak_learning_rate(base_learning_rate: float, global_batch_size: int, scalin
     raise ValueError(f"learning rate scaling must be linear, sqrt or none. Received: {scaling}")
 
 
+@keras.saving.register_keras_serializable("tf_simclr")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up from 0 to the peak, then half a cosine down to 0 at `total_steps`, and 0 from there on.
 

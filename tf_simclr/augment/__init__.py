@@ -3,7 +3,7 @@
 from tf_simclr.augment.blur import GaussianBlur
 from tf_simclr.augment.chain import Chain, simclr_chain
 from tf_simclr.augment.crop import RandomCrop
-from tf_simclr.augment.draws import example_keys
+from tf_simclr.augment.draws import content_keys, example_keys
 from tf_simclr.augment.flip import RandomFlip
 from tf_simclr.augment.grayscale import RandomGrayscale
 from tf_simclr.augment.jitter import ColorJitter
@@ -25,6 +25,7 @@ __all__ = [
     "RandomCrop",
     "RandomFlip",
     "RandomGrayscale",
+    "content_keys",
     "crop_and_flip",
     "example_keys",
     "simclr_chain",

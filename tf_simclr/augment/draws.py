@@ -8,6 +8,7 @@ The counter of a block is (block | view << 8 | stream << 16, epoch, example's lo
 operator has its own stream, so its numbers depend neither on the other operators nor on the number of views.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
@@ -25,6 +26,20 @@ def example_keys(epoch: tf.Tensor | int, first_example: tf.Tensor | int, count: 
     """Keys of consecutive examples: int64 `[count, 2]`, (epoch, first_example), (epoch, first_example + 1), ..."""
     examples = tf.cast(first_example, tf.int64) + tf.range(tf.cast(count, tf.int64))
     return tf.stack((tf.fill(tf.shape(examples), tf.cast(epoch, tf.int64)), examples), axis=1)
+
+
+def content_keys(images: tf.Tensor) -> tf.Tensor:
+    """Keys that follow from the pixels alone, wherever an image lies in whatever batch: int64 `[n, 2]`.
+
+    Different images with equal keys would share random numbers, no more.
+
+    Args:
+      images: uint8, or float in [0, 1], `[n, ...]`; floats count as the nearest bytes.
+    """
+    pixels = tf.image.convert_image_dtype(images, tf.uint8, saturate=True)
+    pixels = tf.cast(tf.reshape(pixels, (tf.shape(images)[0], math.prod(images.shape[1:]))), tf.int64)
+    examples = tf.reduce_sum(pixels * tf.range(1, pixels.shape[1] + 1, dtype=tf.int64), axis=1)
+    return tf.stack((tf.zeros_like(examples), examples), axis=1)
 
 
 def uniform(seed: int, keys: tf.Tensor, views: Sequence[int], counts: Mapping[int, int]) -> dict[int, tf.Tensor]:

@@ -12,6 +12,7 @@ from tf_simclr.augment.draws import check_ranges, uniform
 from tf_simclr.augment.flip import RandomFlip, mirror
 from tf_simclr.augment.fusion import fused_on_cpu
 from tf_simclr.augment.operator import Operator
+from tf_simclr.augment.pixels import check_dtype, check_range
 
 _Value = TypeVar("_Value", bound=Hashable)
 
@@ -66,10 +67,12 @@ class Augmentation:
           float32 `[V n, S, S, 3]` in [0, 1]: the n first views, then the n second ones, ...
 
         Raises:
-          ValueError: If `images` has any other shape.
+          ValueError: If `images` has another shape, type or range; in a graph, a range raises
+            `tf.errors.InvalidArgumentError` when it runs, and under XLA nothing, see `pixels.check_range`.
         """
         images = tf.convert_to_tensor(images)
-        self._check_shape(images.shape)
+        self.check_spec(images)
+        check_range(images)
         if images.shape.rank == 4:
             images = tf.image.convert_image_dtype(images, tf.float32)
         groups = _positions(self.branches).items()
@@ -93,7 +96,10 @@ class Augmentation:
             parts.append((numbers, crop.boxes(draws, *sizes)))
         return self._in_order(parts)
 
-    def _check_shape(self, shape: tf.TensorShape) -> None:
+    def check_spec(self, images: tf.Tensor | tf.TensorSpec) -> None:
+        """Raises a `ValueError` unless images of this shape and dtype can be augmented."""
+        shape = images.shape
+        check_dtype(images.dtype)
         views = [self.num_views, self.image_size, self.image_size, 3]
         if shape.rank == 5 and shape[1:] == views:
             return
@@ -101,8 +107,9 @@ class Augmentation:
             return
         raise ValueError(
             "`images` must have the shape [n, H, W, 3] with known H and W, or "
-            f"[n, {self.num_views}, {self.image_size}, {self.image_size}, 3] if the views are already cropped. "
-            f"Received: {shape}"
+            f"[n, {self.num_views}, {self.image_size}, {self.image_size}, 3] if the views are already cropped: batch "
+            "them, put the channels last, repeat a grey one three times, leave out alpha, and state unknown sizes by "
+            f"`tf.ensure_shape`. Received: {shape}"
         )
 
     def _make_views(self, chain: Chain, numbers: list[int], images: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,7 @@ from tf_simclr.distribute.collectives import (
     replica_id,
     replicas_here,
     sum_gradients,
+    total,
 )
 from tf_simclr.distribute.strategy import STRATEGIES, has_workers, is_chief, make_strategy, wait_for_workers
 
@@ -21,5 +22,6 @@ __all__ = [
     "replica_id",
     "replicas_here",
     "sum_gradients",
+    "total",
     "wait_for_workers",
 ]

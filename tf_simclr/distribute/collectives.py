@@ -42,6 +42,11 @@ def gather(tensor: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(gathered, [None, *tensor.shape[1:]])
 
 
+def total(tensor: tf.Tensor) -> tf.Tensor:
+    """Sums a tensor over the replicas; no gradient is taken of it."""
+    return sum_gradients([tensor])[0]
+
+
 def sum_gradients(gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
     """Sums every gradient over the replicas; `None`, for a variable that the loss does not reach, stays `None`."""
     if num_replicas() == 1:

@@ -1,36 +1,72 @@
 """Metrics of classifiers."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
+# The label of an example whose class is not known.
+UNKNOWN = -1
 
-def classification_loss(logits: tf.Tensor, labels: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean cross entropy and accuracy of class logits.
 
-    >>> loss, accuracy = classification_loss(tf.constant([[2.0, 0.0], [2.0, 0.0]]), tf.constant([0, 1]))
+def classification_loss(
+    logits: tf.Tensor,
+    labels: tf.Tensor | None,
+    weights: tf.Tensor | None = None,
+    total: Callable[[tf.Tensor], tf.Tensor] = lambda counts: counts,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean cross entropy and accuracy of class logits, over the examples whose label is known.
+
+    >>> loss, accuracy = classification_loss(tf.constant([[2.0, 0.0], [2.0, 0.0], [9.0, 9.0]]), tf.constant([0, 1, -1]))
     >>> f"{loss:.4f}", f"{accuracy:.2f}"
     ('1.1269', '0.50')
 
     Args:
       logits: Float [V n, C], of V views of n images, view after view; half precision is compared in float32.
-      labels: Integers [n], or [n, 1], in [0, C).
+      labels: Integers [n], or [n, 1], in [0, C), or -1 where the label is not known.
+      weights: Factors of the examples' losses, float [n] or [n, 1]. As in Keras, they change neither the number that
+        the sum of the losses is divided by nor the accuracy.
+      total: Sums a tensor over the replicas, by default one: the mean over replicas of what this returns is then that
+        of the whole batch, if all of them have as many images.
 
     Returns:
-      loss: Scalar >= 0.
-      accuracy: float32 scalar in [0, 1].
+      loss: Scalar >= 0; 0 if no label is known.
+      accuracy: float32 scalar in [0, 1]; 0 if no label is known.
 
     Raises:
-      ValueError: If there are no labels.
+      ValueError: If there are no labels, or they are no numbers of classes.
     """
-    if labels is None:
-        raise ValueError("A classifier needs batches of (images, labels). Received: images alone")
+    labels = flat_labels(labels)
     if logits.dtype in (tf.float16, tf.bfloat16):
         logits = tf.cast(logits, tf.float32)
-    labels = tf.reshape(tf.cast(labels, tf.int64), [-1])
-    labels = tf.tile(labels, [tf.shape(logits)[0] // tf.shape(labels)[0]])
+    num_images, num_known = tf.unstack(total(tf.cast(tf.stack([tf.size(labels), count_known(labels)]), logits.dtype)))
+    scale = num_images / tf.maximum(num_known, 1)  # Exactly 1 if all labels are known.
+    num_views = tf.shape(logits)[0] // tf.shape(labels)[0]
+    is_known = tf.tile(labels != UNKNOWN, [num_views])
+    labels = tf.where(is_known, tf.tile(labels, [num_views]), 0)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
-    return tf.reduce_mean(losses), tf.reduce_mean(tf.cast(hits, tf.float32))
+    if weights is not None:
+        losses *= tf.tile(tf.reshape(tf.cast(weights, losses.dtype), [-1]), [num_views])
+    hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels) & is_known
+    loss = tf.reduce_mean(tf.where(is_known, losses, 0)) * scale
+    return loss, tf.reduce_mean(tf.cast(hits, tf.float32)) * tf.cast(scale, tf.float32)
+
+
+def count_known(labels: tf.Tensor) -> tf.Tensor:
+    """How many labels are known, int32 scalar."""
+    return tf.math.count_nonzero(labels != UNKNOWN, dtype=tf.int32)
+
+
+def flat_labels(labels: tf.Tensor | None) -> tf.Tensor:
+    """Labels [n] or [n, 1] of any type of numbers as int64 [n]."""
+    if labels is None:
+        raise ValueError("A classifier needs batches of (images, labels). Received: images alone")
+    if labels.dtype == tf.string or (labels.shape.rank or 1) > 1 and labels.shape[1:].num_elements() != 1:
+        raise ValueError(
+            "Labels must be the numbers of the classes, integers [n]: take tf.argmax of one-hot labels, and look names "
+            f"up. Received: {labels.dtype.name} {labels.shape}"
+        )
+    return tf.reshape(tf.cast(labels, tf.int64), [-1])
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:

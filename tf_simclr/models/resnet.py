@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tf_simclr.keras import keras
 from tf_simclr.models.layers import LayerFactory
+from tf_simclr.models.loading import check_weights_file
 
 # depth: (blocks per group, whether a block is a bottleneck)
 DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {
@@ -34,6 +35,14 @@ MIN_SELECTIVE_FILTERS = 32
 @keras.saving.register_keras_serializable("tf_simclr")
 class ResNet(keras.Model):
     """A functional Keras model whose layers have the names that the reference gives their outputs."""
+
+    def load_weights(
+        self, filepath: Any, skip_mismatch: bool = False, by_name: bool = False, options: Any = None
+    ) -> Any:
+        """Loads all weights of a file or, if it is of another model, none; see `loading.check_weights_file`."""
+        if not (skip_mismatch or by_name):
+            check_weights_file(self, filepath)
+        return super().load_weights(filepath, skip_mismatch=skip_mismatch, by_name=by_name, options=options)
 
     def endpoints(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         """The outputs of all parts.

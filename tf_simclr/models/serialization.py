@@ -1,6 +1,7 @@
 """The configs of models, for `get_config` and `from_config`: plain values that JSON can represent."""
 
 import dataclasses
+import re
 from typing import Any
 
 from tf_simclr import augment, losses
@@ -52,6 +53,29 @@ def deserialize(config: Any) -> Any:
     if found is None:
         raise ValueError(f"The config names a class that tf_simclr does not have. Received: {config['dataclass']}")
     return found(**{name: deserialize(value) for name, value in config["fields"].items()})
+
+
+def check_config(model: keras.Model) -> None:
+    """Checks that a model can be made again from its config, which a saved one is loaded by.
+
+    Raises:
+      NotImplementedError: If a part of the model has no config.
+      ValueError: If a part is not made again, or has other weights then.
+    """
+    config, compiled = model.get_config(), model.get_compile_config()
+    try:
+        again = type(model).from_config(config)
+        keras.saving.deserialize_keras_object(compiled)
+        shapes, found = ([tuple(weight.shape) for weight in each.weights] for each in (model, again))
+        if shapes != found:
+            raise ValueError(f"{len(shapes)} weights are made again as {len(found)} or of other shapes")
+    except Exception as error:  # The configs are any classes' own.
+        reason = re.split(r"[.:]?\s", str(error).strip(), maxsplit=12)[:12]
+        raise ValueError(
+            "A model is saved only if it can be loaded again: give the classes of all its parts a get_config with all "
+            "of their arguments and the decorator keras.saving.register_keras_serializable, and make a Lambda a layer "
+            f"of your own. Received: {type(error).__name__}: {' '.join(reason)} ..."
+        ) from error
 
 
 def _class_named(name: str) -> type | None:

@@ -1,12 +1,13 @@
 """The Keras model whose `train_step` is SimCLR."""
 
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
 
 from tf_simclr import distribute, gradient_cache
-from tf_simclr.augment import Augmentation
-from tf_simclr.keras import keras
+from tf_simclr.augment import Augmentation, pixels
+from tf_simclr.keras import check_is_ours, keras
 from tf_simclr.losses import Loss, NTXent, Pairs
 from tf_simclr.metrics import classification
 from tf_simclr.models.heads import ProjectionHead, check_layer, head_outputs
@@ -23,8 +24,9 @@ class SimCLR(EncoderTrainer):
 
     `fit` takes images, or (images, labels), where only the online classifier uses the labels. Images are uint8, or
     float in [0, 1], [B, H, W, 3]; or [B, V, S, S, 3], V crops of every image. In place of images it also takes
-    {"images", "keys"}, with keys int64 [B, 2], (epoch, example), which determine the views. Calling the model on
-    images, float [B, S, S, 3] in [0, 1], returns their representations, float32 [B, F].
+    {"images", "keys"}, with keys int64 [B, 2], (epoch, example), which determine the views. `evaluate` takes the same.
+    Calling the model on images, uint8 or float in [0, 1], [B, S, S, 3], returns their representations, float32 [B, F].
+    A label of -1 says that the class is not known. `class_weight` and `sample_weight` are the online classifier's.
 
     Under a strategy, the batch size must be a multiple of the number of replicas, so that every replica gets the same
     number of images.
@@ -50,7 +52,7 @@ class SimCLR(EncoderTrainer):
         """Makes the model.
 
         Args:
-          encoder: Any Keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
+          encoder: Any tf_keras model from images, float [B, S, S, 3] in [0, 1], to representations [B, F].
           projection_head: Layer from representations to projections; by default `ProjectionHead()`.
           image_size: S, height and width in pixels of the images that the encoder is evaluated and exported with. Views
             may have another size, if the encoder takes both: see `augmentation`.
@@ -75,6 +77,8 @@ class SimCLR(EncoderTrainer):
         """
         if microbatch_size < 0:
             raise ValueError(f"microbatch_size must be positive, or 0 for none. Received: {microbatch_size}")
+        check_is_ours("The projection head", projection_head)
+        check_is_ours("The online classifier", online_classifier)
         view_loss = _choose_loss(loss, temperature)
         names = ["loss", *view_loss.metric_names]
         if online_classifier is not None:
@@ -96,18 +100,19 @@ class SimCLR(EncoderTrainer):
         self._output_specs = [tf.TensorSpec(output.shape, output.dtype) for output in outputs]
         if microbatch_size:
             gradient_cache.check_layers([encoder, self.projection_head], distribute.num_replicas())
-        self.built = True  # all weights exist
+        self.finish_building()
 
     @property
     def classifier(self) -> keras.layers.Layer | None:
         """The online classifier, under its name in a `Classifier`."""
         return self.online_classifier
 
-    def compile(self, optimizer: Any = "rmsprop", **kwargs: Any) -> None:
-        """Sets the optimizer, as in every Keras model.
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
+        """Sets the optimizer, as in every Keras model; loss and metrics are the model's own.
 
         Raises:
-          ValueError: If the optimizer accumulates the gradients of several steps, as Keras 3 offers.
+          ValueError: If there are other losses or metrics, or the optimizer is of another Keras or accumulates the
+            gradients of several steps, as Keras 3 offers.
         """
         if steps := getattr(optimizer, "gradient_accumulation_steps", None):
             raise ValueError(
@@ -115,10 +120,10 @@ class SimCLR(EncoderTrainer):
                 "compared with all others: use microbatch_size in place of gradient_accumulation_steps. "
                 f"Received: gradient_accumulation_steps={steps}"
             )
-        super().compile(optimizer=optimizer, **kwargs)
+        super().compile(optimizer, loss, metrics, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.encoder(images, training=training)
+        return self.encoder(pixels.to_unit(images), training=training)
 
     def classify(self, representations: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Class logits of the online classifier, float32 [B, C], of representations [B, F]."""
@@ -129,12 +134,12 @@ class SimCLR(EncoderTrainer):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One update on this replica's part of the batch: encode the views, compare them, update the weights."""
-        batch, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        batch, labels, weights = self._unpack(data)
         batch = self.with_keys(batch)
         if self.microbatch_size:
             gradients, observed = gradient_cache.compute_gradients(
                 self.encode_views,
-                lambda outputs: self.compare_views(outputs, labels),
+                lambda outputs: self.compare_views(outputs, labels, weights),
                 batch,
                 self.trainable_variables,
                 states=self.moving_averages(),
@@ -143,11 +148,39 @@ class SimCLR(EncoderTrainer):
             )
         else:
             with tf.GradientTape() as tape:
-                objective, observed = self.compare_views(self.encode_views(batch), labels)
+                objective, observed = self.compare_views(self.encode_views(batch), labels, weights)
             gradients = tape.gradient(objective, self.trainable_variables)
         return self.update(gradients, observed)
 
-    def encode_views(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Loss and accuracies on views that follow from the images, with the encoder in inference mode."""
+        batch, labels, weights = self._unpack(data)
+        batch, num_local = self.at_least_one(self.with_lasting_keys(batch))
+        # Replicas may have different numbers of images: each of them compares the views of all.
+        pairs = Pairs(self.augmentation.num_views)
+        everywhere = dataclasses.replace(pairs, gather=distribute.gather)
+        outputs = [output[: pairs.num_views * num_local] for output in self._encode_to_test(batch)]
+        outputs = [everywhere.candidates(output) for output in outputs]
+        labels, weights = self.gather_labels(labels, weights)
+        observed = self._observe(outputs, pairs, labels, weights, training=False)
+        num_images = tf.shape(outputs[0])[0] // pairs.num_views
+        counts = {name: num_images for name in observed}
+        if self.online_classifier is not None:
+            num_known = classification.count_known(labels)
+            counts |= {"classifier_loss": num_known, "classifier_top_1_accuracy": num_known}
+        return self.observe({name: (value, counts[name]) for name, value in observed.items()})
+
+    def _unpack(self, data: Any) -> tuple[Any, tf.Tensor | None, tf.Tensor | None]:
+        """Images, labels and weights of a batch."""
+        batch, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is not None and self.online_classifier is None:
+            raise ValueError(
+                "class_weight and sample_weight weigh the loss of the online classifier, and images in the contrastive "
+                "loss have no weights: leave them out, or make the model with an online_classifier. Received: weights"
+            )
+        return batch, labels, weights
+
+    def encode_views(self, batch: dict[str, tf.Tensor], training: bool = True) -> list[tf.Tensor]:
         """Encodes the views of a batch for `compare_views`.
 
         All views go through the encoder in one pass, so batch-norm statistics cover all V n views together.
@@ -156,8 +189,20 @@ class SimCLR(EncoderTrainer):
           The projections [V n, D], view after view; with an online classifier also its input, [V n, F], which stops
           the gradient.
         """
-        representations = self.encoder(self.make_views(batch), training=True)
-        return self._select(head_outputs(self.projection_head, representations, training=True))
+        representations = self.encoder(self.make_views(batch), training=training)
+        return self._select(head_outputs(self.projection_head, representations, training=training))
+
+    def _encode_to_test(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+        """What `encode_views` returns in inference mode."""
+
+        def encode(part: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+            return self.encode_views(part, training=False)
+
+        if not self.microbatch_size:
+            return encode(batch)
+        return gradient_cache.encode_all(
+            encode, batch, output_specs=self._output_specs, microbatch_size=self.microbatch_size
+        )
 
     def _select(self, hidden: list[tf.Tensor]) -> list[tf.Tensor]:
         """Picks what `encode_views` returns from the outputs of all layers of the head."""
@@ -166,7 +211,7 @@ class SimCLR(EncoderTrainer):
         return [hidden[-1], tf.stop_gradient(hidden[self.classifier_layer])]
 
     def compare_views(
-        self, outputs: list[tf.Tensor], labels: tf.Tensor | None
+        self, outputs: list[tf.Tensor], labels: tf.Tensor | None, weights: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Computes the objective and the metrics from the outputs of `encode_views`.
 
@@ -176,15 +221,29 @@ class SimCLR(EncoderTrainer):
           observed: The value of every metric on this replica, not divided.
         """
         pairs = Pairs(self.augmentation.num_views, distribute.gather, distribute.replica_id())
+        observed = self._observe(outputs, pairs, labels, weights, training=True)
+        objective = self.objective_weight * observed["loss"] + sum(self.losses)
+        if self.online_classifier is not None:
+            objective += observed["classifier_loss"]
+        return objective / distribute.num_replicas(), observed
+
+    def _observe(
+        self,
+        outputs: list[tf.Tensor],
+        pairs: Pairs,
+        labels: tf.Tensor | None,
+        weights: tf.Tensor | None,
+        training: bool,
+    ) -> dict[str, tf.Tensor]:
+        """The value of every metric; in training, the mean over the replicas is that of the whole batch."""
         loss, metrics = self.view_loss(outputs[0], pairs)
-        objective = self.objective_weight * loss + sum(self.losses)
         observed = {"loss": loss, **metrics}
         if self.online_classifier is not None:
-            classes = self.online_classifier(outputs[1], training=True)
-            classifier_loss, accuracy = classification.classification_loss(classes, labels)
-            objective += classifier_loss
+            logits = self.online_classifier(outputs[1], training=training)
+            total = [distribute.total] if training else []
+            classifier_loss, accuracy = classification.classification_loss(logits, labels, weights, *total)
             observed |= {"classifier_loss": classifier_loss, "classifier_top_1_accuracy": accuracy}
-        return objective / distribute.num_replicas(), observed
+        return observed
 
     def collapse_value(self, global_batch_size: int) -> float | None:
         """The loss when all projections are equal, or `None` if the loss has no such value."""

@@ -1,21 +1,36 @@
 """The base class of models that train an encoder on augmented images."""
 
+import functools
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_simclr import distribute
-from tf_simclr.augment import Augmentation, example_keys
-from tf_simclr.keras import keras
-from tf_simclr.models.serialization import deserialize, serialize
+from tf_simclr.augment import Augmentation, content_keys, example_keys, pixels
+from tf_simclr.keras import check_is_ours, keras
+from tf_simclr.metrics import classification
+from tf_simclr.models.inputs import checking_inputs
+from tf_simclr.models.loading import check_weights_file
+from tf_simclr.models.serialization import check_config, deserialize, serialize
+
+# What else Keras compiles, and this package's models do without.
+_UNUSED = ("loss_weights", "weighted_metrics")
 
 
 class EncoderTrainer(keras.Model):
     """An encoder and its augmentation, with the first and the last part of a training step.
 
     A subclass writes `train_step`: it makes the views of a batch (`make_views`), computes the gradients of its
-    objective, and hands them to `update`.
+    objective, and hands them to `update`. Its `test_step` hands the values of a batch to `observe`.
     """
+
+    fit = checking_inputs(keras.Model.fit)
+    predict = checking_inputs(keras.Model.predict)
+    train_on_batch = checking_inputs(keras.Model.train_on_batch)
+    test_on_batch = checking_inputs(keras.Model.test_on_batch)
+    predict_on_batch = checking_inputs(keras.Model.predict_on_batch)
+    _evaluate = checking_inputs(keras.Model.evaluate)
 
     def __init__(
         self, encoder: keras.Model, augmentation: Augmentation, image_size: int, metrics: list[str], **kwargs: Any
@@ -29,7 +44,11 @@ class EncoderTrainer(keras.Model):
           metrics: Names of the scalars that the subclass hands to `update`, which adds "learning_rate" and
             "gradient_norm".
           **kwargs: Arguments of `keras.Model`.
+
+        Raises:
+          ValueError: If the encoder is of another Keras.
         """
+        check_is_ours("The encoder", encoder)
         super().__init__(**kwargs)
         self.encoder = encoder
         self.image_size = image_size
@@ -38,6 +57,60 @@ class EncoderTrainer(keras.Model):
         self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
         # The metrics are already means over all replicas. Keras would sum them over the workers of a strategy.
         self.distribute_reduction_method = "first"
+        self._can_be_made_again = False  # until `save` has tried
+
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
+        """Sets the optimizer, as in every Keras model; loss and metrics are the model's own.
+
+        Raises:
+          ValueError: If there are other losses or metrics, or the optimizer is of another Keras.
+        """
+        check_is_ours("The optimizer", optimizer)
+        others = {"loss": loss, "metrics": metrics} | {name: kwargs.get(name) for name in _UNUSED}
+        if given := [name for name, value in others.items() if value]:
+            raise ValueError(
+                "The model computes its own loss and metrics: compile it with an optimizer alone, and choose the loss "
+                f"when you make the model. Received: {', '.join(given)}"
+            )
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model as the saved one was; Keras does not where `compile` is overridden."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)  # whose state is loaded next
+
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        sums = [variable for tracker in self._trackers.values() for variable in tracker.variables]
+        before = [variable.numpy() for variable in sums]
+        try:
+            return self._evaluate(*args, **kwargs)
+        finally:  # The means of the training go on where they were.
+            for variable, value in zip(sums, before, strict=True):
+                variable.assign(value)
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+        # Here, because Keras adds lines to what `call` raises. Symbolic inputs have no values yet.
+        if isinstance(images, np.ndarray | tf.Tensor):
+            images = tf.convert_to_tensor(images)
+            pixels.check_range(images := pixels.to_unit(images))
+        return super().__call__(images, *args, **kwargs)
+
+    def check_spec(self, images: tf.TensorSpec, is_prediction: bool = False) -> None:
+        """Raises a `ValueError` unless `fit` and `evaluate`, or `predict`, take images of this shape and dtype."""
+        (pixels.check_spec if is_prediction else self.augmentation.check_spec)(images)
+
+    def load_weights(
+        self, filepath: Any, skip_mismatch: bool = False, by_name: bool = False, options: Any = None
+    ) -> Any:
+        """Loads weights as every Keras model does, but all of them or none.
+
+        Raises:
+          ValueError: If the file has the weights of another model; `skip_mismatch` and `by_name` load what fits.
+        """
+        if not (skip_mismatch or by_name):
+            check_weights_file(self, filepath)
+        return super().load_weights(filepath, skip_mismatch=skip_mismatch, by_name=by_name, options=options)
 
     def symbolic_representation(self) -> tf.Tensor:
         """A symbolic output of the encoder, [None, F], on which the following layers are built.
@@ -54,6 +127,11 @@ class EncoderTrainer(keras.Model):
                 f"The encoder must map images to representations [B, F]. Received: shape {representation.shape}"
             )
         return representation
+
+    def finish_building(self) -> None:
+        """Tells Keras that all weights exist, and which images the model is saved for in TensorFlow's format."""
+        self.built = True
+        self._set_save_spec(tf.TensorSpec([None, self.image_size, self.image_size, 3], tf.float32))
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -74,6 +152,10 @@ class EncoderTrainer(keras.Model):
         num_local = tf.shape(batch)[0]
         keys = example_keys(self.optimizer.iterations, distribute.replica_id() * num_local, num_local)
         return {"images": batch, "keys": keys}
+
+    def with_lasting_keys(self, batch: tf.Tensor | dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The same for evaluation: the keys of images alone follow from their pixels, not from step and position."""
+        return batch if isinstance(batch, dict) else {"images": batch, "keys": content_keys(batch)}
 
     def make_views(self, batch: tf.Tensor | dict[str, tf.Tensor]) -> tf.Tensor:
         """The views that the next training step makes of a batch: float32 [V n, S, S, 3] in [0, 1], view after view."""
@@ -99,6 +181,54 @@ class EncoderTrainer(keras.Model):
         for name, value in observed.items():
             self._trackers[name].update_state(value)
         return {name: tracker.result() for name, tracker in self._trackers.items()}
+
+    @staticmethod
+    def at_least_one(batch: Any) -> tuple[Any, tf.Tensor]:
+        """This replica's part of a batch, with an example of zeros if it has none, and how many it really has.
+
+        The last batch of an evaluation may have fewer images than there are replicas, and not all layers take none.
+        """
+        num_local = tf.shape(tf.nest.flatten(batch)[0])[0]
+        if distribute.num_replicas() == 1:
+            return batch, num_local
+
+        def fill(tensor: tf.Tensor) -> tf.Tensor:
+            return tf.concat(
+                [tensor, tf.zeros([tf.maximum(1 - num_local, 0), *tensor.shape[1:]], tensor.dtype)], axis=0
+            )
+
+        return tf.nest.map_structure(fill, batch), num_local
+
+    def gather_labels(self, labels: tf.Tensor | None, weights: tf.Tensor | None) -> list[tf.Tensor | None]:
+        """The labels, int64 [N], and weights, float32 [N], of the batch of all replicas, where there are any."""
+        labels = None if labels is None else classification.flat_labels(labels)
+        weights = None if weights is None else tf.reshape(tf.cast(weights, tf.float32), [-1])
+        return [None if part is None else distribute.gather(part) for part in (labels, weights)]
+
+    def observe(self, observed: dict[str, tuple[tf.Tensor, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        """Ends a step of an evaluation, which changes nothing but the metrics.
+
+        Args:
+          observed: By the name of the metric, its mean over the batch of all replicas, and over how many examples.
+
+        Returns:
+          The mean of every one of these metrics over the examples since the metrics were reset.
+        """
+        for name, (value, count) in observed.items():
+            self._trackers[name].update_state(value, sample_weight=count)
+        return {name: self._trackers[name].result() for name in observed}
+
+    def save(self, filepath: Any, overwrite: bool = True, save_format: str | None = None, **kwargs: Any) -> None:
+        """Saves the model as every Keras model does, if it can be loaded again.
+
+        Raises:
+          NotImplementedError: If a part of the model, such as a subclassed encoder, has no config.
+          ValueError: If a part cannot be made again from its config.
+        """
+        if not self._can_be_made_again:
+            check_config(self)
+            self._can_be_made_again = True
+        super().save(filepath, overwrite=overwrite, save_format=save_format, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor, from which `from_config` rebuilds the model with new weights.
