@@ -91,40 +91,29 @@ def scalars(folder):
                 yield event.step, value.tag, float(tf.make_ndarray(value.tensor))
 
 
-def test_tensorboard_gets_the_accuracies_once(tmp_path):
-    for _ in range(2):
-        result, _, _ = judge(tmp_path, {"eval.baselines": False})
-    accuracies = {name: value for name, value in result.items() if name.endswith("accuracy")}
-    assert len(accuracies) == 5
-    written = list(scalars(tmp_path))
-    assert len(written) == len(accuracies)
-    assert {name: value for _, name, value in written} == pytest.approx(accuracies)
+def add_unlabelled(source, count):
+    """The source with images of unknown label before and behind its own."""
+    black = np.zeros([count, 16, 16, 3], np.uint8)
+    labels = np.concatenate([np.full(count, -1), source.labels, np.full(count, -1)])
+    return sources.ArraySource(np.concatenate([black, source.images, black]), labels, source.class_names)
 
 
-def test_images_of_unknown_label_are_left_out(tmp_path):
-    """The same numbers come from the labelled images alone."""
-    config = override(RunConfig(), TINY | {"eval.baselines": False})
+def test_images_of_unknown_label_are_left_out_and_tensorboard_gets_the_accuracies_once(tmp_path):
+    config = override(RunConfig(), TINY | {"eval.knn_k": 1, "eval.baselines": False})
     model = models.initial_model(config, 90, 6)
-    results = []
-    for unlabelled in (0, 20):
-        parts = [make_source(90, seed=1), make_source(40, seed=2)]
-        for index, part in enumerate(parts):
-            images = np.concatenate([part.images, np.zeros([unlabelled, 16, 16, 3], np.uint8)])
-            labels = np.concatenate([part.labels, np.full(unlabelled, -1)])
-            order = np.random.default_rng(0).permutation(len(labels)) if unlabelled else np.arange(len(labels))
-            order = np.concatenate([order[labels[order] < 0], np.sort(order[labels[order] >= 0])])
-            parts[index] = sources.ArraySource(images[order], labels[order], tuple("abcdef"))
-        results.append(evaluate.evaluate(config, model, *parts, tmp_path))
-    assert results[0] == pytest.approx(results[1])
-    assert results[1]["eval/num_test_images"] == 40
-    nothing = sources.ArraySource(parts[1].images[:20], parts[1].labels[:20], tuple("abcdef"))
-    with pytest.raises(ValueError, match="needs images with labels"):
-        evaluate.evaluate(config, model, parts[0], nothing, tmp_path)
-
-
-def test_the_number_of_neighbors_can_be_set(tmp_path):
-    result, _, _ = judge(tmp_path, {"eval.knn_k": 1, "eval.baselines": False})
+    train, test = make_source(90, seed=1), make_source(40, seed=2)
+    result = evaluate.evaluate(config, model, train, test, tmp_path)
     assert result["eval/knn_k"] == 1 and "kNN (k=1)" in evaluate.describe(result)
+    again = evaluate.evaluate(config, model, add_unlabelled(train, 5), add_unlabelled(test, 300), tmp_path)
+    assert again == pytest.approx(result, rel=1e-3) and again["eval/num_test_images"] == 40
+    with pytest.raises(ValueError, match="needs images with labels"):  # The first batch has none.
+        changed = override(config, {"eval.steps": 1})
+        evaluate.evaluate(changed, model, train, add_unlabelled(test, 300), tmp_path)
+
+    accuracies = {name: value for name, value in result.items() if name.endswith("accuracy")}
+    written = list(scalars(tmp_path))
+    assert len(written) == len(accuracies) == 5
+    assert {name: value for _, name, value in written} == pytest.approx(accuracies)
 
 
 def test_a_model_trained_on_labels_is_judged_by_its_classifier(tmp_path):
