@@ -192,9 +192,7 @@ def in_unit_range(images: tf.Tensor) -> tf.Tensor:
     Converters to other formats drop the check.
     """
     is_valid = tf.reduce_all((images >= 0) & (images <= 1))
-    message = (
-        "Images must be floats in [0, 1]; pixels of 0 to 255 go to the signature `pixels` as uint8. Received values:"
-    )
+    message = "Images must be floats in [0, 1], or pixels as uint8 given to the signature `pixels`. Received: values of"
     bounds = [tf.reduce_min(images), "to", tf.reduce_max(images)]
     with tf.control_dependencies([tf.debugging.Assert(is_valid, [message, *bounds])]):
         return tf.identity(images)
