@@ -5,6 +5,7 @@ Source: Chen et al. (2020), appendix B.8, and Kornblith et al., "Do Better Image
 """
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
@@ -22,7 +23,7 @@ from tf_simclr.evaluation.scores import Scores
 from tf_simclr.metrics.classification import calibrate, mean_confidence, top_k_accuracy
 
 _HELD_OUT_FRACTION = 0.1
-# One part decides if it holds this many examples; smaller ones are held out in turn until they hold as many together.
+# One part decides if a tenth is this many examples; otherwise, parts are held out in turn until they are as many.
 _ENOUGH_HELD_OUT = 1000
 
 
@@ -145,15 +146,14 @@ def _held_out_masks(labels: np.ndarray, seed: int) -> list[np.ndarray]:
     generator = np.random.default_rng(seed)
     classes = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     sizes = [max(1, round(_HELD_OUT_FRACTION * len(members))) for members in classes]
-    masks: list[np.ndarray] = []
-    while len(masks) < 1 / _HELD_OUT_FRACTION and sum(map(np.sum, masks)) < _ENOUGH_HELD_OUT:
+    masks = []
+    for part in range(min(10, math.ceil(_ENOUGH_HELD_OUT / (_HELD_OUT_FRACTION * len(labels))))):
         held_out = np.zeros(len(labels), bool)
         for members, size in zip(classes, sizes, strict=True):
             if len(members) > 1:
-                held_out[members[len(masks) * size : (len(masks) + 1) * size]] = True
-        if not held_out.any():
-            break
-        masks.append(held_out)
+                held_out[members[part * size : (part + 1) * size]] = True
+        if held_out.any():
+            masks.append(held_out)
     return masks
 
 
