@@ -56,10 +56,9 @@ class LinearProbe:
     def load(cls, path: str | os.PathLike[str]) -> "LinearProbe":
         """Reads what `save` wrote."""
         with np.load(path) as arrays:
-            values = dict(arrays)
-        names = values.pop("class_names", None)
-        numbers = {name: float(values.pop(name)) for name in ("regularization_c", "temperature")}
-        return cls(**values, **numbers, class_names=None if names is None else tuple(names.tolist()))
+            names = tuple(arrays["class_names"].tolist()) if "class_names" in arrays else None
+            numbers = float(arrays["regularization_c"]), float(arrays["temperature"])
+            return cls(arrays["weights"], arrays["bias"], *numbers, names)
 
 
 def probe_path(folder: pathlib.Path, step: int) -> pathlib.Path:
