@@ -16,6 +16,7 @@ from paths import ROOT
 import run
 from tf_simclr import builders
 from tf_simclr.data import batches
+from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.export import publish, verify
 from tf_simclr.runs import checkpoints
 from tf_simclr.runs.folder import list_checkpoints, open_run
@@ -103,6 +104,15 @@ def test_a_run_leaves_everything_behind(finished_run):
     speed = [json.loads(line) for line in (folder / "speed.jsonl").read_text().splitlines()]
     assert all(0 <= line["data_wait_share"] <= 1 and line["images_per_second"] > 0 for line in speed)
     assert list(folder.glob("events.out.tfevents.*"))
+    card = json.loads((folder / "saved_model" / "12" / "model_card.json").read_text())["classifier"]
+    probe = LinearProbe.load(folder / "features" / "linear_12.npz")
+    assert card == {
+        "source": "linear evaluation",
+        "top_1_accuracy": result["eval/linear_top_1_accuracy"],
+        "mean_confidence": result["eval/linear_mean_confidence"],
+        "test_images": 10,
+        "digest": probe.digest,
+    }
     assert {path.stem for path in (folder / "checkpoints").glob("*.index")} == {"ckpt-5", "ckpt-10", "ckpt-12"}
     assert f"{result['eval/linear_top_1_accuracy']:.1%}" in report
     assert str(folder / "saved_model" / "12") in report
@@ -114,6 +124,34 @@ def test_tensorboard_gets_scalars_and_a_sheet_of_views(finished_run):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             tags |= {value.tag for value in event.summary.value}
     assert {"views", "train/loss", "train/contrastive_top_1_accuracy", "train/images_per_second"} <= tags
+    assert {"eval/linear_top_1_accuracy", "eval_untrained/knn_top_1_accuracy", "eval/label_top_1_accuracy"} <= tags
+
+
+def test_the_export_classifies_as_was_evaluated(finished_run, image_folder):
+    folder = pathlib.Path(finished_run[0].model_dir)
+    classify = tf.saved_model.load(str(folder / "saved_model" / "12")).signatures["classify"]
+    paths = sorted((image_folder / "test").glob("*/*.png"))
+    answer = classify(image_bytes=tf.constant([path.read_bytes() for path in paths]))
+    named = answer["classes"].numpy()[0, np.argmax(answer["scores"], axis=1)]
+    result = json.loads((folder / "result.json").read_text())
+    is_right = [name.decode() == path.parent.name for name, path in zip(named, paths, strict=True)]
+    assert np.mean(is_right) == pytest.approx(result["eval/linear_top_1_accuracy"])
+    assert np.max(answer["scores"], axis=1).mean() == pytest.approx(result["eval/linear_mean_confidence"], abs=1e-3)
+
+
+def test_a_run_that_was_not_evaluated_exports_no_classifier_and_says_how_to_add_it(image_folder, tmp_path):
+    settings = make_config(tmp_path, image_folder, mode="train", train__steps=1)
+    report = run.run(settings)
+    assert "without `classify`, since no classifier was evaluated: run --mode=eval, move this export away" in report
+    target = tmp_path / "saved_model" / "1"
+    assert "classify" not in tf.saved_model.load(str(target)).signatures
+    assert json.loads((target / "model_card.json").read_text())["classifier"] is None
+    run.run(override(settings, {"mode": "eval"}))
+    report = run.run(override(settings, {"mode": "export"}))  # A server may hold the export, so it stays.
+    assert "`classify` is not the classifier of the last evaluation: move this export away" in report
+    target.rename(tmp_path / "away")
+    assert "classif" not in run.run(override(settings, {"mode": "export"}))
+    assert "classify" in tf.saved_model.load(str(target)).signatures
 
 
 def test_a_finished_run_is_not_trained_again(finished_run):
@@ -327,7 +365,8 @@ def test_fine_tuning_a_run_and_evaluating_its_classifier(finished_run, image_fol
     result = json.loads((tmp_path / "tuned" / "result.json").read_text())
     assert f"{result['eval/label_top_1_accuracy']:.1%}" in report
     assert set(result) == {
-        "global_step", "eval/label_top_1_accuracy", "eval/label_top_5_accuracy", "eval/regularization_loss"
+        "global_step", "eval/num_test_images", "eval/label_top_1_accuracy", "eval/label_top_5_accuracy",
+        "eval/regularization_loss",
     }  # fmt: skip
     metrics = [json.loads(line) for line in (tmp_path / "tuned" / "metrics.jsonl").read_text().splitlines()]
     assert len(metrics) == 3 and 0 <= metrics[-1]["top_1_accuracy"] <= 1
@@ -348,6 +387,8 @@ def test_fine_tuning_a_run_and_evaluating_its_classifier(finished_run, image_fol
     exported = tmp_path / "tuned" / "saved_model" / "3"
     card = json.loads((exported / "model_card.json").read_text())
     assert card["accuracy"] == result and card["license"] == "MIT"
+    accuracy = result["eval/label_top_1_accuracy"]
+    assert card["classifier"] == {"source": "training", "top_1_accuracy": accuracy, "test_images": 10}
     assert card["data"] == {"dataset": "folder", "training_images": 20, "classes": 2}
     assert card["training"]["checkpoint"] == "pretrained" and "model_dir" not in card["training"]
     signatures = tf.saved_model.load(str(exported)).signatures

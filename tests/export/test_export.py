@@ -32,6 +32,25 @@ def test_signatures_answer_what_the_encoder_does(encoder, exported):
     check_answer_to_files(encoder, served["embedding"].numpy(), served["valid"].numpy())
 
 
+def test_pixels_are_scaled_or_refused_at_every_entrance(encoder, exported):
+    """TensorFlow casts NumPy arrays to the type of a signature without a word."""
+    loaded = tf.saved_model.load(exported)
+    pixels = make_images(2, 32, 32)
+    floats = (pixels / 255).astype(np.float32)
+    expected = encoder(floats, training=False)
+    for images in (pixels, tf.constant(pixels), floats, tf.constant(floats)):
+        np.testing.assert_allclose(loaded(images)["final_avg_pool"], expected, rtol=1e-5, atol=1e-6)
+    encode, message = loaded.signatures["encode"], r"floats in \[0, 1\], or pixels as uint8"
+    np.testing.assert_allclose(encode(images=floats.astype(np.float64))["embedding"], expected, rtol=1e-5, atol=1e-6)
+    for images in (pixels, pixels.astype(np.int64), pixels.tolist(), 2 * floats - 1, floats * np.nan, floats + 0.01):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            encode(images=images)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        loaded(pixels.astype(np.float32))
+    with open_session(exported) as ask, pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        ask("encode", images=pixels)
+
+
 def test_signatures_run_in_a_session_as_tensorflow_serving_runs_them(encoder, exported):
     files, _ = make_files()
     with open_session(exported) as ask:
@@ -158,6 +177,7 @@ model = tf.saved_model.load(sys.argv[1])
 images = tf.random.stateless_uniform([8, 32, 32, 3], [1, 2])
 before = model(images)["final_avg_pool"]
 with tf.GradientTape() as tape:
+    outputs = model(tf.cast(255 * images, tf.uint8), trainable=True)
     outputs = model(images, trainable=True)
     loss = tf.reduce_sum(outputs["proj_head_output"] ** 3) + tf.reduce_sum(outputs["logits_sup"] ** 2)
 gradients = tape.gradient(loss, model.trainable_variables_list)

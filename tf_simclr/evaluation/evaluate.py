@@ -1,5 +1,6 @@
 """The evaluation program: runs protocols on the model of a run, and writes `result.json`."""
 
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -11,14 +12,15 @@ from absl import logging
 from tf_simclr import files
 from tf_simclr.data import batches, sources
 from tf_simclr.evaluation.features import Features, extract
+from tf_simclr.evaluation.probe import probe_path
 from tf_simclr.evaluation.protocols.knn import KNN
 from tf_simclr.evaluation.protocols.linear import Linear
 from tf_simclr.evaluation.scores import Protocol, Scores
 from tf_simclr.keras import keras
-from tf_simclr.metrics.classification import top_k_accuracy
+from tf_simclr.metrics.classification import accuracy_interval, top_k_accuracy
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import models
+from tf_simclr.runs import models, writers
 from tf_simclr.settings import RunConfig
 
 _CLASSIFIER_BATCH = 4096
@@ -32,9 +34,12 @@ def _protocols(config: RunConfig) -> tuple[Protocol, ...]:
     return KNN(k=config.eval.knn_k), Linear(seed=config.seed)
 
 
-def _subjects(config: RunConfig, model: SimCLR, train: sources.Source) -> Iterator[tuple[str, keras.Model]]:
-    """Keys of SUBJECTS with their encoders: this one, and the baselines if the config asks for them."""
-    yield "eval", model.encoder
+def _subjects(
+    config: RunConfig, model: SimCLR | Classifier, train: sources.Source
+) -> Iterator[tuple[str, keras.Model]]:
+    """Keys of SUBJECTS with their encoders: this one if it is pretrained, and the baselines if the config asks."""
+    if isinstance(model, SimCLR):
+        yield "eval", model.encoder
     if config.eval.baselines:
         yield "eval_untrained", models.initial_model(config, train.num_examples, train.num_classes).encoder
         yield "eval_raw_pixels", keras.Sequential([keras.layers.Flatten()])
@@ -46,21 +51,23 @@ def evaluate(
     """Judges a run's model and writes the result and the predictions.
 
     The protocols judge a pretrained encoder, frozen; its online classifier is judged as well. A model trained on labels
-    is judged by its classifier.
+    is judged by its classifier. Images whose label is unknown (-1) are left out.
 
     Args:
-      config: The run; `eval.baselines` asks for raw pixels and the untrained encoder as well.
+      config: The run; `eval.baselines` asks the protocols to judge raw pixels and the untrained encoder as well.
       model: The run's model, restored or just trained; it is not changed.
       train: Labelled images that the evaluation learns from.
       test: Labelled images to test on.
-      folder: The run's folder. Gets `result.json`, `result_<step>.json` and, if there are labels,
-        `features/predictions_<step>.npz`: the labels of the test images, int64 [M], and under "SUBJECT/PROTOCOL" the
-        classes predicted for them, int64 [M]; those of the classifier under "eval/label".
+      folder: The run's folder. Gets `result.json`, `result_<step>.json`, the accuracies for TensorBoard and, if there
+        are labels, `features/predictions_<step>.npz`: the labels of the test images, int64 [M], and under
+        "SUBJECT/PROTOCOL" the classes predicted for them, int64 [M]; those of the classifier under "eval/label". After
+        a pretraining it also gets `features/linear_<step>.npz`, the linear classifier that was evaluated, a
+        `LinearProbe`.
 
     Returns:
-      The result: `global_step` and, if there are labels, each metric of a protocol as "SUBJECT/PROTOCOL_METRIC", such
-      as `eval/knn_top_1_accuracy`, and the metrics of the classifier and the penalty on the weights under the
-      reference's names.
+      The result: `global_step` and, if there are labels, `eval/num_test_images`, each metric of a protocol as
+      "SUBJECT/PROTOCOL_METRIC", such as `eval/knn_top_1_accuracy`, and the metrics of the classifier and the penalty on
+      the weights under the reference's names.
 
     Raises:
       ValueError: If a label is out of range or the training labels do not allow an evaluation.
@@ -72,7 +79,8 @@ def evaluate(
     else:
         logging.info("Evaluating this encoder on %d images", test.num_examples)
         encoded_test = _encode(config, model.encoder, test, train.num_classes, config.eval.steps)
-        scores = _judge_pretrained(config, model, train, test, encoded_test) if isinstance(model, SimCLR) else {}
+        result["eval/num_test_images"] = len(encoded_test.labels)
+        scores = _judge_frozen(config, model, train, test, encoded_test)
         if model.classifier is not None:
             scores["eval/label"] = _judge_classifier(model, encoded_test)
             result["eval/regularization_loss"] = float(sum(model.losses))
@@ -80,13 +88,17 @@ def evaluate(
             f"{place}_{name}": value for place, judged in scores.items() for name, value in judged.metrics.items()
         }
         _write_predictions(folder / "features" / f"predictions_{step}.npz", encoded_test.labels, scores)
+        if "eval/linear" in scores and (probe := scores["eval/linear"].probe) is not None:
+            dataclasses.replace(probe, class_names=train.class_names).save(probe_path(folder, step))
+        accuracies = {name: value for name, value in result.items() if name.endswith("accuracy")}
+        writers.write_result(folder, step, accuracies)
     for name in ("result.json", f"result_{step}.json"):
         files.write_json(folder / name, result)
     return result
 
 
-def _judge_pretrained(
-    config: RunConfig, model: SimCLR, train: sources.Source, test: sources.Source, encoded_test: Features
+def _judge_frozen(
+    config: RunConfig, model: SimCLR | Classifier, train: sources.Source, test: sources.Source, encoded_test: Features
 ) -> dict[str, Scores]:
     """Scores by "SUBJECT/PROTOCOL"; `encoded_test` holds the test images under this encoder."""
     scores = {}
@@ -115,12 +127,13 @@ def _encode(
     num_classes: int,
     num_batches: int | None = None,
 ) -> Features:
-    """Representations of a source, or of its first batches."""
+    """Representations of the labelled images of a source, or of its first batches."""
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=config.eval.batch_size)
     representations, labels = extract(encoder, dataset.take(num_batches or -1))
-    if labels is None:
+    if labels is None or (labels < 0).all():
         raise ValueError("Evaluation needs images with labels. Received: images without labels")
-    return Features(representations, labels, num_classes)
+    is_labelled = labels >= 0
+    return Features(representations[is_labelled], labels[is_labelled], num_classes)
 
 
 def _write_predictions(path: pathlib.Path, labels: np.ndarray, scores: dict[str, Scores]) -> None:
@@ -132,16 +145,24 @@ def _write_predictions(path: pathlib.Path, labels: np.ndarray, scores: dict[str,
 
 def describe(result: dict[str, Any]) -> str:
     """Formats the result as a table for the terminal, or as one line if it has no accuracies."""
-    rows = [subject for subject in reversed(SUBJECTS) if f"{subject}/linear_top_1_accuracy" in result]
+    if "eval/num_test_images" not in result:
+        return "No accuracies: the images have no labels."
     lines = []
+    rows = [subject for subject in reversed(SUBJECTS) if f"{subject}/linear_top_1_accuracy" in result]
     if rows:
-        knn_title = f"kNN (k={result['eval/knn_k']})"
+        knn_title = f"kNN (k={result[f'{rows[0]}/knn_k']})"
         lines.append(f"{'top-1 accuracy on the test images':36}{'linear':>9}{knn_title:>14}")
     for subject in rows:
         linear, knn = (result[f"{subject}/{kind}_top_1_accuracy"] for kind in ("linear", "knn"))
         lines.append(f"  {SUBJECTS[subject]:34}{linear:>9.1%}{knn:>14.1%}")
-    if not rows and "eval/label_top_1_accuracy" in result:
+    is_pretrained = "eval" in rows
+    if "eval/label_top_1_accuracy" in result:
         top_1, top_5 = (result[f"eval/label_top_{k}_accuracy"] for k in (1, 5))
         lines.append(f"{'accuracy on the test images':36}{'top-1':>9}{'top-5':>14}")
-        lines.append(f"  {'the classifier':34}{top_1:>9.1%}{top_5:>14.1%}")
-    return "\n".join(lines) or "No accuracies: the images have no labels."
+        lines.append(
+            f"  {'the online classifier' if is_pretrained else 'the classifier':34}{top_1:>9.1%}{top_5:>14.1%}"
+        )
+    accuracy = result["eval/linear_top_1_accuracy" if is_pretrained else "eval/label_top_1_accuracy"]
+    count = result["eval/num_test_images"]
+    low, high = accuracy_interval(accuracy, count)
+    return "\n".join([*lines, f"{count:,} test images: the 95 % interval of {accuracy:.1%} is {low:.1%} to {high:.1%}"])

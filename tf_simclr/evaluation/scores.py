@@ -6,6 +6,7 @@ import typing
 import numpy as np
 
 from tf_simclr.evaluation.features import Features
+from tf_simclr.evaluation.probe import LinearProbe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,10 +16,12 @@ class Scores:
     Attributes:
       metrics: Values by name, such as "top_1_accuracy" in [0, 1], and the settings that determine them, such as "k".
       predictions: The predicted class of every test image, int64 [M].
+      probe: The linear classifier that predicted them, if it is one.
     """
 
     metrics: dict[str, float]
     predictions: np.ndarray
+    probe: LinearProbe | None = None
 
 
 class Protocol(typing.Protocol):

@@ -47,6 +47,7 @@ def write_card(
         "warmed_up_batch_sizes": list(serving.batch_sizes),
         "training": None,
         "accuracy": None,
+        "classifier": None,
         "data": None,
         "versions": {
             "tensorflow": tf.__version__,

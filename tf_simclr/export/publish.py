@@ -15,6 +15,7 @@ from tf_simclr.data import batches, sources
 from tf_simclr.data.files.names import in_print
 from tf_simclr.evaluation.features import extract
 from tf_simclr.export import convert
+from tf_simclr.export.classifier import Chosen, answers_with, choose_classifier
 from tf_simclr.export.directory import CARD, prune
 from tf_simclr.export.saved_model import export_encoder
 from tf_simclr.export.served import Served, to_served
@@ -31,6 +32,7 @@ from tf_simclr.settings import SETTINGS, RunConfig, flatten, override, to_dict, 
 NUM_VERIFIED_IMAGES = 32
 # More training images than these hardly change principal components.
 MAX_PCA_IMAGES = 50_000
+_RENEW = "move this export away, then run --mode=export"
 
 # Where weights files store their step: ours, and the reference's for TensorFlow 2 and for TensorFlow 1.
 _STEPS = (
@@ -67,11 +69,15 @@ def publish(
         published with other settings before.
     """
     step = int(model.optimizer.iterations.numpy())
-    target = folder / "saved_model" / str(step or _step_of(config.checkpoint))
+    target = folder / "saved_model" / str(step or _step_of(config.checkpoint or ""))
     if target.exists():
         check_same_settings(target, config)
-    served = _at_precision(config, model)
-    serving = _make_serving(config, served, inputs, open_images, has_own_classes=step > 0)
+    chosen = _choose_classifier(config, model, folder, step)
+    if remark := _remark(chosen, model, target):
+        chosen = dataclasses.replace(chosen, served=dataclasses.replace(chosen.served, classifier=None))
+    served = chosen.served
+    class_names = chosen.class_names or (inputs.class_names if step else None)
+    serving = _make_serving(config, served, open_images, class_names if served.classifier is not None else None)
     sample = inputs.images[:NUM_VERIFIED_IMAGES]
     differences = []
 
@@ -81,7 +87,8 @@ def publish(
     if target.exists():
         check(str(target))
     else:
-        details = _make_details(config, inputs, folder, step) | {"export": _settings(config)}
+        details = _make_details(config, inputs, folder, step)
+        details |= {"export": _settings(config), "classifier": chosen.card}
         export_encoder(served, str(target), serving=serving, details=details, check=check)
     prune(target.parent, config.export.keep or 0, target)
     return "\n".join(
@@ -89,9 +96,31 @@ def publish(
             f"SavedModel:   {target}",
             f"              verified in a process without tf_simclr on {len(sample)} images: "
             f"embeddings differ by at most {differences[0]:.1e}",
+            *remark,
             *_convert(config, inputs, target, folder / "converted" / target.name),
         ]
     )
+
+
+def _choose_classifier(config: RunConfig, model: SimCLR | Classifier, folder: pathlib.Path, step: int) -> Chosen:
+    """The parts to export; `step` is 0 if the weights are not the run's own."""
+    checkpoint = config.checkpoint or ""
+    return choose_classifier(
+        _at_precision(config, model),
+        folder if step else pathlib.Path(weights.find_checkpoint(checkpoint)).parent.parent,
+        step or _step_of(checkpoint),
+        is_pretrained=isinstance(model, SimCLR),
+        is_own=step > 0,
+    )
+
+
+def _remark(chosen: Chosen, model: SimCLR | Classifier, target: pathlib.Path) -> list[str]:
+    """A line for the terminal if the export does not answer with the classifier that was evaluated."""
+    if target.exists() and not answers_with(target, chosen.card):
+        return [f"              `classify` is not the classifier of the last evaluation: {_RENEW}"]
+    if chosen.served.classifier is None and model.classifier is not None:
+        return [f"              without `classify`, since no classifier was evaluated: run --mode=eval, {_RENEW}"]
+    return []
 
 
 def _convert(config: RunConfig, inputs: ExportInputs, target: pathlib.Path, directory: pathlib.Path) -> list[str]:
@@ -102,9 +131,9 @@ def _convert(config: RunConfig, inputs: ExportInputs, target: pathlib.Path, dire
     return [f"Converted:    {directory}", *(f"              {line}" for line in lines)]
 
 
-def _step_of(checkpoint: str | None) -> int:
+def _step_of(checkpoint: str) -> int:
     """The step at which a weights file was saved, or 1 if it does not state one: servers may take 0 for "any"."""
-    reader = tf.train.load_checkpoint(weights.find_checkpoint(checkpoint or ""))
+    reader = tf.train.load_checkpoint(weights.find_checkpoint(checkpoint))
     steps = [int(reader.get_tensor(name)) for name in _STEPS if reader.has_tensor(name)]
     return max([1, *steps])
 
@@ -146,22 +175,19 @@ def _at_precision(config: RunConfig, model: SimCLR | Classifier) -> Served:
 def _make_serving(
     config: RunConfig,
     served: Served,
-    inputs: ExportInputs,
     open_images: Callable[[], builders.Sources],
-    *,
-    has_own_classes: bool,
+    class_names: tuple[str, ...] | None,
 ) -> Serving:
-    """How the export serves; classes have names, in UTF-8, if they are those of the run's own images."""
+    """How the export serves; the names of the classes in UTF-8."""
     export = config.export
     batching = None
     if export.micro_batch_size is not None:
         batching = MicroBatching(export.micro_batch_size, export.micro_batch_timeout_us, export.micro_batch_threads)
-    has_names = has_own_classes and served.classifier is not None and inputs.class_names is not None
     return Serving(
         normalize=export.embedding == "normalized",
         pca=_fit_pca(config, served.encoder, open_images().train) if export.pca_dim is not None else None,
         project=export.project,
-        class_names=tuple(map(in_print, inputs.class_names or ())) if has_names else None,
+        class_names=None if class_names is None else tuple(map(in_print, class_names)),
         max_pixels=config.data.max_pixels,
         batch_sizes=export.batch_sizes,
         micro_batching=batching,

@@ -1,6 +1,7 @@
 """Writes an encoder as a SavedModel that serves without this package."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from tf_simclr.export.audit import audit
 from tf_simclr.export.directory import complete_or_absent
 from tf_simclr.export.model_card import write_card
 from tf_simclr.export.served import Served, to_served
-from tf_simclr.export.signatures import Answers, Serving, make_signatures
+from tf_simclr.export.signatures import Answers, Serving, in_unit_range, make_signatures
 from tf_simclr.export.warmup import write_warmup
 from tf_simclr.files import for_tensorflow
 from tf_simclr.keras import keras
@@ -39,13 +40,14 @@ def export_encoder(
       classify, where the model has a classifier: image_bytes -> classes, string [B, C], scores [B, C], which are
         probabilities, and valid.
       project, if asked for: image_bytes -> projection [B, D], what the contrastive loss compares, and valid.
-    All but `encode`, which takes the encoder's input as it is, preprocess as evaluation does.
+    All but `encode`, which takes the encoder's input as it is, preprocess as evaluation does. `encode` refuses values
+    outside [0, 1]: TensorFlow casts NumPy arrays of other types to floats.
 
     The loaded model can also be called like an export of the reference: `loaded(images, trainable=False)` takes what
-    `encode` takes and returns a dictionary of float32 tensors under the reference's names: final_avg_pool and, where
-    the model has them, initial_conv, initial_max_pool, block_group1 to block_group4, proj_head_input,
-    proj_head_output and logits_sup. With `trainable=True` batch norm learns, and `trainable_variables_list` holds
-    the variables to differentiate.
+    `encode` takes, or uint8 [B, S, S, 3], which it scales, and returns a dictionary of float32 tensors under the
+    reference's names: final_avg_pool and, where the model has them, initial_conv, initial_max_pool, block_group1 to
+    block_group4, proj_head_input, proj_head_output and logits_sup. With `trainable=True` batch norm learns, and
+    `trainable_variables_list` holds the variables to differentiate.
 
     The directory also holds `model_card.json` and, in `assets.extra/`, the warm-up requests of TensorFlow Serving. The
     files are written beside it under a name that no server takes for a version, audited (see `audit`), then renamed, so
@@ -96,6 +98,12 @@ class _Module(tf.Module):
 
     @tf.function
     def __call__(self, images: tf.Tensor, trainable: bool = False) -> dict[str, tf.Tensor]:
+        if images.dtype == tf.uint8:
+            return self._outputs(tf.image.convert_image_dtype(images, tf.float32), trainable)
+        return self._outputs(in_unit_range(images), trainable)
+
+    @tf.function
+    def _outputs(self, images: tf.Tensor, trainable: bool) -> dict[str, tf.Tensor]:
         with _on_one_replica(self._served.parts):
             outputs = _reference_outputs(self._served, images, training=trainable)
         return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
@@ -132,7 +140,7 @@ def _make_module(served: Served, serving: Serving) -> tuple[tf.Module, dict[str,
     """A module that owns the variables, and the functions to serve."""
     signatures = make_signatures(Answers(served, serving), served.image_size, serving)
     module = _Module(served)
-    images = tf.TensorSpec([None, served.image_size, served.image_size, 3], tf.float32, name="images")
-    for trainable in (False, True):
+    for dtype, trainable in itertools.product((tf.float32, tf.uint8), (False, True)):
+        images = tf.TensorSpec([None, served.image_size, served.image_size, 3], dtype, name="images")
         module.__call__.get_concrete_function(images, trainable=trainable)
     return module, signatures

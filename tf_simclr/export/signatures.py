@@ -151,7 +151,7 @@ def make_signatures(answers: Answers, image_size: int, serving: Serving) -> dict
     @tf.function(input_signature=[float_images])
     def encode(images: tf.Tensor) -> dict[str, tf.Tensor]:
         # Never in shared batches, because no converter supports them.
-        return answers.embed(compute(_checked(images, float_images)))
+        return answers.embed(compute(in_unit_range(_checked(images, float_images))))
 
     @tf.function(input_signature=[byte_images])
     def pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -183,6 +183,19 @@ def _checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     A server does not check the shapes of a request, and some operations crash the process if they are wrong.
     """
     return tf.ensure_shape(tensor, spec.shape)
+
+
+def in_unit_range(images: tf.Tensor) -> tf.Tensor:
+    """The images, floats, or an error if a value is outside [0, 1] or not a number.
+
+    TensorFlow silently turns NumPy arrays of other types, such as pixels of 0 to 255, into the floats of a signature.
+    Converters to other formats drop the check.
+    """
+    is_valid = tf.reduce_all((images >= 0) & (images <= 1))
+    message = "Images must be floats in [0, 1], or pixels as uint8 given to the signature `pixels`. Received: values of"
+    bounds = [tf.reduce_min(images), "to", tf.reduce_max(images)]
+    with tf.control_dependencies([tf.debugging.Assert(is_valid, [message, *bounds])]):
+        return tf.identity(images)
 
 
 def _in_shared_batches(

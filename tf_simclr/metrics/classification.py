@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import binomtest
 
 # The label of an example whose class is not known.
 UNKNOWN = -1
@@ -87,3 +90,61 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     """
     top_classes = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return float(np.mean(np.any(top_classes == labels[:, None], axis=1)))
+
+
+def accuracy_interval(accuracy: float, num_examples: int) -> tuple[float, float]:
+    """The interval of Wilson (1927) that holds the accuracy on all possible examples with 95 % confidence.
+
+    >>> low, high = accuracy_interval(0.65, num_examples=140)
+    >>> f"{low:.3f} to {high:.3f}"
+    '0.568 to 0.724'
+
+    Args:
+      accuracy: The share of correct predictions, in [0, 1].
+      num_examples: Number of independent examples that it was measured on.
+    """
+    interval = binomtest(round(accuracy * num_examples), num_examples).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def calibrate(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Fits the temperature T > 0 for which the softmax of logits / T fits the labels best.
+
+    As if each class had been seen once more on the M examples, the labels keep C / (M + C) of their weight for all
+    classes alike. Without that, few examples that happen to be right would make the classifier certain.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks" (2017), section 4.2; the weight of the labels: Platt,
+    "Probabilistic Outputs for Support Vector Machines" (1999), section 2.2.
+
+    >>> temperature, _ = calibrate(np.array([[4.0, 0.0], [4.0, 0.0], [0.0, 4.0], [0.0, 4.0]]), np.array([0, 1, 1, 0]))
+    >>> temperature > 50  # Right in half of the cases: no class is more likely than the other.
+    True
+
+    Args:
+      logits: Floats [M, C], of examples that the classifier was not fitted on; -inf for a class that no label names.
+      labels: Integers [M] in [0, C).
+
+    Returns:
+      T in [0.01, 100], and the log-loss for it.
+    """
+    logits = logits.astype(np.float64)
+    is_known = np.isfinite(logits[0])
+    smoothing = is_known.sum() / (len(labels) + is_known.sum())
+    of_labels = np.eye(logits.shape[1])[labels] * (1 - smoothing)
+    targets = (of_labels + smoothing / is_known.sum())[:, is_known]
+
+    def log_loss(exponent: float) -> float:
+        log_probabilities = log_softmax(logits[:, is_known] / np.exp(exponent), axis=1)
+        return -float(np.sum(targets * log_probabilities)) / len(labels)
+
+    found = minimize_scalar(log_loss, bounds=np.log([0.01, 100]), method="bounded")
+    return float(np.exp(found.x)), float(found.fun)
+
+
+def mean_confidence(logits: np.ndarray) -> float:
+    """Mean probability of the predicted class; for a calibrated classifier, about its accuracy.
+
+    >>> round(mean_confidence(np.array([[0.0, 0.0], [0.0, 100.0]])), 4)
+    0.75
+    """
+    return float(np.mean(np.exp(np.max(log_softmax(np.asarray(logits, np.float64), axis=1), axis=1))))

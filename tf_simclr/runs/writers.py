@@ -36,6 +36,24 @@ class MetricsWriter:
         self._events.close()
 
 
+def write_result(folder: pathlib.Path, step: int, values: Mapping[str, float]) -> None:
+    """Writes the values of an evaluation as TensorBoard scalars at its step, in place of those written before.
+
+    Args:
+      folder: The run's folder.
+      step: The step of the weights that were evaluated.
+      values: Values by the names that TensorBoard shows.
+    """
+    suffix = f".result_{step}"
+    for path in [path for path in folder.iterdir() if path.name.startswith("events.") and path.name.endswith(suffix)]:
+        path.unlink()
+    events = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
+    with events.as_default(step=step):
+        for name, value in values.items():
+            tf.summary.scalar(name, value)
+    events.close()
+
+
 def cut_after(path: pathlib.Path, step: int) -> None:
     """Drops the lines of a metrics file that come after a step, because a resumed run repeats those steps.
 

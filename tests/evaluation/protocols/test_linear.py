@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 from clusters import make_clusters
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from tf_simclr.evaluation import KNN, Features, Linear
-from tf_simclr.evaluation.protocols.linear import fit_linear
+from tf_simclr.evaluation.probe import LinearProbe
+from tf_simclr.evaluation.protocols.linear import _fit_path, _held_out_masks, fit_linear
 from tf_simclr.metrics.classification import top_k_accuracy
 
 
@@ -35,11 +37,15 @@ def test_separates_what_is_separable(num_classes):
     assert judged.predictions.dtype == np.int64
     assert KNN()(train, test).metrics["k"] == 200
     assert ("top_5_accuracy" in judged.metrics) == (num_classes > 5)
-    settings = {name: value for name, value in judged.metrics.items() if "accuracy" not in name}
+    assert judged.metrics["mean_confidence"] > 0.99
+    measured = ("top_1_accuracy", "top_5_accuracy", "mean_confidence")
+    settings = {name: value for name, value in judged.metrics.items() if name not in measured}
     assert settings == {
-        "regularization_c": fit(train, seed=3).regularization_c,
+        "regularization_c": judged.probe.regularization_c,
+        "temperature": judged.probe.temperature,
         "regularization_candidates": 5,
         "held_out_fraction": 0.1,
+        "held_out_parts": 10,
         "max_iterations": 100,
         "seed": 3,
     }
@@ -83,6 +89,81 @@ def test_a_class_without_examples_is_never_predicted():
     assert scores.shape == (60, 5)
     assert set(np.argmax(scores, axis=1)) == set(Linear()(features, features).predictions) == {1, 4}
     assert top_k_accuracy(scores, labels, 2) == 1.0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_few_labels_choose_the_best_regularisation(seed):
+    """A tenth of 140 examples are 14: judged by their accuracy, a penalty wins that loses seven and nine points."""
+    train = make_clusters(140, 7, 30, noise=3.0, seed=seed + 1)
+    test = make_clusters(3000, 7, 30, noise=3.0, seed=1000)
+    accuracies = [
+        top_k_accuracy(probe.scores(test.representations), test.labels)
+        for probe in _fit_path(train.representations, train.labels, 7, Linear.regularization_grid, 100)
+    ]
+    assert accuracies[2] < max(accuracies) - 0.05  # The one with the best accuracy on the first 14 examples.
+    assert Linear(seed)(train, test).metrics["top_1_accuracy"] > max(accuracies) - 0.01
+
+
+def expected_calibration_error(logits, labels):
+    """Guo et al. (2017), section 2: the mean distance between confidence and accuracy in ten bins of confidence."""
+    probabilities = softmax(logits, axis=1)
+    confidence, is_right = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = np.minimum((10 * confidence).astype(int), 9)
+    gaps = [abs(confidence[bins == i].sum() - is_right[bins == i].sum()) for i in range(10)]
+    return sum(gaps) / len(labels)
+
+
+def test_the_confidence_of_the_classifier_is_its_accuracy():
+    train = make_clusters(600, 4, 100, noise=6.0, seed=1)
+    test = make_clusters(3000, 4, 100, noise=6.0, seed=2)
+    judged = Linear()(train, test)
+    logits = judged.probe.scores(test.representations)
+    calibrated = judged.probe.to_layer()(test.representations).numpy()
+    print(
+        judged.metrics,
+        expected_calibration_error(logits, test.labels),
+        expected_calibration_error(calibrated, test.labels),
+    )
+    np.testing.assert_allclose(calibrated, logits / judged.probe.temperature, rtol=1e-3, atol=1e-4)
+    assert expected_calibration_error(logits, test.labels) > 0.1
+    assert expected_calibration_error(calibrated, test.labels) < 0.04
+    assert judged.metrics["mean_confidence"] == pytest.approx(judged.metrics["top_1_accuracy"], abs=0.04)
+    assert judged.metrics["mean_confidence"] == pytest.approx(softmax(calibrated, axis=1).max(1).mean(), abs=1e-4)
+
+
+def test_a_probe_is_kept_as_it_is(tmp_path):
+    clusters = make_clusters(60, 2, 4, noise=0.5, seed=1)
+    probe = fit(Features(clusters.representations, 3 * clusters.labels, 5))
+    for names in (None, ("a", "b\udcff", "", "d", "e")):  # The second one is not UTF-8 in the name of its folder.
+        probe = dataclasses.replace(probe, class_names=names)
+        probe.save(tmp_path / "probe.npz")
+        loaded = LinearProbe.load(tmp_path / "probe.npz")
+        assert loaded.class_names == names and loaded.digest == probe.digest
+        assert (loaded.regularization_c, loaded.temperature) == (probe.regularization_c, probe.temperature)
+        np.testing.assert_array_equal(loaded.scores(clusters.representations), probe.scores(clusters.representations))
+    probabilities = softmax(loaded.to_layer()(clusters.representations), axis=1)
+    assert not probabilities[:, [1, 2, 4]].any() and np.isfinite(loaded.to_layer().get_weights()[1]).all()
+    assert dataclasses.replace(probe, temperature=2 * probe.temperature).digest != probe.digest
+
+
+def test_equal_accuracies_on_a_large_held_out_part_choose_the_more_likely_penalty():
+    train = make_clusters(10_000, 4, 6, noise=0.05, seed=1)
+    probe = fit(train)
+    assert len(_held_out_masks(train.labels, seed=0)) == 1
+    assert probe.regularization_c > Linear.regularization_grid[0]  # Every penalty but the strongest separates them.
+
+
+def test_the_held_out_parts_are_disjoint_and_as_many_as_needed():
+    labels = np.repeat([0, 1, 2, 3], [1, 2, 14, 123])
+    parts = _held_out_masks(labels, seed=0)
+    together = np.sum(parts, axis=0)
+    assert together.max() == 1 and len(parts) == 10  # 1 + 10 and, of the class of 123, 12 in each part
+    assert [np.sum(together[labels == label]) for label in range(4)] == [0, 2, 10, 120]
+    for part in parts:  # A class is never held out whole.
+        assert set(labels[~part]) == {0, 1, 2, 3}
+    assert len(_held_out_masks(np.arange(3000) % 3, seed=0)) == 4  # 300 each, until there are 1,000
+    (part,) = _held_out_masks(np.arange(10_000) % 4, seed=0)
+    assert part.sum() == 1000
 
 
 def test_labels_that_allow_no_evaluation():

@@ -5,6 +5,7 @@ Source: Chen et al. (2020), appendix B.8, and Kornblith et al., "Do Better Image
 """
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
@@ -17,10 +18,13 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from tf_simclr.evaluation.features import Features
+from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.evaluation.scores import Scores
-from tf_simclr.metrics.classification import top_k_accuracy
+from tf_simclr.metrics.classification import calibrate, mean_confidence, top_k_accuracy
 
 _HELD_OUT_FRACTION = 0.1
+# One part decides if a tenth is this many examples; otherwise, parts are held out in turn until they are as many.
+_ENOUGH_HELD_OUT = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,34 +63,21 @@ class Linear:
         if train.num_classes > 5:
             metrics["top_5_accuracy"] = top_k_accuracy(logits, test.labels, 5)
         metrics |= {
+            "mean_confidence": mean_confidence(logits / probe.temperature),
+            "temperature": probe.temperature,
             "regularization_c": probe.regularization_c,
             "regularization_candidates": len(self.regularization_grid),
             "held_out_fraction": _HELD_OUT_FRACTION,
+            "held_out_parts": len(_held_out_masks(train.labels, self.seed)),
             "max_iterations": self.max_iterations,
             "seed": self.seed,
         }
-        return Scores(metrics, np.argmax(logits, axis=1))
+        return Scores(metrics, np.argmax(logits, axis=1), probe)
 
 
-@dataclasses.dataclass(frozen=True)
-class LinearProbe:
-    """A linear classifier of representations.
-
-    Attributes:
-      weights: float32 [F, C].
-      bias: float32 [C]; minus infinity for a class without a training example.
-      regularization_c: Inverse strength of the L2 penalty: |w|^2 / 2 is added to C times the summed loss.
-    """
-
-    weights: np.ndarray
-    bias: np.ndarray
-    regularization_c: float
-
-    def scores(self, features: np.ndarray) -> np.ndarray:
-        """Class logits, float32 [M, C], of features, float32 [M, F]."""
-        return features @ self.weights + self.bias
-
-
+# The matrix products are thin and memory-bound: BLAS threads speed them up little, and slow them down tenfold if other
+# work keeps the cores busy.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_linear(
     features: np.ndarray,
     labels: np.ndarray,
@@ -96,11 +87,14 @@ def fit_linear(
     grid: Sequence[float],
     max_iterations: int,
 ) -> LinearProbe:
-    """Fits a multinomial logistic regression and chooses its regularisation on a held-out part of the examples.
+    """Fits a multinomial logistic regression and chooses its regularisation on held-out examples.
 
     Holds out a tenth of every class. On the rest, weakens the penalty step by step, starting each fit where the last
-    one ended. Then fits all examples with the penalty of the best held-out accuracy, the stronger one if two are equal.
-    Each fit standardises the features by its own examples, and the probe applies the same to its input.
+    one ended. A temperature calibrates the held-out logits of every penalty. The penalty of the best held-out accuracy
+    wins; of equal ones, that of the least log-loss after calibration. A small part cannot tell accuracies apart: if it
+    holds fewer than 1,000 examples, further parts are held out in turn, up to all ten, until they hold as many
+    together, and the least log-loss over all of them wins. Then fits all examples with that penalty. Each fit
+    standardises the features by its own examples, and the probe applies the same to its input.
 
     L-BFGS sees all examples in every iteration, which suits up to about 100,000 of them.
 
@@ -118,30 +112,49 @@ def fit_linear(
     Raises:
       ValueError: If the labels name fewer than two classes, or no class has two examples.
     """
-    held_out = _held_out_mask(labels, seed)
-    if len(np.unique(labels)) < 2 or not held_out.any():
+    parts = _held_out_masks(labels, seed)
+    if len(np.unique(labels)) < 2 or not parts:
         raise ValueError(
             "Linear evaluation needs two classes and, to choose its regularisation, two examples of a class. "
             f"Received: {len(labels)} examples of {len(np.unique(labels))} classes"
         )
-    best_c, best_accuracy = 0.0, -1.0
-    for probe in _fit_path(features[~held_out], labels[~held_out], num_classes, grid, max_iterations):
-        accuracy = top_k_accuracy(probe.scores(features[held_out]), labels[held_out])
-        if accuracy > best_accuracy:
-            best_c, best_accuracy = probe.regularization_c, accuracy
-    logging.info("Linear evaluation: C=%g has the best held-out accuracy, %.4f", best_c, best_accuracy)
-    return next(_fit_path(features, labels, num_classes, [best_c], max_iterations))
+    paths = [
+        [
+            probe.scores(features[held_out])
+            for probe in _fit_path(features[~held_out], labels[~held_out], num_classes, grid, max_iterations)
+        ]
+        for held_out in parts
+    ]
+    held_out_labels = np.concatenate([labels[held_out] for held_out in parts])
+    candidates = [np.concatenate(logits) for logits in zip(*paths, strict=True)]
+    accuracies = [top_k_accuracy(logits, held_out_labels) for logits in candidates]
+    temperatures, losses = zip(*(calibrate(logits, held_out_labels) for logits in candidates), strict=True)
+    best = min(range(len(grid)), key=lambda i: (-accuracies[i] if len(parts) == 1 else 0.0, losses[i]))
+    logging.info(
+        "Linear evaluation: C=%g, with accuracy %.4f and log-loss %.4f on %d held-out images",
+        grid[best], accuracies[best], losses[best], len(held_out_labels),
+    )  # fmt: skip
+    probe = next(_fit_path(features, labels, num_classes, [grid[best]], max_iterations))
+    return dataclasses.replace(probe, temperature=temperatures[best])
 
 
-def _held_out_mask(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Marks a tenth of every class: one example at least, but never the only one."""
+def _held_out_masks(labels: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Disjoint parts of the examples, a tenth of every class each: as many as it takes to hold out enough of them.
+
+    A class has one example in a part at least, until it has no more; the only example of a class is never held out.
+    """
     generator = np.random.default_rng(seed)
-    held_out = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        if len(members) > 1:
-            held_out[members[: max(1, round(_HELD_OUT_FRACTION * len(members)))]] = True
-    return held_out
+    classes = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    sizes = [max(1, round(_HELD_OUT_FRACTION * len(members))) for members in classes]
+    masks = []
+    for part in range(min(10, math.ceil(_ENOUGH_HELD_OUT / (_HELD_OUT_FRACTION * len(labels))))):
+        held_out = np.zeros(len(labels), bool)
+        for members, size in zip(classes, sizes, strict=True):
+            if len(members) > 1:
+                held_out[members[part * size : (part + 1) * size]] = True
+        if held_out.any():
+            masks.append(held_out)
+    return masks
 
 
 def _fit_path(
@@ -152,9 +165,7 @@ def _fit_path(
     standardized = scaler.fit_transform(features)
     classifier = LogisticRegression(max_iter=max_iterations, warm_start=True)
     for regularization_c in grid:
-        # The matrix products are thin and memory-bound: BLAS threads speed them up little, and slow them down
-        # tenfold if other work keeps the cores busy.
-        with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             classifier.set_params(C=regularization_c).fit(standardized, labels)
         if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
