@@ -196,7 +196,7 @@ def chart(rng: np.random.Generator) -> Picture:
 
 def shape(rng: np.random.Generator) -> Picture:
     """An image of the embedded data set."""
-    return Image.fromarray(shapes.draw(1, rng)[0][0])
+    return Image.fromarray(shapes.draw(10, rng)[0][0])
 
 
 KINDS: dict[str, Callable[[np.random.Generator], Picture]] = {
@@ -300,7 +300,9 @@ def main() -> None:
     options = parser.parse_args()
     wanted = options.sets.split(",") if options.sets else [*KINDS, *(["photographs"] if options.photos else [])]
     by_change: dict[str, list[float]] = {change: [] for change in COPIES}
-    print(f"{'set':12} {'files':>6} {'pairs':>6} {'true':>6} {'precision':>9} {'copies':>7} {'recall':>7} {'largest':>7} {'seconds':>8}")
+    print(
+        f"{'set':12} {'files':>6} {'pairs':>6} {'true':>6} {'precision':>9} {'copies':>7} {'recall':>7} {'largest':>7} {'seconds':>8}"
+    )
     for name in wanted:
         rng = np.random.default_rng(options.seed)
         if name == "photographs":
@@ -313,7 +315,10 @@ def main() -> None:
         hits = np.array([pair in pairs for pair in sorted(known, key=lambda p: p[1])])
         for change, rate in zip(COPIES, hits.reshape(len(COPIES), -1).mean(1), strict=True):
             by_change[change].append(rate)
-        print(f"{name:12} {source.num_examples:6} {len(pairs):6} {true:6} {true / max(1, len(pairs)):9.3f} {len(known):7} {hits.mean():7.3f} {seconds:8.1f}", flush=True)
+        print(
+            f"{name:12} {source.num_examples:6} {len(pairs):6} {true:6} {true / max(1, len(pairs)):9.3f} {len(known):7} {hits.mean():7.3f} {seconds:8.1f}",
+            flush=True,
+        )
     print()
     for change, rates in by_change.items():
         print(f"{change:26}" + " ".join(f"{rate:6.2f}" for rate in rates))

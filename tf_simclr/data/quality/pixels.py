@@ -15,9 +15,11 @@ import tensorflow as tf
 
 THUMBNAIL_PX = 128
 
-_SIZES_PX = (32, 64, 128)
-_ALIGNED_PX = 64  # Finding the place is most of the work, and this many pixels suffice for it.
-_STEPS = 4
+# The least likeness of two copies at each size at which images are compared (docs/checking.md has the measurements).
+# Small images lose more of their details when they are compressed.
+MIN_LIKENESS = {32: 0.6, 64: 0.7, 128: 0.7}
+
+_STEPS = 3  # At the size of the comparison, and before at half of it, from where larger shifts are found.
 _MAX_TRIM = 0.06  # Of the side, at each end.
 _BLOCKS = 7  # Along each axis.
 _DETAIL_PX = 9
@@ -34,29 +36,34 @@ def thumbnail(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.round((grey - low) * (255 / tf.maximum(high - low, 1e-3))), tf.uint8)
 
 
-def likeness(first: np.ndarray, second: np.ndarray, resolutions_px: np.ndarray) -> np.ndarray:
-    """How much the details of two images agree, for n pairs.
+def are_same(thumbnails: np.ndarray, first: np.ndarray, second: np.ndarray, resolutions_px: np.ndarray) -> np.ndarray:
+    """Whether two images show the same picture, for n pairs.
 
     Args:
-      first, second: uint8 [n, 128, 128], thumbnails.
+      thumbnails: uint8 [N, 128, 128].
+      first, second: int64 [n], positions of the images of each pair.
       resolutions_px: int [n], the shortest side of either image: what is smaller than a pixel is not compared.
 
     Returns:
-      float32 [n], up to 1 for the same picture.
+      bool [n].
     """
-    found = np.empty(len(first), np.float32)
-    sizes = np.array(_SIZES_PX)[np.abs(np.log2(resolutions_px[:, np.newaxis] / _SIZES_PX)).argmin(axis=1)]
-    for size in _SIZES_PX:
+    found = np.zeros(len(first), bool)
+    sizes = np.array(list(MIN_LIKENESS))
+    sizes = sizes[np.abs(np.log2(resolutions_px[:, np.newaxis] / sizes)).argmin(axis=1)]
+    for size, least in MIN_LIKENESS.items():
         members = np.flatnonzero(sizes == size)
         for start in range(0, len(members), _PAIRS_AT_ONCE):
             batch = members[start : start + _PAIRS_AT_ONCE]
-            found[batch] = _compare(tf.constant(first[batch]), tf.constant(second[batch]), size)
+            found[batch] = likeness(thumbnails[first[batch]], thumbnails[second[batch]], size).numpy() >= least
     return found
 
 
 @functools.partial(tf.function, autograph=False, reduce_retracing=True)
-def _compare(first: tf.Tensor, second: tf.Tensor, size: int) -> tf.Tensor:
-    place = _align(*(_details(_reduce(images, min(size, _ALIGNED_PX))) for images in (first, second)))
+def likeness(first: tf.Tensor, second: tf.Tensor, size: int) -> tf.Tensor:
+    """How much the details of pairs of thumbnails agree at a size S: float32 [n], up to 1."""
+    place = tf.tile([[1.0, 0.0, 1.0, 0.0]], [tf.shape(first)[0], 1])
+    for scale in (size // 2, size):
+        place = _align(*(_details(_reduce(images, scale)) for images in (first, second)), place)
     first, second = _reduce(first, size), _move(_reduce(second, size), place)
     margin = size // 16
     inside = slice(margin, size - margin)
@@ -122,8 +129,8 @@ def _move(images: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
     )[..., 0]
 
 
-def _align(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """The place in the second image of every pixel of the first, float32 [n, 4] as in `_move`, from their details."""
+def _align(first: tf.Tensor, second: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """Improves the place in the second image of every pixel of the first, float32 [n, 4] as in `_move`."""
     size = first.shape[1]
     first, second = _unit(first), _unit(second)
     offsets = (np.arange(size, dtype=np.float32) - (size - 1) / 2) / size
@@ -135,7 +142,6 @@ def _align(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     products = tf.matmul(slopes, slopes, transpose_b=True)
     # A little of the diagonal is added, because plain images leave the place open.
     inverse = tf.linalg.inv(products + 1e-3 * tf.linalg.diag(tf.linalg.diag_part(products) + 1.0))
-    place = tf.tile([[1.0, 0.0, 1.0, 0.0]], [tf.shape(first)[0], 1])
     for _ in range(_STEPS):
         errors = tf.reshape(_move(second, place) - first, [-1, size * size, 1])
         step = tf.matmul(inverse, tf.matmul(slopes, errors))[..., 0]
