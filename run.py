@@ -115,7 +115,7 @@ def look(config: RunConfig) -> tuple[str, int]:
     """Checks a run before it starts; returns the report for the terminal and the exit status."""
     findings, folder = check(config, _start(config))
     places = [f"{'views:':14}{folder / 'check_views.png'}", f"{'findings:':14}{folder / 'check.json'}"]
-    return "\n".join([describe(findings), "", *places]), int(has_failed(findings))
+    return "\n".join([describe(findings, config.data.data_dir), "", *places]), int(has_failed(findings))
 
 
 def _start(config: RunConfig) -> tf.distribute.Strategy:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from tf_simclr import builders, files
 from tf_simclr.augment import crop_and_flip
-from tf_simclr.check import images, machine, settings
+from tf_simclr.check import duplicates, images, machine, settings
 from tf_simclr.check.findings import Finding, by_severity, describe, has_failed
 from tf_simclr.check.sheet import write_sheet
 from tf_simclr.data.quality.survey import Survey, survey
@@ -25,8 +25,9 @@ _SHEET_IMAGES = 8
 def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Finding], pathlib.Path]:
     """Examines everything that a run with this config would use, and tries the strategy's devices and the disk.
 
-    The run's folder gets `check.json`, `check_views.png` and `data_report.json`, which saves the run the search for
-    broken files, but no config, so a run with other settings may start there afterwards.
+    The run's folder gets `check.json`, `check_views.png`, `check_duplicates.png` if there are near duplicates, and
+    `data_report.json`, which saves the run the search for broken files, but no config, so a run with other settings may
+    start there afterwards.
 
     Returns:
       The findings, worst first, and the run's folder.
@@ -49,6 +50,7 @@ def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Fin
     report = json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
     train = parts["train"]
     findings = images.examine(surveys, config.view_size, report, config.data.max_broken_fraction)
+    findings += duplicates.examine(surveys, folder / "check_duplicates.png")
     one_by_one = override(config, {"train.steps_per_execution": 1})  # to time single steps
     with strategy.scope():
         found, model = settings.examine(one_by_one, train.num_examples, train.num_classes)

@@ -1,10 +1,12 @@
 """The findings of a check, and their table."""
 
 import dataclasses
+import os
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from tf_simclr.data.files import listing
 from tf_simclr.data.files.names import in_print
 
 # From worst to mildest: stops a run or makes it useless; costs quality or time; was tested and holds; is good to know.
@@ -13,6 +15,7 @@ SEVERITIES = ("fail", "warn", "pass", "info")
 _WIDTH = 118
 _INDENT = " " * 6
 _SHOWN_DETAILS = 3
+_SHOWN_NAMES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +47,20 @@ def has_failed(findings: Sequence[Finding]) -> bool:
     return any(finding.severity == "fail" for finding in findings)
 
 
-def describe(findings: Sequence[Finding]) -> str:
-    """The table for the terminal, with the first details of every finding."""
+def describe(findings: Sequence[Finding], data_dir: str | None = None) -> str:
+    """The table for the terminal, with the first details of every finding and the first names of every group.
+
+    Args:
+      findings: The findings.
+      data_dir: Folders, comma-separated; names in them are shown relative to them.
+    """
+    prefixes = [os.path.join(place, "") for place in listing.split_places(data_dir or "")]
     lines = []
     for finding in findings:
         lines += _wrap(f"{finding.topic}: {finding.found}", f"{finding.severity:6}", _INDENT)
         if finding.advice:
             lines += _wrap(finding.advice, f"{_INDENT}-> ", f"{_INDENT}   ")
-        shown = [_detail(detail) for detail in finding.details[:_SHOWN_DETAILS]]
+        shown = [_detail(detail, prefixes) for detail in finding.details[:_SHOWN_DETAILS]]
         if len(finding.details) > _SHOWN_DETAILS:
             shown.append(f"and {len(finding.details) - _SHOWN_DETAILS:,} more")
         lines += [f"{_INDENT}   {line}" for line in shown]
@@ -64,8 +73,16 @@ def _wrap(text: str, first: str, rest: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
-def _detail(detail: Any) -> str:
-    return " = ".join(detail) if isinstance(detail, list) else str(detail)
+def _detail(detail: Any, prefixes: Sequence[str]) -> str:
+    names = detail if isinstance(detail, list) else [detail]
+    shown = [_relative(str(name), prefixes) for name in names[:_SHOWN_NAMES]]
+    if len(names) > _SHOWN_NAMES:
+        shown.append(f"{len(names) - _SHOWN_NAMES:,} more")
+    return " = ".join(shown)
+
+
+def _relative(name: str, prefixes: Sequence[str]) -> str:
+    return name.removeprefix(next(filter(name.startswith, prefixes), ""))
 
 
 def in_bytes(count: float) -> str:

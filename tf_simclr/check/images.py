@@ -1,21 +1,20 @@
 """Findings about the images of a run."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_simclr.check.findings import Finding
 from tf_simclr.data.quality.duplicates import MIN_CONTRAST
-from tf_simclr.data.quality.survey import Survey, find_duplicates
+from tf_simclr.data.quality.survey import Survey
 
 # What the parts of `builders.Sources` are for, in the findings.
 PARTS = {"train": "to train on", "probe": "for the classifiers of the evaluation", "test": "to test on"}
 
 _MAX_IMBALANCE = 10
 _MAX_SMALL_SHARE = 0.1
-_MAX_NEAR_SHARE = 0.01
 
 
 def statistics(survey: Survey) -> dict[str, Any]:
@@ -35,7 +34,7 @@ def statistics(survey: Survey) -> dict[str, Any]:
 def examine(
     surveys: Mapping[str, Survey], view_size: int, report: Mapping[str, Any], max_broken: float
 ) -> list[Finding]:
-    """All findings about the images.
+    """All findings about the images but those about copies, which are in `duplicates`.
 
     Args:
       surveys: By part of the run, one of PARTS; parts that share a source appear once.
@@ -44,7 +43,7 @@ def examine(
       max_broken: Share of the files that may be broken, in [0, 1].
     """
     findings = [_counts(surveys), *_classes(surveys), *_sizes(surveys["train"], view_size)]
-    findings += [*_broken(report, max_broken), *_plain(surveys), *_duplicates(surveys)]
+    findings += [*_broken(report, max_broken), *_plain(surveys)]
     return findings
 
 
@@ -131,66 +130,6 @@ def _plain(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
     names = [name for survey in surveys.values() for name in survey.names[survey.looks.contrasts < MIN_CONTRAST]]
     if names:
         yield Finding(
-            "warn", "plain images", f"{len(names):,} images are a single colour.",
-            "Remove them: their views teach the encoder nothing.", names,
+            "warn", "plain images", f"{len(names):,} images are a single colour, as they are decoded: without transparency.",
+            "Look at these, and remove them: their views teach the encoder nothing.", names,
         )  # fmt: skip
-
-
-def _duplicates(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
-    names = np.concatenate([survey.names for survey in surveys.values()])
-    parts = np.repeat(np.array(list(surveys)), [len(survey.names) for survey in surveys.values()])
-    labels = np.concatenate([_label_names(survey) for survey in surveys.values()])
-
-    def show(group: np.ndarray) -> list[str]:
-        return [names[i] if labels[i] is None else f"{names[i]} ({labels[i]})" for i in group]
-
-    exact, near = find_duplicates(list(surveys.values()))
-    yield from _within(exact, parts, show, "duplicates", "are exact copies of another one", 0)
-    yield from _within(near, parts, show, "near duplicates", "look nearly the same as another one", _MAX_NEAR_SHARE)
-    for groups, kind in ((exact, "exactly the same"), (near, "nearly the same")):
-        leaks = [group for group in groups if {"test"} < set(parts[group])]
-        if leaks:
-            count = sum(int((parts[group] == "test").sum()) for group in leaks)
-            yield Finding(
-                "warn", "leak", f"{count:,} test images are {kind} as a training image.",
-                "Remove one side: accuracies on images seen in training are too optimistic.",
-                [show(group) for group in leaks],
-            )  # fmt: skip
-    for groups, kind in ((exact, "the same"), (near, "nearly the same")):
-        conflicts = [group for group in groups if len(set(labels[group]) - {None}) > 1]
-        if conflicts:
-            yield Finding(
-                "warn", "label conflict", f"{len(conflicts):,} images that are {kind} have different labels.",
-                "Decide which label is right, and remove the other file.", [show(group) for group in conflicts],
-            )  # fmt: skip
-
-
-def _within(
-    groups: list[np.ndarray],
-    parts: np.ndarray,
-    show: Callable[[np.ndarray], list[str]],
-    topic: str,
-    text: str,
-    share: float,
-) -> Iterator[Finding]:
-    """Duplicates within each part."""
-    for part in dict.fromkeys(parts):
-        total = int((parts == part).sum())
-        inside = [group[parts[group] == part] for group in groups]
-        inside = [group for group in inside if len(group) > 1]
-        count = sum(len(group) - 1 for group in inside)
-        advice = "Keep one of each group: the contrastive loss pushes copies apart as if they were different images."
-        if part != "train":
-            advice = "Keep one of each group: copies count twice in the accuracies."
-        if inside:
-            yield Finding(
-                "warn" if count > share * total else "info", topic,
-                f"{count:,} of the {total:,} images {PARTS[part]} ({count / total:.1%}) {text}.",
-                advice, [show(group) for group in inside],
-            )  # fmt: skip
-
-
-def _label_names(survey: Survey) -> np.ndarray:
-    if survey.labels is None:
-        return np.full(len(survey.names), None, object)
-    return np.array(list(_class_counts(survey) or ()), object)[survey.labels]

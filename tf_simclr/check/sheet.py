@@ -1,6 +1,7 @@
-"""A picture of some images with the views that the run makes from them."""
+"""Pictures of some images: with the views that the run makes from them, and side by side with their near duplicates."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -43,3 +44,26 @@ def make_views(sample: Sample, augmentation: Augmentation, has_one_size: bool) -
         boxes = tf.unstack(augmentation.crop_boxes(keys, *sample.image.shape[:2]), num=augmentation.num_views)
         image = tf.stack([decode.crop_and_resize(image, box, augmentation.image_size) for box in boxes])
     return augmentation(image[tf.newaxis], keys).numpy()
+
+
+def write_groups(groups: Sequence[Sequence[tuple[np.ndarray, str, float]]], most: int, path: pathlib.Path) -> None:
+    """Writes a PNG file of groups of images, those of a group side by side.
+
+    Args:
+      groups: Up to `most` images each: uint8 [S, S, 3], a caption, and the height of the image over its width.
+      most: The largest number of images in a group.
+      path: The file.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(groups) // _COLUMNS)
+    figure = Figure(figsize=(2.2 * most * _COLUMNS, 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, most * _COLUMNS, squeeze=False).reshape(rows * _COLUMNS, most)
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for number, (row, group) in enumerate(zip(axes, groups, strict=False), 1):
+        for panel, (image, caption, ratio) in zip(row, group, strict=False):
+            panel.imshow(image, aspect=ratio)
+            name, facts = caption.rsplit("\n", 1)
+            panel.set_title(f"{number}. {in_print(name[-_NAME_CHARACTERS // 2 :])}\n{facts}", fontsize=7, loc="left")
+    figure.savefig(path, dpi=100)

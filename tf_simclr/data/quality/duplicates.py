@@ -1,32 +1,34 @@
-"""Finds images that are nearly the same picture by a perceptual hash of each.
+"""Finds images that may be nearly the same picture by a perceptual hash of each.
 
 The hash is the pHash of C. Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010): take
 the lowest frequencies of the cosine transform of the grey image at 32x32, and set a bit for each that is above their
 median. The hash hardly changes when an image is scaled, compressed, brightened or trimmed by a little. Among the many
-pairs of a large set, some hashes are close by chance, so a pair must also have nearly proportional coefficients
-(docs/checking.md has the measurements behind the two thresholds).
+pairs of a large set, some hashes are close by chance, so a pair must also have nearly proportional coefficients. Still,
+pictures of one layout pass: what a pair shows is compared by `pixels`. docs/checking.md has the measurements behind the
+thresholds.
 """
 
+import collections
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 GREY_SIZE_PX = 32
 HASH_BITS = 64
 MAX_DISTANCE = 6  # bits
-MIN_CORRELATION = 0.97
+MIN_CORRELATION = 0.9
 # Standard deviation of the grey levels below which an image shows nothing that a hash could capture.
-MIN_CONTRAST = 2.0
+MIN_CONTRAST = 0.5
+MAX_PAIRS = 1 << 14
 
 _FREQUENCIES = 8
 # Hashes that differ in at most MAX_DISTANCE bits agree in at least three of nine blocks, which are looked up.
 _NUM_BLOCKS = 9
 _BLOCKS = [sum(1 << int(bit) for bit in bits) for bits in np.array_split(np.arange(HASH_BITS), _NUM_BLOCKS)]
-_MAX_PAIRS = 1 << 20
+_MAX_NEIGHBOURS = 1024
 _BIT_COUNTS = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(
     axis=1, dtype=np.uint8
 )
@@ -68,70 +70,90 @@ def describe(grey: tf.Tensor) -> Looks:
     )
 
 
-def near_groups(looks: Looks) -> np.ndarray:
-    """Groups images that look nearly the same as at least one other image of their group.
+def near_pairs(looks: Looks, max_pairs: int = MAX_PAIRS) -> np.ndarray:
+    """Finds the images that may be nearly the same: those of similar hashes and patterns.
 
-    Images without contrast stay alone. The time grows with N log N and with the number of pairs whose hashes agree in
-    three blocks, a small part of all pairs as long as the images differ; the memory grows with N.
+    Images without contrast have no pairs. The time grows with N log N and with the number of pairs whose hashes agree
+    in three blocks, a small part of all pairs as long as the images differ; the memory grows with N.
+
+    Args:
+      looks: What N images look like.
+      max_pairs: The largest number of pairs to return: those with the most similar patterns.
 
     Returns:
-      The group of every image, int64 [N]; equal numbers mean the same group.
+      Pairs of positions, int64 [n, 2], each once.
     """
-    hashes = looks.hashes
-    groups = np.arange(len(hashes))
     searched = np.flatnonzero(looks.contrasts >= MIN_CONTRAST)
-    # Many copies of one image would make too many pairs, so each is compared only with the first that has its hash.
-    _, first, inverse = np.unique(hashes[searched], return_index=True, return_inverse=True)
-    twins = searched[first[inverse]]
-    is_copy = (twins != searched) & _are_alike(looks, searched, twins)
-    groups = _unite(groups, [(searched[is_copy], twins[is_copy])])
-    searched = searched[~is_copy]
-    for blocks in itertools.combinations(_BLOCKS, _NUM_BLOCKS - MAX_DISTANCE):
-        keys = hashes[searched] & np.uint64(sum(blocks))
-        order = np.argsort(keys)
-        groups = _unite_equal_keys(looks, groups, searched[order], keys[order])
-    return groups
+    found, likenesses = np.empty([0, 2], np.int64), np.empty(0, np.float32)
+    for blocks in itertools.combinations(range(_NUM_BLOCKS), _NUM_BLOCKS - MAX_DISTANCE):
+        keys = looks.hashes[searched] & np.uint64(sum(_BLOCKS[block] for block in blocks))
+        order = np.lexsort([looks.hashes[searched], keys])
+        for pairs in _equal_keys(searched[order], keys[order]):
+            pairs = pairs[_is_first(blocks, *looks.hashes[pairs.T])]
+            alike = _correlations(looks, pairs)
+            found = np.concatenate([found, pairs[alike >= MIN_CORRELATION]])
+            likenesses = np.concatenate([likenesses, alike[alike >= MIN_CORRELATION]])
+            if len(found) > 2 * max_pairs:
+                found, likenesses = _best(found, likenesses, max_pairs)
+    return _best(found, likenesses, max_pairs)[0]
 
 
-def _unite_equal_keys(looks: Looks, groups: np.ndarray, members: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Unites members that have equal keys and are alike; `keys` are sorted."""
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+def _equal_keys(members: np.ndarray, keys: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields pairs of members that have equal keys, int64 [n, 2]; `keys` are sorted.
+
+    In a large set of images that all look alike, each is paired with the next _MAX_NEIGHBOURS only.
+    """
     left = np.arange(len(members))
-    for offset in itertools.count(1):
+    for offset in range(1, _MAX_NEIGHBOURS + 1):
         left = left[left + offset < len(members)]
         left = left[keys[left + offset] == keys[left]]
         if not left.size:
-            return _unite(groups, found)
-        pairs = np.stack([members[left], members[left + offset]])
-        pairs = pairs[:, groups[pairs[0]] != groups[pairs[1]]]
-        first, second = pairs[:, _distances(*looks.hashes[pairs]) <= MAX_DISTANCE]
-        alike = _are_alike(looks, first, second)
-        found.append((first[alike], second[alike]))
-        if sum(len(some) for some, _ in found) > _MAX_PAIRS:
-            groups, found = _unite(groups, found), []
+            return
+        yield np.sort(np.stack([members[left], members[left + offset]], axis=1), axis=1)
+
+
+def _is_first(blocks: Sequence[int], first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Whether pairs of hashes are close, and `blocks` are the first three blocks in which they agree, bool [n]."""
+    differing = first ^ second
+    is_first = _BIT_COUNTS[differing.view(np.uint16).reshape(-1, 4)].sum(axis=1) <= MAX_DISTANCE
+    for block in set(range(blocks[-1])) - set(blocks):
+        is_first &= (differing & np.uint64(_BLOCKS[block])) != 0
+    return is_first
+
+
+def _correlations(looks: Looks, pairs: np.ndarray) -> np.ndarray:
+    """The correlation of the patterns of each pair of images, float32 [n]."""
+    first, second = (looks.patterns[indices].astype(np.float32) for indices in pairs.T)
+    return np.einsum("nc,nc->n", first, second)
+
+
+def _best(pairs: np.ndarray, likenesses: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of largest likeness, at most `count` of them."""
+    best = np.sort(np.argsort(-likenesses, kind="stable")[:count])
+    return pairs[best], likenesses[best]
+
+
+def stars(pairs: np.ndarray) -> list[np.ndarray]:
+    """Groups images so that in each group, one of them is paired with all others.
+
+    Pairs are not followed from image to image: a few wrong ones would join a whole set. An image may be in two groups.
+
+    Args:
+      pairs: int64 [n, 2].
+
+    Returns:
+      Positions of images, each int64 [at least 2] and increasing. Every pair is in one of the groups.
+    """
+    partners: dict[int, set[int]] = collections.defaultdict(set)
+    for first, second in pairs.tolist():
+        partners[first].add(second)
+        partners[second].add(first)
+    groups: list[np.ndarray] = []
+    homes: dict[int, set[int]] = collections.defaultdict(set)
+    for center in sorted(partners, key=lambda image: (-len(partners[image]), image)):
+        members = [image for image in partners[center] if not homes[image] & homes[center]]
+        if members:
+            for image in (center, *members):
+                homes[image].add(len(groups))
+            groups.append(np.sort([center, *members]))
     return groups
-
-
-def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The number of differing bits for each pair of hashes, uint64 [n]."""
-    return _BIT_COUNTS[(first ^ second).view(np.uint16).reshape(-1, 4)].sum(axis=1)
-
-
-def _are_alike(looks: Looks, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Whether the patterns of each pair of images are nearly proportional, bool [n]."""
-    alike = np.empty(len(first), bool)
-    for start in range(0, len(first), _MAX_PAIRS):
-        part = slice(start, start + _MAX_PAIRS)
-        patterns = (looks.patterns[indices[part]].astype(np.float32) for indices in (first, second))
-        alike[part] = np.einsum("nc,nc->n", *patterns) >= MIN_CORRELATION
-    return alike
-
-
-def _unite(groups: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Joins the groups that the pairs connect."""
-    first, second = (np.concatenate(column) for column in zip(*pairs, strict=True)) if pairs else (groups[:0],) * 2
-    if not len(first):
-        return groups
-    size = len(groups)
-    edges = coo_array((np.ones(len(first), bool), (groups[first], groups[second])), shape=(size, size))
-    return connected_components(edges, directed=False)[1][groups].astype(np.int64)

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from tf_simclr.data.quality.duplicates import Looks, describe, near_groups, to_grey
+from tf_simclr.data.quality import pixels
+from tf_simclr.data.quality.duplicates import MAX_PAIRS, MIN_CONTRAST, Looks, describe, near_pairs, stars, to_grey
 from tf_simclr.data.sources import Source
 
 _SIGNATURES = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP"}
+_PAIRS_AT_ONCE = 1 << 12  # Their images are in memory together, 16 KB each.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,6 +30,8 @@ class Survey:
       formats: Number of images by format; for images in memory, by the suffix of their names.
       fingerprints: uint64 [N], equal for equal pixels.
       looks: Perceptual hashes.
+      source: The source.
+      positions: int64 [N], the position of every image in the source.
     """
 
     names: np.ndarray
@@ -37,6 +42,8 @@ class Survey:
     formats: dict[str, int]
     fingerprints: np.ndarray
     looks: Looks
+    source: Source
+    positions: np.ndarray
 
 
 def survey(source: Source, watch: Callable[[int], Any] = lambda count: None) -> Survey:
@@ -57,6 +64,7 @@ def survey(source: Source, watch: Callable[[int], Any] = lambda count: None) -> 
     for batch in source.inspect(_look):
         watch(len(batch["name"]))
         count += len(batch["name"])
+        batch["position"] = np.arange(count - len(batch["name"]), count)
         is_whole, reasons = batch["height"] > 0, batch.pop("reason")
         broken |= zip(batch["name"][~is_whole], reasons[~is_whole], strict=True)
         batch = {name: column[is_whole] for name, column in batch.items()}
@@ -79,6 +87,8 @@ def survey(source: Source, watch: Callable[[int], Any] = lambda count: None) -> 
         # Images of different shapes, such as 2x1 and 1x2 pixels, may have equal bytes.
         columns["fingerprint"].view(np.uint64)[:, 0] ^ columns["height"].astype(np.uint64),
         Looks(*(np.concatenate(column) for column in zip(*looks, strict=True))),
+        source,
+        columns["position"],
     )
 
 
@@ -96,14 +106,54 @@ def find_duplicates(surveys: Sequence[Survey]) -> tuple[list[np.ndarray], list[n
 
     Returns:
       (exact, near): groups of image positions, each int64 [at least 2] and increasing. The images of an exact group
-      have equal pixels. The images of a near group look nearly the same (see `duplicates.near_groups`), but not all of
-      them are equal.
+      have equal pixels, of more than one colour. In a near group, one image shows the same picture as each of the
+      others, in other pixels: hash and details agree (see `duplicates` and `pixels`).
     """
     fingerprints = np.concatenate([survey.fingerprints for survey in surveys])
     looks = Looks(*(np.concatenate(column) for column in zip(*(survey.looks for survey in surveys), strict=True)))
-    _, exact = np.unique(fingerprints, return_inverse=True)
-    near = [group for group in _members(near_groups(looks)) if len(np.unique(fingerprints[group])) > 1]
-    return _members(exact), near
+    _, first, exact = np.unique(fingerprints, return_index=True, return_inverse=True)
+    candidates = first[near_pairs(Looks(*(column[first] for column in looks)))]
+    if len(candidates):
+        logging.info("Comparing %d pairs of images that may show the same picture", len(candidates))
+    if len(candidates) == MAX_PAIRS:
+        logging.warning("More images look alike than can be compared: near duplicates may be missing from the findings")
+    near = stars(candidates[_show_the_same(surveys, candidates)])
+    near = [np.flatnonzero(np.isin(exact, exact[group])) for group in near]
+    return [group for group in _members(exact) if looks.contrasts[group[0]] >= MIN_CONTRAST], near
+
+
+def _show_the_same(surveys: Sequence[Survey], pairs: np.ndarray) -> np.ndarray:
+    """Whether the two images of each pair, int64 [n, 2], agree in their details, bool [n]."""
+    shorter = np.concatenate([np.minimum(survey.heights, survey.widths) for survey in surveys])
+    found = np.empty(len(pairs), bool)
+    order = np.argsort(pairs[:, 0], kind="stable")
+    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+        part = order[start : start + _PAIRS_AT_ONCE]
+        images, places = np.unique(pairs[part], return_inverse=True)
+        thumbnails = look_again(surveys, images, pixels.thumbnail)
+        first, second = places.reshape(-1, 2).T
+        found[part] = pixels.are_same(thumbnails, first, second, shorter[pairs[part]].min(axis=1))
+    return found
+
+
+def look_again(surveys: Sequence[Survey], images: np.ndarray, look: Callable[[tf.Tensor], tf.Tensor]) -> np.ndarray:
+    """Decodes some images again.
+
+    Args:
+      surveys: Surveys of one or more sources; their images are numbered consecutively.
+      images: int64 [n], increasing.
+      look: Maps images of one size, uint8 [b, H, W, 3], to [b, ...] of one shape.
+
+    Returns:
+      What `look` makes of the images, [n, ...].
+    """
+    found = []
+    ends = np.cumsum([len(survey.names) for survey in surveys])
+    for survey, start, end in zip(surveys, (0, *ends), ends, strict=False):
+        wanted = survey.positions[images[(images >= start) & (images < end)] - start]
+        if wanted.size:
+            found += [batch["look"] for batch in survey.source.inspect(lambda one: {"look": look(one)}, wanted)]
+    return np.concatenate(found)
 
 
 def _format(signature: bytes) -> str:

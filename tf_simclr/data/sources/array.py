@@ -84,7 +84,12 @@ class ArraySource(Source):
         keys = self.keys
         return [Sample(int(i), keys[i], self.images[i]) for i in positions]
 
-    def inspect(self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Iterator[dict[str, np.ndarray]]:
+    def inspect(
+        self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]], only: np.ndarray | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        if only is not None:
+            yield from self.subset(only).inspect(look)
+            return
         height, width = self.images.shape[1:3]
         keys = self.keys
         for start in range(0, self.num_examples, INSPECTED_AT_ONCE):

@@ -115,11 +115,14 @@ class Source(abc.ABC):
         """Decodes about `count` images spread over the source, or its first ones if it can only be read in sequence."""
 
     @abc.abstractmethod
-    def inspect(self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Iterator[dict[str, np.ndarray]]:
+    def inspect(
+        self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]], only: np.ndarray | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Decodes every image once, in order, and inspects it.
 
         Args:
           look: Maps images of one size, uint8 [b, H, W, 3], to columns of numbers [b, ...].
+          only: The positions of the images to inspect, int64 [M] and increasing; by default all.
 
         Yields:
           The columns of the next n images, those of `look` and:

@@ -60,7 +60,9 @@ class EncodedSource(Source):
         found = ((int(number), os.fsdecode(name), image) for number, name, image in samples.as_numpy_iterator())
         return [Sample(*columns) for columns in found if columns[2].size]
 
-    def inspect(self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Iterator[dict[str, np.ndarray]]:
+    def inspect(
+        self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]], only: np.ndarray | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
         def inspect_one(
             number: tf.Tensor, name: tf.Tensor, handle: tf.Tensor, *label: tf.Tensor
         ) -> dict[str, tf.Tensor]:
@@ -78,7 +80,12 @@ class EncodedSource(Source):
                 **({"label": label[0]} if label else {}),
             }
 
-        inspected = self._handles().map(inspect_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        handles = self._handles()
+        if only is not None:
+            is_wanted = tf.constant(np.isin(np.arange(self.num_examples), only))
+            handles = handles.enumerate().filter(lambda position, handle: tf.gather(is_wanted, position))
+            handles = handles.map(lambda position, handle: handle)
+        inspected = handles.map(inspect_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         for batch in inspected.batch(INSPECTED_AT_ONCE).prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
             batch["name"] = np.array([os.fsdecode(name) for name in batch["name"]], object)
             handles = batch.pop("handle")

@@ -1,0 +1,143 @@
+"""Findings about images that occur more than once."""
+
+import collections
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tf_simclr.check.findings import Finding
+from tf_simclr.check.images import PARTS
+from tf_simclr.check.sheet import write_groups
+from tf_simclr.data.quality.survey import Survey, find_duplicates, look_again
+
+_MAX_NEAR_SHARE = 0.01
+_SHOWN_GROUPS, _SHOWN_IMAGES = 24, 3
+_SHOWN_SIZE_PX = 160
+
+Groups = Sequence[np.ndarray]
+
+
+def examine(surveys: Mapping[str, Survey], sheet: pathlib.Path) -> Iterator[Finding]:
+    """All findings about copies, exact and near.
+
+    Args:
+      surveys: By part of the run, one of PARTS; parts that share a source appear once.
+      sheet: The PNG file that is to show groups of near duplicates; it is removed if there are none.
+    """
+    names = np.concatenate([survey.names for survey in surveys.values()])
+    parts = np.repeat(np.array(list(surveys)), [len(survey.names) for survey in surveys.values()])
+    labels = np.concatenate([_label_names(survey) for survey in surveys.values()])
+
+    def show(group: np.ndarray) -> list[str]:
+        return [names[i] if labels[i] is None else f"{names[i]} ({labels[i]})" for i in group]
+
+    exact, near = find_duplicates(list(surveys.values()))
+    look = f"Look at these, side by side in {sheet}; where they are one picture,"
+    yield from _within(
+        exact, parts, show, "duplicates", "are exact copies of another one", 0, "Keep one of each group:"
+    )
+    yield from _within(
+        near, parts, show, "near duplicates", "look nearly the same as another one", _MAX_NEAR_SHARE,
+        f"{look} keep one of each group:",
+    )  # fmt: skip
+    leaks = [_leaks(groups, parts) for groups in (exact, near)]
+    for groups, kind, advice in zip(
+        leaks, ("exactly the same", "nearly the same"), ("Remove one side:", f"{look} remove one side:"), strict=True
+    ):
+        if groups:
+            count = len({i for group in groups for i in group if parts[i] == "test"})
+            yield Finding(
+                "warn", "leak", f"{count:,} test images are {kind} as a training image.",
+                f"{advice} accuracies on images seen in training are too optimistic.",
+                [show(group) for group in groups],
+            )  # fmt: skip
+    conflicts = [_conflicts(groups, labels) for groups in (exact, near)]
+    decide = "decide which label is right, and remove the other file."
+    for groups, kind, advice in zip(
+        conflicts, ("the same", "nearly the same"), (decide.capitalize(), f"{look} {decide}"), strict=True
+    ):
+        if groups:
+            yield Finding(
+                "warn", "label conflict", f"{len(groups):,} images that are {kind} have different labels.",
+                advice, [show(group) for group in groups],
+            )  # fmt: skip
+    # The groups that do harm come first.
+    shown = [*leaks[1], *conflicts[1], *near]
+    _draw(list(surveys.values()), shown, [f"{part} {label}" for part, label in zip(parts, labels, strict=True)], sheet)
+
+
+def _leaks(groups: Groups, parts: np.ndarray) -> Groups:
+    return [group for group in groups if {"test"} < set(parts[group])]
+
+
+def _conflicts(groups: Groups, labels: np.ndarray) -> Groups:
+    return [group for group in groups if len(set(labels[group]) - {None}) > 1]
+
+
+def _within(
+    groups: Groups,
+    parts: np.ndarray,
+    show: Callable[[np.ndarray], list[str]],
+    topic: str,
+    text: str,
+    share: float,
+    advice: str,
+) -> Iterator[Finding]:
+    """Duplicates within each part."""
+    for part in dict.fromkeys(parts):
+        total = int((parts == part).sum())
+        inside = [group[parts[group] == part] for group in groups]
+        inside = [group for group in inside if len(group) > 1]
+        count = sum(len(group) - 1 for group in inside)
+        reason = "the contrastive loss pushes copies apart as if they were different images."
+        if part != "train":
+            reason = "copies count twice in the accuracies."
+        if inside:
+            yield Finding(
+                "warn" if count > share * total else "info", topic,
+                f"{count:,} of the {total:,} images {PARTS[part]} ({count / total:.1%}) {text}.",
+                f"{advice} {reason}", [show(group) for group in inside],
+            )  # fmt: skip
+
+
+def _draw(surveys: Sequence[Survey], groups: Groups, kinds: Sequence[str], sheet: pathlib.Path) -> None:
+    """Writes the sheet of the first groups, with the first images of each; images of different kinds first."""
+    sheet.unlink(missing_ok=True)
+    groups = list({tuple(group): _varied(group, kinds)[:_SHOWN_IMAGES] for group in groups}.values())[:_SHOWN_GROUPS]
+    if not groups:
+        return
+    images = np.unique(np.concatenate(groups))
+    pictures = dict(zip(images.tolist(), look_again(surveys, images, _shrink), strict=True))
+    names, heights, widths = (
+        np.concatenate([getattr(survey, field) for survey in surveys]) for field in ("names", "heights", "widths")
+    )
+    panels = [
+        [(pictures[i], f"{names[i]}\n{kinds[i].replace(' None', '')}, {widths[i]}x{heights[i]}", heights[i] / widths[i])
+         for i in group.tolist()]
+        for group in groups
+    ]  # fmt: skip
+    write_groups(panels, _SHOWN_IMAGES, sheet)
+
+
+def _varied(group: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
+    seen: collections.Counter[str] = collections.Counter()
+    turns = []
+    for image in group:
+        turns.append(seen[kinds[image]])
+        seen[kinds[image]] += 1
+    return group[np.argsort(turns, kind="stable")]
+
+
+def _shrink(images: tf.Tensor) -> tf.Tensor:
+    shrunk = tf.image.resize(images, [_SHOWN_SIZE_PX] * 2, tf.image.ResizeMethod.AREA)
+    return tf.cast(tf.round(shrunk), tf.uint8)
+
+
+def _label_names(survey: Survey) -> np.ndarray:
+    """The name of the class of every image, object [N]; None where it is unknown."""
+    if survey.labels is None:
+        return np.full(len(survey.names), None, object)
+    names = survey.class_names or tuple(map(str, range(survey.labels.max() + 1)))
+    return np.array([*names, None], object)[survey.labels]  # An unknown label is -1.
