@@ -14,7 +14,7 @@ CROP_PROPORTION = 0.875
 MAX_UNCROPPED_SIZE = 32
 
 # TensorFlow decodes by content, not by name; the suffixes only distinguish images from other files.
-IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES: tuple[str, ...] = (".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png")
 if hasattr(tf.io, "decode_webp"):  # TensorFlow 2.15 has no WebP decoder.
     IMAGE_SUFFIXES += (".webp",)
 

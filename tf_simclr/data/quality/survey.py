@@ -22,7 +22,7 @@ class Survey:
       names: object [N], path of every image, FILE#record=INDEX of a record, or position in an array.
       heights: int32 [N], in pixels.
       widths: int32 [N].
-      labels: int64 [N], or None.
+      labels: int64 [N], -1 for an unknown one, or None.
       class_names: The name of every class id, or None.
       formats: Number of images by format; for images in memory, by the suffix of their names.
       fingerprints: uint64 [N], equal for equal pixels.
