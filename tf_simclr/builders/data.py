@@ -65,16 +65,17 @@ def _open_sources(data: DataConfig, broken: BrokenFiles, folder: pathlib.Path) -
     }
     if data.dataset == "folder":
         return _open_images(data, options, folder)
-    if data.dataset == "shapes":
-        train, test = (sources.ArraySource(*shapes.load(split), shapes.CLASS_NAMES) for split in ("train", "test"))
-    else:
-        train, test = (
-            tfds.from_tfds(data.dataset, split, data.data_dir, **options)
-            for split in (data.train_split, data.eval_split)
-        )
+    train, test = (_open_split(data, is_test, options) for is_test in (False, True))
     if data.eval_data_dir is not None:
         return _with_test_images(train, data.eval_data_dir, options)
     return Sources(train, train, test)
+
+
+def _open_split(data: DataConfig, is_test: bool, options: dict[str, Any]) -> sources.Source:
+    """Opens a part of the embedded or a TFDS data set."""
+    if data.dataset == "shapes":
+        return sources.ArraySource(*shapes.load("test" if is_test else "train"), shapes.CLASS_NAMES)
+    return tfds.from_tfds(data.dataset, data.eval_split if is_test else data.train_split, data.data_dir, **options)
 
 
 def _open_images(data: DataConfig, options: dict[str, Any], folder: pathlib.Path) -> Sources:
@@ -132,10 +133,10 @@ def _log_classes(source: sources.Source) -> None:
     if source.num_classes is None:
         logging.info("The images have no labels")
         return
-    shown = names or ()
+    shown = ", ".join(names or ())
     if labels is not None:
-        shown = [f"{name} ({number:,})" for name, number in classes.count(labels, names).items()]
-    logging.info("%d classes: %s", source.num_classes, in_print(", ".join(shown)))
+        shown = ", ".join(f"{name} ({number:,})" for name, number in classes.count(labels, names).items())
+    logging.info("%d classes: %s", source.num_classes, in_print(shown))
     for text in itertools.chain(*classes.doubts(names or (), labels, () if labels is None else source.keys)):
         logging.warning("%s", in_print(text))
 

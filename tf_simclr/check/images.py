@@ -56,7 +56,7 @@ def _quantiles(values: np.ndarray) -> dict[str, int]:
 
 
 def _class_counts(survey: Survey) -> dict[str, int] | None:
-    if survey.labels is None or survey.labels.max() < 0:
+    if survey.labels is None or not survey.is_labelled.any():
         return None
     return classes.count(survey.labels, survey.class_names)
 
@@ -96,12 +96,14 @@ def _classes(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
                 "Read the accuracies with that in mind, or add images of the rare classes.",
                 [f"{name}: {count:,}" for name, count in sorted(found.items(), key=lambda item: item[1])],
             )  # fmt: skip
-        if (without := survey.names[survey.labels < 0]).size:
+        without = survey.names[~survey.is_labelled]
+        if without.size:
             yield Finding(
                 "warn", "labels", f"{without.size:,} of the {len(survey.names):,} images {PARTS[part]} have no label.",
                 "They are trained on, and left out of the evaluation.", list(without),
             )  # fmt: skip
-    for text, advice in classes.doubts(list(counts.get("train", ())), surveys["train"].labels, surveys["train"].names):
+    train = surveys["train"]
+    for text, advice in classes.doubts(list(counts.get("train", ())), train.labels, list(train.names)):
         yield Finding("warn", "classes", text, advice)
 
 

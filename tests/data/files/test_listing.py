@@ -142,7 +142,9 @@ def test_other_files_are_counted_by_suffix_and_the_kept_list_remembers_them(tree
     assert len(names) == 10_000 and counts == expected
     assert listing.list_images(str(tree), tmp_path / "lists").ignored == expected
     assert listing.list_images(f"{tree}/*/*").ignored == expected
-    assert ignored.describe(expected).endswith(".tif 2, without a suffix 2, .heic 1, and 1 files that describe images: .csv 1")
+    assert ignored.describe(expected).endswith(
+        ": without a suffix 2, .tif 2, .heic 1, and 1 files that describe images: .csv 1"
+    )
 
 
 def test_files_of_a_suffix_that_is_not_known_are_named_when_there_is_nothing_else(tmp_path):
@@ -158,7 +160,13 @@ def test_every_suffix_of_a_format_is_known(tmp_path):
 
 
 def test_what_runs_and_systems_leave_is_not_taken_for_images(tmp_path):
-    for name in ("a/1.png", "b/1.png", "runs/one/check_views.png", "runs/one/decoded_images/a/1.bmp", "__MACOSX/a/1.png"):
+    for name in (
+        "a/1.png",
+        "b/1.png",
+        "runs/one/check_views.png",
+        "runs/one/decoded_images/a/1.bmp",
+        "__MACOSX/a/1.png",
+    ):
         write(f"{tmp_path}/{name}", png(1))
     write(f"{tmp_path}/runs/one/data_report.json", b"{}")
     for place in (str(tmp_path), f"{tmp_path}/*", f"{tmp_path}/**/*.*", f"{tmp_path}/[ab]/*.png,{tmp_path}/runs/*"):

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_simclr.data.files import ignored, list_cache, lists
 from tf_simclr.data.files.names import Names
-from tf_simclr.data.files.walk import Walk, exists, is_folder, is_local, is_users, suffix_of
+from tf_simclr.data.files.walk import Walk, exists, ignore, is_folder, is_local, is_users
 from tf_simclr.data.formats import decode
 
 _WILDCARDS = "*?["
@@ -152,7 +152,7 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
         elif is_pattern and found.lower().endswith(decode.IMAGE_SUFFIXES):
             files = iter([found])
         elif is_pattern:
-            walk.ignored[suffix_of(found)] += 1
+            ignore(os.path.basename(found), walk.ignored)
             continue
         else:
             raise FileNotFoundError(

@@ -59,7 +59,7 @@ def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Ite
 
     Args:
       folder: The folder.
-      ignored: Counts the other files by suffix (see `suffix_of`).
+      ignored: Counts the other files (see `ignore`).
 
     Raises:
       OSError: If the folder cannot be listed to its end.
@@ -77,7 +77,7 @@ def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Ite
                 if is_image or is_users(f"{folder}/{name}"):
                     yield Entry(name, is_folder=not is_image)
             elif ignored is not None:
-                ignored[suffix_of(name)] += 1
+                ignore(name, ignored)
         return
     with os.scandir(folder) as found:
         for entry in found:
@@ -91,8 +91,8 @@ def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Ite
                 if not entry.is_file():  # Reading a pipe would wait forever.
                     problem = "the link leads nowhere" if entry.is_symlink() else "it is not a regular file"
                 yield Entry(entry.name, is_folder=False, problem=problem)
-            elif ignored is not None and entry.name.lower() not in _SYSTEM_FILES:
-                ignored[suffix_of(entry.name)] += 1
+            elif ignored is not None:
+                ignore(entry.name, ignored)
 
 
 def readable_entries(folder: str) -> Iterator[Entry]:
@@ -106,10 +106,12 @@ def holds_images(folder: str) -> bool:
     return next(Walk().files(folder), None) is not None
 
 
-def suffix_of(name: str) -> str:
-    """The suffix of a file's name, in lower case, or "" if what follows the last dot does not look like one."""
-    found = _SUFFIX.search(name.lower())
-    return found[0] if found else ""
+def ignore(name: str, counts: collections.Counter[str]) -> None:
+    """Counts a file that is not an image by its suffix in lower case, "" for none, unless the system made it."""
+    name = name.lower()
+    if name not in _SYSTEM_FILES:
+        found = _SUFFIX.search(name)
+        counts[found[0] if found else ""] += 1
 
 
 def is_users(folder: str) -> bool:

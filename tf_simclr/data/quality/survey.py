@@ -38,6 +38,11 @@ class Survey:
     fingerprints: np.ndarray
     looks: Looks
 
+    @property
+    def is_labelled(self) -> np.ndarray:
+        """Whether each image has a label, bool [N]."""
+        return np.zeros(len(self.names), bool) if self.labels is None else self.labels >= 0
+
 
 def survey(source: Source, watch: Callable[[int], Any] = lambda count: None) -> Survey:
     """Decodes every image of a source once.
