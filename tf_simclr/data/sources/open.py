@@ -90,7 +90,7 @@ def open_train_and_eval(
 
     The evaluation source is the first part of a folder to test on that has labels (see `split_folders`) or, if it has
     none, a held-out part of the images (see `holdout`). Images without labels are all trained on: if there are no
-    labels at all, both sources are the same one.
+    labels, or too few to hold some out, both sources are the same one.
 
     Args:
       data_dir: As in `open_images`.
@@ -109,4 +109,11 @@ def open_train_and_eval(
         if evaluation.num_classes is not None:
             logging.info("The images to test on are those in %s", folder)
             return train, evaluation
-    return (train, train) if train.num_classes is None else holdout(train, held_out_fraction)
+    if train.num_classes is None:
+        return train, train
+    rest, held_out = holdout(train, held_out_fraction)
+    if rest.labels is not None and len(set(rest.labels[rest.is_labelled])) < 2:
+        logging.warning("There are too few labelled images to learn from some and test on others: the labels are unused")
+        unlabelled = train.unlabelled()
+        return unlabelled, unlabelled
+    return rest, held_out
