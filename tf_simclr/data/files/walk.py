@@ -23,7 +23,7 @@ _SYSTEM_FOLDERS = {
 }  # fmt: skip
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
-_SUFFIX = re.compile(r"\.(?!\d+$)\w{1,12}$", re.ASCII)
+_SUFFIX = re.compile(r"\.(?!\d+$)\w{1,12}", re.ASCII)
 _PROGRESS_SECONDS = 5.0
 
 
@@ -110,8 +110,8 @@ def ignore(name: str, counts: collections.Counter[str]) -> None:
     """Counts a file that is not an image by its suffix in lower case, "" for none, unless the system made it."""
     name = name.lower()
     if name not in _SYSTEM_FILES:
-        found = _SUFFIX.search(name)
-        counts[found[0] if found else ""] += 1
+        suffix = os.path.splitext(name)[1]
+        counts[suffix if suffix in counts or _SUFFIX.fullmatch(suffix) else ""] += 1
 
 
 def is_users(folder: str) -> bool:
