@@ -307,6 +307,23 @@ def test_classes_in_a_folder_of_their_own_are_pointed_out(photos):
     assert found.formats == {".png": 16}
 
 
+def test_all_classes_are_counted_and_what_has_none_is_named(photos):
+    labels = np.array([0, 1] * 6 + [-1] * 4)
+    names = tuple(f"{'?' if label < 0 else ('2019', '2020')[label]}/{i}.png" for i, label in enumerate(labels))
+    found = survey.survey(sources.ArraySource(photos[[*range(15), 0]], labels, ("2019", "2020"), names))
+    report = {"files": 16, "skipped": [], "ignored": {".tif": 80, ".heic": 40}}
+    findings = check_images.examine({"train": found}, 32, report, 0.05)
+    said = {(one.severity, one.topic): one for one in findings}
+    assert said["info", "classes"].found == "2 to train on: 2019 6, 2020 6."
+    assert said["warn", "classes"].found.startswith("2019, 2020: dates, not classes")
+    assert said["warn", "labels"].found == "4 of the 16 images to train on have no label."
+    assert said["warn", "labels"].details == ["?/12.png", "?/13.png", "?/14.png", "?/15.png"]
+    assert said["warn", "other files"].found.endswith(": .tif 80, .heic 40.")
+    # An image without a class contradicts no other.
+    assert said["warn", "duplicates"].details == [["2019/0.png (2019)", "?/15.png"]]
+    assert ("warn", "label conflict") not in said
+
+
 def test_records_are_read_once(tmp_path, monkeypatch):
     with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
         for seed in [0, 1, 2, 0]:

@@ -1,21 +1,31 @@
 """The images of a run, from its settings."""
 
+import itertools
+import os
 import pathlib
 from typing import Any, NamedTuple
 
+import numpy as np
+from absl import logging
+
 from tf_simclr.data import sources
 from tf_simclr.data.files.broken import BrokenFiles
+from tf_simclr.data.files.names import in_print
+from tf_simclr.data.files.walk import RUN_REPORT
+from tf_simclr.data.quality import classes
 from tf_simclr.data.sources import cache, shapes, tfds
 from tf_simclr.settings import DataConfig, RunConfig
+
+_NAMED_UNLABELLED = 20
 
 
 class Sources(NamedTuple):
     """The images of a run.
 
     Attributes:
-      train: Images to train on.
+      train: Images to train on, some of which may have no label.
       probe: Labelled images that the evaluation learns from: `train`, if that has labels.
-      test: Labelled images to test on.
+      test: Labelled images to test on; `train` if there are no labels.
     """
 
     train: sources.Source
@@ -32,46 +42,110 @@ def build_sources(config: RunConfig, folder: pathlib.Path) -> Sources:
 
     Raises:
       FileNotFoundError: If the folder does not exist.
-      ValueError: If it holds no images or too many broken ones, the TFDS data set does not exist, or the cache does not
-        fit.
+      ValueError: If it holds no images or too many broken ones, its subfolders are almost a split, it is the run's
+        folder, the TFDS data set does not exist, or the cache does not fit.
     """
     data = config.data
-    broken = BrokenFiles(folder / "data_report.json", data.max_broken_fraction)
-    options: dict[str, Any] = {
-        "image_feature": data.image_feature,
-        "label_feature": data.label_feature,
-        "max_pixels": data.max_pixels,
-    }
-    train, test = _open_sources(data, broken, options)
-    probe = train
-    if data.eval_data_dir is not None and train.num_classes is not None:
-        test = sources.open_images(data.eval_data_dir, class_names=train.class_names, broken=broken, **options)
-    elif data.eval_data_dir is not None:
-        probe, test = sources.open_train_and_eval(data.eval_data_dir, broken=broken, **options)
+    broken = BrokenFiles(folder / RUN_REPORT, data.max_broken_fraction)
+    broken.write()  # It marks the folder, so that the run does not take what it wrote there for images.
+    opened = _open_sources(data, broken, folder)
     broken.write()
     broken.check()
-    opened = (train, probe, test)
+    opened = _settle_labels(config, opened)
     kept = {id(source): cache.keep(source, data.cache, folder / "decoded_images") for source in opened}
     return Sources(*(kept[id(source)] for source in opened))
 
 
-def _open_sources(
-    data: DataConfig, broken: BrokenFiles, options: dict[str, Any]
-) -> tuple[sources.Source, sources.Source]:
-    if data.dataset == "shapes":
-        train, evaluation = (
-            sources.ArraySource(*shapes.load(split), shapes.CLASS_NAMES) for split in ("train", "test")
-        )
-        return train, evaluation
+def _open_sources(data: DataConfig, broken: BrokenFiles, folder: pathlib.Path) -> Sources:
+    options: dict[str, Any] = {
+        "image_feature": data.image_feature,
+        "label_feature": data.label_feature,
+        "max_pixels": data.max_pixels,
+        "broken": broken,
+    }
     if data.dataset == "folder":
-        if data.data_dir is None:
-            raise ValueError("--dataset=folder needs --data_dir, the folder of images. Received: none")
-        if data.eval_data_dir is None:
-            return sources.open_train_and_eval(data.data_dir, broken=broken, **options)
-        train_folder, _ = sources.split_folders(data.data_dir)
-        everything = sources.open_images(train_folder, broken=broken, **options)
-        return everything, everything
-    return (
-        tfds.from_tfds(data.dataset, data.train_split, data.data_dir, broken=broken, **options),
-        tfds.from_tfds(data.dataset, data.eval_split, data.data_dir, broken=broken, **options),
-    )
+        return _open_images(data, options, folder)
+    train, test = (_open_split(data, is_test, options) for is_test in (False, True))
+    if data.eval_data_dir is not None:
+        return _with_test_images(train, data.eval_data_dir, options)
+    return Sources(train, train, test)
+
+
+def _open_split(data: DataConfig, is_test: bool, options: dict[str, Any]) -> sources.Source:
+    """Opens a part of the embedded or a TFDS data set."""
+    if data.dataset == "shapes":
+        return sources.ArraySource(*shapes.load("test" if is_test else "train"), shapes.CLASS_NAMES)
+    return tfds.from_tfds(data.dataset, data.eval_split if is_test else data.train_split, data.data_dir, **options)
+
+
+def _open_images(data: DataConfig, options: dict[str, Any], folder: pathlib.Path) -> Sources:
+    """Opens the user's own images."""
+    if data.data_dir is None:
+        raise ValueError("--dataset=folder needs --data_dir, the folder of images. Received: none")
+    if os.path.realpath(data.data_dir) == os.path.realpath(folder):
+        raise ValueError(
+            "--model_dir must be another folder than --data_dir: the run would write pictures beside the images. "
+            f"Received: {data.data_dir!r} for both"
+        )
+    if data.eval_data_dir is not None:
+        split = sources.split_folders(data.data_dir)
+        train = sources.open_images(split.train, unlabelled=split.unlabelled, **options)
+        return _with_test_images(train, data.eval_data_dir, options)
+    train, test = sources.open_train_and_eval(data.data_dir, **options)
+    if train.num_classes is None and test.num_classes is not None:
+        return Sources(train, *sources.holdout(test))
+    return Sources(train, train, test)
+
+
+def _with_test_images(train: sources.Source, place: str, options: dict[str, Any]) -> Sources:
+    """Images to test on from elsewhere; if there are no others, the evaluation also learns from a part of them."""
+    if train.num_classes is None:
+        return Sources(train, *sources.open_train_and_eval(place, **options))
+    return Sources(train, train, sources.open_images(place, class_names=train.class_names, **options))
+
+
+def _settle_labels(config: RunConfig, opened: Sources) -> Sources:
+    """Logs the labels, and decides what is done without them."""
+    train, probe, test = opened
+    _log_classes(probe)
+    _log_unlabelled(train, "have no label, so they are trained on but no part of the evaluation")
+    if test is not train:
+        _log_unlabelled(test, "to test on have no label and are left out")
+    if config.train_mode != "pretrain":
+        if train.labels is not None and train.num_classes is not None and not train.is_labelled.all():
+            train = train.subset(np.flatnonzero(train.is_labelled))
+        return Sources(train, train if probe is opened.train else probe, test)
+    if probe.labels is not None and not _can_be_learnt(probe.labels):
+        logging.warning("There are too few labelled images for an evaluation: the images count as unlabelled")
+        return Sources(*[train.unlabelled()] * 3)
+    return opened
+
+
+def _can_be_learnt(labels: np.ndarray) -> bool:
+    """Whether the evaluation's classifiers can learn from these labels: two classes, and two images in one of them."""
+    counts = np.unique(labels[labels >= 0], return_counts=True)[1]
+    return len(counts) > 1 and int(counts.max()) > 1
+
+
+def _log_classes(source: sources.Source) -> None:
+    """Names all classes, and what is odd about them."""
+    names, labels = source.class_names, source.labels
+    if source.num_classes is None:
+        logging.info("The images have no labels")
+        return
+    shown = ", ".join(names or ())
+    if labels is not None:
+        shown = ", ".join(f"{name} ({number:,})" for name, number in classes.count(labels, names).items())
+    logging.info("%d classes: %s", source.num_classes, in_print(shown))
+    for text in itertools.chain(*classes.doubts(names or (), labels, () if labels is None else source.keys)):
+        logging.warning("%s", in_print(text))
+
+
+def _log_unlabelled(source: sources.Source, use: str) -> None:
+    """Names the images without a label, if others have one."""
+    if source.labels is None or source.is_labelled.all():
+        return
+    without = np.flatnonzero(~source.is_labelled)
+    named = ", ".join(source.keys[i] for i in without[:_NAMED_UNLABELLED])
+    more = f" and {without.size - _NAMED_UNLABELLED:,} more" if without.size > _NAMED_UNLABELLED else ""
+    logging.warning("%d of %d images %s: %s%s", without.size, source.num_examples, use, in_print(named), more)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from tf_simclr.check.findings import Finding
+from tf_simclr.data.files import ignored
+from tf_simclr.data.quality import classes
 from tf_simclr.data.quality.duplicates import MIN_CONTRAST
 from tf_simclr.data.quality.survey import Survey
 
@@ -43,7 +45,7 @@ def examine(
       max_broken: Share of the files that may be broken, in [0, 1].
     """
     findings = [_counts(surveys), *_classes(surveys), *_sizes(surveys["train"], view_size)]
-    findings += [*_broken(report, max_broken), *_plain(surveys)]
+    findings += [*_broken(report, max_broken), *_ignored(report), *_plain(surveys)]
     return findings
 
 
@@ -53,11 +55,9 @@ def _quantiles(values: np.ndarray) -> dict[str, int]:
 
 
 def _class_counts(survey: Survey) -> dict[str, int] | None:
-    if survey.labels is None:
+    if survey.labels is None or not survey.is_labelled.any():
         return None
-    names = survey.class_names or tuple(str(label) for label in range(survey.labels.max() + 1))
-    counts = np.bincount(survey.labels, minlength=len(names))
-    return {name: int(count) for name, count in zip(names, counts, strict=True)}
+    return classes.count(survey.labels, survey.class_names)
 
 
 def _counts(surveys: Mapping[str, Survey]) -> Finding:
@@ -85,16 +85,25 @@ def _classes(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
             f"Pretraining needs none; --eval_data_dir can add labelled images for the evaluation.{hint}",
         )  # fmt: skip
     for part, found in counts.items():
-        low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
-        text = f"{len(found)} {PARTS[part]}, from {found[low]:,} images ({low}) to {found[high]:,} ({high})"
-        if found[low] * _MAX_IMBALANCE >= found[high]:
+        survey = surveys[part]
+        text = f"{len(found)} {PARTS[part]}: {', '.join(f'{name} {count:,}' for name, count in found.items())}"
+        if min(found.values()) * _MAX_IMBALANCE >= max(found.values()):
             yield Finding("info", "classes", f"{text}.")
         else:
             yield Finding(
-                "warn", "classes", f"{text}: some have more than {_MAX_IMBALANCE} times as many images as others.",
+                "warn", "classes", f"{text}; some have more than {_MAX_IMBALANCE} times as many images as others.",
                 "Read the accuracies with that in mind, or add images of the rare classes.",
                 [f"{name}: {count:,}" for name, count in sorted(found.items(), key=lambda item: item[1])],
             )  # fmt: skip
+        without = survey.names[~survey.is_labelled]
+        if without.size:
+            yield Finding(
+                "warn", "labels", f"{without.size:,} of the {len(survey.names):,} images {PARTS[part]} have no label.",
+                "They are trained on, and left out of the evaluation.", list(without),
+            )  # fmt: skip
+    train = surveys["train"]
+    for text, advice in classes.doubts(list(counts.get("train", ())), train.labels, list(train.names)):
+        yield Finding("warn", "classes", text, advice)
 
 
 def _sizes(survey: Survey, view_size: int) -> Iterator[Finding]:
@@ -124,6 +133,14 @@ def _broken(report: Mapping[str, Any], max_broken: float) -> Iterator[Finding]:
             "Repair or remove them" + (", or raise --max_broken_fraction." if fails else "."),
             [f"{entry['path']}: {entry['reason']}" for entry in skipped],
         )
+
+
+def _ignored(report: Mapping[str, Any]) -> Iterator[Finding]:
+    if counts := report.get("ignored"):
+        yield Finding(
+            "warn" if ignored.lost(counts) else "info", "other files", f"Ignored {ignored.describe(counts)}.",
+            "Convert those that are images, or unpack them." if ignored.lost(counts) else "",
+        )  # fmt: skip
 
 
 def _plain(surveys: Mapping[str, Survey]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tf_simclr.augment import Augmentation
 from tf_simclr.data import sources
 from tf_simclr.data.batches import train_dataset
-from tf_simclr.data.files import list_cache, listing, walk
+from tf_simclr.data.files import ignored, list_cache, listing, walk
 from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.files.names import Names
 
@@ -130,6 +130,57 @@ def test_the_list_of_a_large_tree_is_kept_until_a_folder_changes(tree, tmp_path,
     assert set(cold.keys) ^ set(changed.keys) == {"07/00703.png", "08/new.png"}
     # Within the resolution of a folder's time, more may change unseen: what is that new is not kept.
     assert list_cache.load(str(tree), tmp_path / "lists") is None
+
+
+def test_other_files_are_counted_by_suffix_and_the_kept_list_remembers_them(tree, tmp_path):
+    for name in ("a.TIF", "b.tif", "c.heic", "labels.csv", "noise", "x.2019 in summer", ".hidden.tif", "Thumbs.db"):
+        write(f"{tree}/00/{name}", b"x")
+    os.utime(tree / "00", ns=(0, os.stat(tree / "00").st_mtime_ns - 60 * 10**9))
+    expected = {".tif": 2, ".heic": 1, ".csv": 1, "": 2}
+    assert listing.list_images(str(tree), tmp_path / "lists").ignored == expected
+    names, counts = list_cache.load(str(tree), tmp_path / "lists")
+    assert len(names) == 10_000 and counts == expected
+    assert listing.list_images(str(tree), tmp_path / "lists").ignored == expected
+    assert listing.list_images(f"{tree}/*/*").ignored == expected
+    assert ignored.describe(expected).endswith(
+        ": without a suffix 2, .tif 2, .heic 1, and 1 files that describe images: .csv 1"
+    )
+
+
+def test_files_of_a_suffix_that_is_not_known_are_named_when_there_is_nothing_else(tmp_path):
+    write(f"{tmp_path}/a.tif", b"x")
+    with pytest.raises(ValueError, match=r"at any depth; it holds 1 files that are not images .*: \.tif 1\. Received"):
+        listing.list_images(str(tmp_path))
+
+
+def test_every_suffix_of_a_format_is_known(tmp_path):
+    for name in ("a.JPG", "b.jpe", "c.jfif", "d.Jpeg", "e.dib", "f.apng"):
+        write(f"{tmp_path}/{name}", png(1))
+    assert len(listing.list_images(str(tmp_path)).keys) == 6
+
+
+def test_what_runs_and_systems_leave_is_not_taken_for_images(tmp_path):
+    for name in (
+        "a/1.png",
+        "b/1.png",
+        "runs/one/check_views.png",
+        "runs/one/decoded_images/a/1.bmp",
+        "__MACOSX/a/1.png",
+    ):
+        write(f"{tmp_path}/{name}", png(1))
+    write(f"{tmp_path}/runs/one/data_report.json", b"{}")
+    for place in (str(tmp_path), f"{tmp_path}/*", f"{tmp_path}/**/*.*", f"{tmp_path}/[ab]/*.png,{tmp_path}/runs/*"):
+        assert set(listing.list_images(place).keys) == {"a/1.png", "b/1.png"}
+    assert sources.from_folder(tmp_path).class_names == ("a", "b")
+    # Images may lie in the folder of a run.
+    write(f"{tmp_path}/data_report.json", b"{}")
+    assert len(listing.list_images(f"{tmp_path}/a").keys) == 1
+
+
+def test_a_pattern_does_not_read_what_lies_beside_the_images_as_a_list(tmp_path):
+    write(f"{tmp_path}/1.png", png(1))
+    write(f"{tmp_path}/README.txt", b"Photographs of my garden")
+    assert listing.list_images(f"{tmp_path}/*").keys == ["1.png"]
 
 
 def test_a_list_takes_little_memory(tree):

@@ -34,13 +34,28 @@ def test_class_subfolders_give_labels_in_sorted_order(tmp_path):
     assert sources.from_folder(f"{tmp_path}/").names == source.names
 
 
-@pytest.mark.parametrize("names", [["1.png", "2.png"], ["only/1.png", "only/2.png"], ["a/1.png", "b/1.png", "3.png"]])
+@pytest.mark.parametrize("names", [["1.png", "2.png"], ["only/1.png", "only/2.png"], ["only/1.png", "2.png"]])
 def test_without_two_classes_there_are_no_labels(tmp_path, names):
     for name in names:
         write(tmp_path, name)
     source = sources.from_folder(tmp_path)
     assert source.num_examples == len(names)
     assert source.labels is None and source.class_names is None
+
+
+@pytest.mark.parametrize("max_cached_bytes", [1 << 30, 0])
+def test_images_beside_the_class_folders_have_no_label_and_take_none_away(tmp_path, max_cached_bytes):
+    for value, name in enumerate(["a/1.png", "b/1.png", "cover.png", "Unlabelled/1.png"]):
+        write(tmp_path, name, value)
+    source = sources.from_folder(tmp_path, max_cached_bytes=max_cached_bytes)
+    assert list(source.keys) == ["Unlabelled/1.png", "a/1.png", "b/1.png", "cover.png"]
+    assert (source.class_names, source.num_classes) == (("a", "b"), 2)
+    np.testing.assert_array_equal(source.labels, [-1, 0, 1, -1])
+    assert [int(label) for _, label in source.eval_examples()] == [-1, 0, 1, -1]
+    assert source.subset(np.array([0, 3])).num_classes is None
+    # What has no label is not held out, because nothing can be tested on it.
+    rest, held_out = sources.holdout(source, 0.5)
+    assert rest.num_examples == 3 and held_out.labels.min() >= 0
 
 
 def test_images_that_differ_in_size_or_do_not_fit_stay_files(tmp_path):
@@ -115,7 +130,7 @@ def test_train_and_test_folders_share_class_ids(tmp_path):
 def test_train_among_other_classes_is_a_class(tmp_path):
     for name in ("train/1.png", "bus/1.png"):
         write(tmp_path, name)
-    assert sources.split_folders(tmp_path) == (str(tmp_path), None)
+    assert sources.split_folders(tmp_path) == (str(tmp_path), (), ())
     assert sources.from_folder(tmp_path).class_names == ("bus", "train")
 
 
@@ -199,12 +214,12 @@ def test_links_and_loops_do_no_harm(tmp_path):
 def test_an_old_example_never_changes_sides(tmp_path):
     for i in range(40):
         write(tmp_path, f"{i:02}.png")
-    _, before = sources.open_train_and_eval(tmp_path, held_out_fraction=0.3)
+    _, before = sources.holdout(sources.from_folder(tmp_path), 0.3)
     for i in range(40):
         write(tmp_path, f"new/{i:02}.png")
-    train, after = sources.open_train_and_eval(tmp_path, held_out_fraction=0.3)
+    train, after = sources.holdout(sources.from_folder(tmp_path), 0.3)
     assert {name for name in after.names if "new" not in name} == set(before.names)
     assert any("new" in name for name in after.names)
     as_list = tmp_path / "list.txt"
     as_list.write_text("\n".join([*train.names, *after.names]))
-    assert sorted(sources.open_train_and_eval(as_list, held_out_fraction=0.3)[1].names) == sorted(after.names)
+    assert sorted(sources.holdout(sources.from_folder(as_list), 0.3)[1].names) == sorted(after.names)

@@ -63,6 +63,15 @@ def test_columns_are_found_or_named(tmp_path):
     np.testing.assert_array_equal(named.labels, np.arange(COUNT))
 
 
+@pytest.mark.parametrize("unknown", [None, float("nan"), ""])
+def test_rows_without_a_label_take_none_from_the_others(tmp_path, unknown):
+    known = [3, 20, 20] if unknown != "" else ["3", "20", "20"]
+    columns = {"image": [encoded(i) for i in range(4)], "label": [known[0], unknown, *known[1:]]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "some.parquet")
+    source = sources.open_images(tmp_path / "some.parquet")
+    assert source.class_names == ("3", "20") and source.labels.tolist() == [0, -1, 1, 1]
+
+
 def test_broken_rows_are_skipped_named_and_move_no_other(tmp_path):
     place = write(tmp_path, spoiled={3: b"not an image", 11: None})
     broken = BrokenFiles()

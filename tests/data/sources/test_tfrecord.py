@@ -60,6 +60,22 @@ def test_common_names_are_found_and_others_are_named(tmp_path):
     np.testing.assert_array_equal(named.labels, np.arange(COUNT))
 
 
+def test_records_without_a_label_take_none_from_the_others(tmp_path):
+    """Without the feature, and with the label -1, which marks a part without labels."""
+    with tf.io.TFRecordWriter(str(tmp_path / "some.tfrecord")) as writer:
+        for i in range(5):
+            record = tf.train.Example.FromString(example(i, ("image", "label")))
+            if i == 1:
+                del record.features.feature["label"]
+            elif i == 3:
+                record.features.feature["label"].int64_list.value[0] = -1
+            writer.write(record.SerializeToString())
+    source = sources.open_images(tmp_path / "some.tfrecord")
+    assert source.class_names == ("100", "102", "104") and source.labels.tolist() == [0, -1, 1, -1, 2]
+    assert [int(label) for *_, label in source.records()] == [0, -1, 1, -1, 2]
+    assert source.in_memory().labels.tolist() == source.labels.tolist()
+
+
 def test_broken_records_and_a_cut_file_are_skipped_and_counted(tmp_path):
     place = write(tmp_path, broken=(3, 11))
     second = tmp_path / "train-00001-of-00002"

@@ -1,18 +1,20 @@
 """Broken image files: the reason for each, their number, and a report that outlives the process."""
 
+import collections
 import hashlib
 import json
 import os
 import pathlib
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
 from tf_simclr import files
+from tf_simclr.data.files import ignored
 from tf_simclr.data.files.names import in_print
 from tf_simclr.data.files.walk import is_local
 from tf_simclr.data.formats import decode
@@ -44,6 +46,10 @@ class BrokenFiles:
 
     A file whose size or time has changed since is checked again.
 
+    Attributes:
+      num_files: The number of all image files.
+      ignored: The number of files that are not images by suffix, see `ignore`.
+
     Args:
       report_path: The JSON file to read and keep up to date, or None.
       max_fraction: Fraction of all files that may be broken, in [0, 1]; see `check`.
@@ -51,6 +57,7 @@ class BrokenFiles:
 
     def __init__(self, report_path: str | os.PathLike[str] | None = None, max_fraction: float = 1.0) -> None:
         self.num_files = 0
+        self.ignored = collections.Counter[str]()
         self._report_path = report_path
         self._max_fraction = max_fraction
         self._lock = threading.Lock()
@@ -112,6 +119,13 @@ class BrokenFiles:
                     len(new), len(self), self.num_files, _describe(new),
                 )  # fmt: skip
 
+    def ignore(self, counts: Mapping[str, int]) -> None:
+        """Adds the numbers of files that are not images, by suffix, and says so in the log."""
+        self.ignored.update(counts)
+        if counts:
+            level = logging.WARNING if ignored.lost(counts) else logging.INFO
+            logging.log(level, "Ignored %s", ignored.describe(counts))
+
     def check(self) -> None:
         """Raises a `ValueError` with the list if more than `max_fraction` of all files are broken."""
         if len(self) > self._max_fraction * max(self.num_files, len(self)):
@@ -129,6 +143,7 @@ class BrokenFiles:
         report = {
             "files": self.num_files,
             "broken": len(self),
+            "ignored": dict(self.ignored.most_common()),
             "skipped": [self._entries[path] for path in sorted(self._entries)],
             "checked": sorted(self._checked),
         }

@@ -1,5 +1,6 @@
 """Lists of large folders, cached for the next start."""
 
+import collections
 import os
 import pathlib
 
@@ -14,8 +15,8 @@ from tf_simclr.data.formats import decode
 _SETTLED_NANOSECONDS = 2 * 10**9
 
 
-def load(folder: str, cache_folder: pathlib.Path | None) -> Names | None:
-    """The names that `save` stored, or None if a folder has changed since."""
+def load(folder: str, cache_folder: pathlib.Path | None) -> tuple[Names, collections.Counter[str]] | None:
+    """The names that `save` stored, and `Walk.ignored`; None if a folder has changed since."""
     path = _path(folder, cache_folder)
     if path is None or not path.exists():
         return None
@@ -27,11 +28,12 @@ def load(folder: str, cache_folder: pathlib.Path | None) -> Names | None:
                     return None
             except OSError:
                 return None
-        return Names.unpack(arrays["name_bytes"], arrays["name_ends"])
+        ignored = zip(arrays["ignored"].tolist(), arrays["ignored_counts"].tolist(), strict=True)
+        return Names.unpack(arrays["name_bytes"], arrays["name_ends"]), collections.Counter(dict(ignored))
 
 
 def save(names: Names, walk: Walk, folder: str, cache_folder: pathlib.Path | None) -> None:
-    """Stores the names that a walk found, unless a folder has just changed or could not be read."""
+    """Stores the names and the counts that a walk found, unless a folder has just changed or could not be read."""
     path = _path(folder, cache_folder)
     settled = walk.started_nanoseconds - _SETTLED_NANOSECONDS
     if path is None or walk.problems or max(walk.folders.values()) > settled:
@@ -47,6 +49,8 @@ def save(names: Names, walk: Walk, folder: str, cache_folder: pathlib.Path | Non
             folder_bytes=folder_bytes,
             folder_ends=folder_ends,
             times=np.array(list(walk.folders.values()), np.int64),
+            ignored=np.array(list(walk.ignored), np.str_),
+            ignored_counts=np.array(list(walk.ignored.values()), np.int64),
         )
 
 

@@ -1,22 +1,25 @@
 """Lists the image files of a data directory: folders, glob patterns, and files that list paths."""
 
-import csv
+import collections
+import functools
 import glob
+import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_simclr.data.files import list_cache
+from tf_simclr.data.files import ignored, list_cache, lists
 from tf_simclr.data.files.names import Names
-from tf_simclr.data.files.walk import Walk, exists, is_folder, is_local
+from tf_simclr.data.files.walk import Walk, exists, ignore, is_folder, is_local, is_users
 from tf_simclr.data.formats import decode
 
 _WILDCARDS = "*?["
-_LIST_SUFFIXES = (".txt", ".csv")
+# Images in a folder of this name, in any case, have no class.
+_UNLABELLED = ("unlabeled", "unlabelled")
 
 
 class Listing(NamedTuple):
@@ -28,12 +31,25 @@ class Listing(NamedTuple):
         same when that folder moves, and decides whether the file is held out.
       classes: The class name of each file, or None.
       problems: What could not be listed, {path: reason}.
+      ignored: The number of files that are not images by suffix, "" for none.
     """
 
     paths: Names
     keys: Names
     classes: list[str | None]
     problems: dict[str, str]
+    ignored: collections.Counter[str]
+
+    def with_unlabelled(self, folder: str, other: "Listing") -> "Listing":
+        """Adds the images of another folder, without their classes, after these."""
+        name = os.path.basename(folder)
+        return Listing(
+            Names(itertools.chain(self.paths, other.paths)),
+            Names(itertools.chain(self.keys, (f"{name}/{key}" for key in other.keys))),
+            self.classes + [None] * len(other.keys),
+            self.problems | other.problems,
+            self.ignored + other.ignored,
+        )
 
 
 def split_places(data_dir: str) -> list[str]:
@@ -47,8 +63,9 @@ def list_images(data_dir: str, cache_folder: pathlib.Path | None = None) -> List
     """Lists the image files of folders, patterns and lists, each file once, sorted by key.
 
     In a folder, an image's class is the first folder on its path, if any; with a pattern, the first folder after the
-    part without wildcards; in a list, the label. Names that start with a dot are ignored. Links are followed, and a
-    folder that several links lead to is walked once.
+    part without wildcards; in a list, the label. A folder "unlabelled" is no class. Names that start with a dot, and
+    the folders of the system and of runs, are left out (see `walk.entries`). Links are followed, and a folder that
+    several links lead to is walked once.
 
     Args:
       data_dir: One or more places, comma-separated: a folder, at any depth; a pattern, for files or for folders; a .txt
@@ -64,11 +81,13 @@ def list_images(data_dir: str, cache_folder: pathlib.Path | None = None) -> List
     walk = Walk()
     if len(places) == 1 and is_folder(places[0]):
         keys = _list_folder(places[0], walk, cache_folder)
-        listing = Listing(keys.with_prefix(_root(places[0])), keys, [_first_folder(key) for key in keys], walk.problems)
+        paths = keys.with_prefix(_root(places[0]))
+        listing = Listing(paths, keys, [_class_of(key) for key in keys], walk.problems, walk.ignored)
     else:
         listing = _list_places(places, walk)
     if not listing.keys:
-        more = "".join(f"; {path}: {reason}" for path, reason in walk.problems.items())
+        more = f"; it holds {ignored.describe(walk.ignored)}" if walk.ignored else ""
+        more += "".join(f"; {path}: {reason}" for path, reason in walk.problems.items())
         raise ValueError(
             f"The folder has no image files ({', '.join(decode.IMAGE_SUFFIXES)}) at any depth{more}. "
             f"Received: {data_dir!r}"
@@ -92,11 +111,13 @@ def expand(place: str) -> list[str]:
 
 
 def _list_folder(folder: str, walk: Walk, cache_folder: pathlib.Path | None) -> Names:
-    keys = list_cache.load(folder, cache_folder)
-    if keys is None:
-        root = _root(folder)
-        keys = Names(sorted(path.removeprefix(root).replace(os.sep, "/") for path in walk.files(folder)))
-        list_cache.save(keys, walk, folder, cache_folder)
+    cached = list_cache.load(folder, cache_folder)
+    if cached is not None:
+        keys, walk.ignored = cached
+        return keys
+    root = _root(folder)
+    keys = Names(sorted(path.removeprefix(root).replace(os.sep, "/") for path in walk.files(folder)))
+    list_cache.save(keys, walk, folder, cache_folder)
     return keys
 
 
@@ -111,6 +132,7 @@ def _list_places(places: list[str], walk: Walk) -> Listing:
         Names(key for key, _, _ in rows),
         [class_name or None for _, _, class_name in rows],
         walk.problems,
+        walk.ignored,
     )
 
 
@@ -121,15 +143,16 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
     if is_pattern:
         fixed = place[: min(place.find(wildcard) % (len(place) + 1) for wildcard in _WILDCARDS)]
         root = fixed[: fixed.rfind("/") + 1]
-    for found in expand(place):
+    for found in _outside_runs(expand(place), root) if is_pattern else [place]:
         if is_folder(found):
             files = walk.files(found)
-        elif found.lower().endswith(_LIST_SUFFIXES):
-            yield from _read_list(found)
+        elif found.lower().endswith(lists.SUFFIXES) and place.lower().endswith(lists.SUFFIXES):
+            yield from lists.read(found)
             continue
         elif is_pattern and found.lower().endswith(decode.IMAGE_SUFFIXES):
             files = iter([found])
         elif is_pattern:
+            ignore(os.path.basename(found), walk.ignored)
             continue
         else:
             raise FileNotFoundError(
@@ -138,31 +161,23 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
             )
         for path in files:
             key = path.removeprefix(root).replace(os.sep, "/")
-            yield path, key, _first_folder(key)
+            yield path, key, _class_of(key)
+
+
+def _outside_runs(paths: Sequence[str], root: str) -> list[str]:
+    """Leaves out the folders of the system and of runs below `root`, and what lies in them."""
+
+    @functools.cache
+    def is_kept(folder: str) -> bool:
+        return len(folder) <= len(root) or (is_users(folder) and is_kept(os.path.dirname(folder)))
+
+    return [path for path in paths if is_kept(os.path.dirname(path)) and is_users(path)]
 
 
 def _root(folder: str) -> str:
     return os.path.join(folder, "")
 
 
-def _first_folder(key: str) -> str | None:
-    return sys.intern(key.partition("/")[0]) if "/" in key else None
-
-
-def _read_list(path: str) -> Iterator[tuple[str, str, str | None]]:
-    """Yields the files that a .txt or .csv file lists, as `_list_place` does."""
-    with tf.io.gfile.GFile(os.fsencode(path), "rb") as file:
-        lines = os.fsdecode(file.read()).removeprefix("\ufeff").splitlines()
-    rows = list(csv.reader(lines)) if path.lower().endswith(".csv") else [[line.strip()] for line in lines]
-    columns = [cell.strip().lower() for cell in rows[0]] if rows else []
-    has_header = "path" in columns
-    path_column = columns.index("path") if has_header else 0
-    label_column = (columns.index("label") if "label" in columns else len(columns)) if has_header else 1
-    for number, row in enumerate(rows[has_header:], 1 + has_header):
-        if not any(row):
-            continue
-        if len(row) <= path_column or not row[path_column].strip():
-            raise ValueError(f"Line {number} of {path} has no image path. Received: {','.join(row)!r}")
-        key = row[path_column].strip()
-        label = row[label_column].strip() if len(row) > label_column else ""
-        yield os.path.join(os.path.dirname(path), key) if is_local(key) else key, key, label or None
+def _class_of(key: str) -> str | None:
+    first, slash, _ = key.partition("/")
+    return sys.intern(first) if slash and first.lower() not in _UNLABELLED else None

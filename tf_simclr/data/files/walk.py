@@ -1,7 +1,9 @@
 """Walks folders: local ones entry by entry, others as `tf.io.gfile` lists them."""
 
+import collections
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,6 +13,17 @@ from absl import logging
 
 from tf_simclr.data.formats import decode
 
+# Every run and every check keeps this file in its folder, so a folder that has it holds no images of the user.
+RUN_REPORT = "data_report.json"
+
+# What operating systems, archives and storage servers leave beside images, in lower case.
+_SYSTEM_FOLDERS = {
+    "__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "recycler",
+    "system volume information", "lost+found",
+}  # fmt: skip
+_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+
+_SUFFIX = re.compile(r"\.(?!\d+$)\w{1,12}", re.ASCII)
 _PROGRESS_SECONDS = 5.0
 
 
@@ -25,12 +38,13 @@ class Entry(NamedTuple):
 
 def exists(path: str) -> bool:
     """Whether the file or folder exists; its name may have any bytes."""
-    return tf.io.gfile.exists(os.fsencode(path))
+    # TensorFlow cannot say that a name that is not UTF-8 does not exist.
+    return os.path.exists(path) if is_local(path) else tf.io.gfile.exists(os.fsencode(path))
 
 
 def is_folder(path: str) -> bool:
     """Whether the path is a folder."""
-    return tf.io.gfile.isdir(os.fsencode(path))
+    return os.path.isdir(path) if is_local(path) else tf.io.gfile.isdir(os.fsencode(path))
 
 
 def is_local(path: str) -> bool:
@@ -38,8 +52,14 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
-def entries(folder: str) -> Iterator[Entry]:
-    """Yields the images and folders in a folder, in no particular order, except names that start with a dot.
+def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Iterator[Entry]:
+    """Yields the images and folders in a folder, in no particular order.
+
+    Leaves out names that start with a dot, folders and files of the system, and the folders of runs.
+
+    Args:
+      folder: The folder.
+      ignored: Counts the other files (see `ignore`).
 
     Raises:
       OSError: If the folder cannot be listed to its end.
@@ -51,26 +71,52 @@ def entries(folder: str) -> Iterator[Entry]:
             raise OSError(error.message) from error
         for name in names:
             is_image = _is_image(name)  # Asking a bucket about every image takes an hour.
-            if not name.startswith(".") and (is_image or is_folder(f"{folder}/{name}")):
-                yield Entry(name, is_folder=not is_image)
+            if name.startswith("."):
+                continue
+            if is_image or is_folder(f"{folder}/{name}"):
+                if is_image or is_users(f"{folder}/{name}"):
+                    yield Entry(name, is_folder=not is_image)
+            elif ignored is not None:
+                ignore(name, ignored)
         return
     with os.scandir(folder) as found:
         for entry in found:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield Entry(entry.name, is_folder=True, is_link=entry.is_symlink())
+                if is_users(entry.path):
+                    yield Entry(entry.name, is_folder=True, is_link=entry.is_symlink())
             elif _is_image(entry.name):
                 problem = None
                 if not entry.is_file():  # Reading a pipe would wait forever.
                     problem = "the link leads nowhere" if entry.is_symlink() else "it is not a regular file"
                 yield Entry(entry.name, is_folder=False, problem=problem)
+            elif ignored is not None:
+                ignore(entry.name, ignored)
 
 
 def readable_entries(folder: str) -> Iterator[Entry]:
     """Yields the same entries, but stops where the folder cannot be listed."""
     with contextlib.suppress(OSError):
         yield from entries(folder)
+
+
+def holds_images(folder: str) -> bool:
+    """Whether there is an image in a folder, at any depth."""
+    return next(Walk().files(folder), None) is not None
+
+
+def ignore(name: str, counts: collections.Counter[str]) -> None:
+    """Counts a file that is not an image by its suffix in lower case, "" for none, unless the system made it."""
+    name = name.lower()
+    if name not in _SYSTEM_FILES:
+        suffix = os.path.splitext(name)[1]
+        counts[suffix if suffix in counts or _SUFFIX.fullmatch(suffix) else ""] += 1
+
+
+def is_users(folder: str) -> bool:
+    """Whether a folder is the user's, not one of the system or of a run."""
+    return os.path.basename(folder).lower() not in _SYSTEM_FOLDERS and not exists(os.path.join(folder, RUN_REPORT))
 
 
 def _is_image(name: str) -> bool:
@@ -82,12 +128,14 @@ class Walk:
 
     Attributes:
       problems: What could not be read, {path: reason}.
+      ignored: The number of files that are not images by suffix, "" for none.
       folders: The local folders and the time of each one's last change, in nanoseconds.
       started_nanoseconds: When the walk started.
     """
 
     def __init__(self) -> None:
         self.problems: dict[str, str] = {}
+        self.ignored = collections.Counter[str]()
         self.folders: dict[str, int] = {}
         self.started_nanoseconds = time.time_ns()
         self._seen: set[str] = set()
@@ -110,7 +158,7 @@ class Walk:
             try:
                 if is_local(folder):
                     self.folders[folder] = os.stat(folder).st_mtime_ns
-                for entry in entries(folder):
+                for entry in entries(folder, self.ignored):
                     if entry.is_folder:
                         found.append(entry)
                     elif entry.problem is None:

@@ -17,7 +17,7 @@ from tf_simclr.data.formats import headers
 from tf_simclr.data.formats.headers import MAX_PIXELS
 
 # TensorFlow decodes by content, not by name; the suffixes only distinguish images from other files.
-IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES: tuple[str, ...] = (".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png")
 if hasattr(tf.io, "decode_webp"):  # TensorFlow 2.15 has no WebP decoder.
     IMAGE_SUFFIXES += (".webp",)
 

@@ -25,7 +25,7 @@ class Survey:
       names: object [N], path of every image, FILE#record=INDEX of a record, or position in an array.
       heights: int32 [N], in pixels.
       widths: int32 [N].
-      labels: int64 [N], or None.
+      labels: int64 [N], -1 for an unknown one, or None.
       class_names: The name of every class id, or None.
       formats: Number of images by format; for images in memory, by the suffix of their names.
       fingerprints: uint64 [N], equal for equal pixels.
@@ -44,6 +44,11 @@ class Survey:
     looks: Looks
     source: Source
     positions: np.ndarray
+
+    @property
+    def is_labelled(self) -> np.ndarray:
+        """Whether each image has a label, bool [N]."""
+        return np.zeros(len(self.names), bool) if self.labels is None else self.labels >= 0
 
 
 def survey(source: Source, watch: Callable[[int], Any] = lambda count: None) -> Survey:

@@ -3,8 +3,9 @@
 from tf_simclr.data.sources.array import ArraySource
 from tf_simclr.data.sources.base import Sample, Source, holdout, number_classes
 from tf_simclr.data.sources.files import FileSource
-from tf_simclr.data.sources.folders import from_folder, split_folders
+from tf_simclr.data.sources.folders import from_folder
 from tf_simclr.data.sources.open import open_images, open_train_and_eval
+from tf_simclr.data.sources.splits import Split, split_folders
 from tf_simclr.data.sources.tfds import TfdsSource
 from tf_simclr.data.sources.tfrecord import TfrecordSource
 
@@ -13,6 +14,7 @@ __all__ = [
     "FileSource",
     "Sample",
     "Source",
+    "Split",
     "TfdsSource",
     "TfrecordSource",
     "from_folder",

@@ -19,7 +19,7 @@ class ArraySource(Source):
 
     Attributes:
       images: uint8 [N, H, W, 3].
-      labels: int64 [N] in [0, number of classes), or None.
+      labels: int64 [N] in [0, number of classes), -1 for an unknown one, or None.
       class_names: The name of every class id, or None.
       names: For images read from files, the path of each relative to its folder.
       skipped: (path, reason) of every file that could not be decoded.

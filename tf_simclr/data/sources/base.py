@@ -1,8 +1,9 @@
 """The interface of every source of images, and helpers that sources share."""
 
 import abc
+import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from tf_simclr.data.sources.order import Steps
 # Images of one small size are kept in memory if they take up to this many bytes decoded.
 MAX_CACHED_BYTES = 1 << 30
 MAX_CACHED_SIDE_PX = 128
+
+# The part of the images that is held out where there is no part to test on.
+HELD_OUT_FRACTION = 0.1
 
 # Images that `Source.inspect` yields at a time.
 INSPECTED_AT_ONCE = 256
@@ -36,7 +40,8 @@ class Source(abc.ABC):
     images in files), and call the function that opens it in `sources/open.py`.
 
     Attributes:
-      labels: int64 [N] in [0, number of classes). None if there are none, or if they are read only with the images.
+      labels: int64 [N] in [0, number of classes), -1 for an image without a label. None if no image has one, or if
+        labels are read only with the images.
       class_names: The name of every class id, or None.
       broken: The files or records found broken.
       has_one_size: Whether the images are decoded and known to have one size. If so, `train_examples` yields whole
@@ -61,9 +66,16 @@ class Source(abc.ABC):
     @property
     def num_classes(self) -> int | None:
         """Number of classes, or None without labels."""
-        if self.labels is None:
+        if self.labels is None or not self.is_labelled.any():
             return None
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
+
+    @property
+    def is_labelled(self) -> np.ndarray:
+        """Whether each image has a label, bool [N]; for labels that are read only with the images, whether any has."""
+        if self.labels is None:
+            return np.full(self.num_examples, self.num_classes is not None)
+        return self.labels >= 0
 
     @property
     def lost(self) -> dict[str, str]:
@@ -84,6 +96,10 @@ class Source(abc.ABC):
     def subset(self, indices: np.ndarray) -> "Source":
         """The examples at `indices`, int64 [M], in that order. Sources with named splits do not need it."""
         raise NotImplementedError(f"A part of a {type(self).__name__} cannot be taken")
+
+    def unlabelled(self) -> "Source":
+        """The same examples without their labels."""
+        return dataclasses.replace(self, labels=None, class_names=None)  # type: ignore[type-var]
 
     @abc.abstractmethod
     def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
@@ -142,13 +158,14 @@ class Source(abc.ABC):
         """About `count` encoded images, to estimate the size of all. Empty if the images are decoded already."""
 
 
-def holdout(source: Source, fraction: float) -> tuple[Source, Source]:
+def holdout(source: Source, fraction: float = HELD_OUT_FRACTION) -> tuple[Source, Source]:
     """Splits a source that has no test part of its own.
 
     An example is held out if the hash of its key (the path relative to its folder; its position in an array), as a
     64-bit number, is below `fraction` * 2**64. So the split is the same in every run, on every machine and for every
     seed, and adding or removing an example moves no other one. If one side would be empty, as in a very small set, the
-    example with the smallest (or largest) hash goes there.
+    example with the smallest (or largest) hash goes there. Where some examples have labels, the others stay in the
+    rest: nothing could be tested on them.
 
     Args:
       source: At least two examples, in a source that has `subset`.
@@ -165,12 +182,14 @@ def holdout(source: Source, fraction: float) -> tuple[Source, Source]:
     if source.num_examples < 2:
         raise ValueError(f"Holding out a part of the images takes at least two. Received: {source.num_examples}")
     hashes = np.array([_hash(key) for key in source.keys], np.uint64)
-    is_held_out = hashes < np.uint64(fraction * 2**64)
+    candidates = np.arange(len(hashes)) if source.num_classes is None else np.flatnonzero(source.is_labelled)
+    is_held_out = hashes[candidates] < np.uint64(fraction * 2**64)
     if not is_held_out.any():
-        is_held_out[np.argmin(hashes)] = True
+        is_held_out[np.argmin(hashes[candidates])] = True
     elif is_held_out.all():
-        is_held_out[np.argmax(hashes)] = False
-    return source.subset(np.flatnonzero(~is_held_out)), source.subset(np.flatnonzero(is_held_out))
+        is_held_out[np.argmax(hashes[candidates])] = False
+    held_out = candidates[is_held_out]
+    return source.subset(np.setdiff1d(np.arange(len(hashes)), held_out)), source.subset(held_out)
 
 
 def _hash(key: str) -> int:
@@ -178,37 +197,49 @@ def _hash(key: str) -> int:
 
 
 def number_classes(
-    names: Sequence[str], class_names: Sequence[str] | None, place: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
+    names: Sequence[str | None], class_names: Sequence[str] | None, place: str
+) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
     """Turns class names into ids.
 
     Args:
-      names: The class of every example.
+      names: The class of every example; None, "" or, beside two other numbers, "-1" if it is unknown.
       class_names: The classes in the order of their ids; by default the sorted names, or numbers in numeric order.
       place: Where the examples are, for the error.
 
     Returns:
-      (labels int64 [N], class names).
+      (labels int64 [N], -1 where the class is unknown; class names), or (None, None) if no class is known, or only one
+      without `class_names`.
 
     Raises:
       ValueError: If a class is not in `class_names`.
     """
+    found = {name for name in names if name}
+    if (len(found) > 2 and _are_numbers(found)) if class_names is None else ("-1" not in class_names):
+        found.discard("-1")
+    if not found or (class_names is None and len(found) < 2):
+        return None, None
     if class_names is None:
-        are_numbers = all(name.isdecimal() for name in names)
-        class_names = sorted(set(names), key=(lambda name: (int(name), name)) if are_numbers else None)
-    ids = {class_name: index for index, class_name in enumerate(class_names)}
-    unknown = sorted(set(names) - set(ids))
-    if unknown:
+        class_names = sorted(found, key=(lambda name: (int(name), name)) if _are_numbers(found) else None)
+    if unknown := sorted(found - set(class_names)):
         raise ValueError(
             f"{place!r} has a class that the training images lack: rename or remove it. Received: {unknown[0]!r}"
         )
-    return np.array([ids[name] for name in names], np.int64), tuple(class_names)
+    ids: dict[str | None, int] = {class_name: index for index, class_name in enumerate(class_names)}
+    return np.array([ids.get(name, -1) for name in names], np.int64), tuple(class_names)
+
+
+def _are_numbers(names: Iterable[str]) -> bool:
+    return all(name.removeprefix("-").isdecimal() for name in names)
 
 
 def check_labels(labels: np.ndarray | None, count: int) -> None:
-    """Raises a `ValueError` unless labels are int64 [count] or None."""
-    if labels is not None and (labels.shape != (count,) or labels.dtype != np.int64):
+    """Raises a `ValueError` unless labels are int64 [count], at least -1, or None."""
+    if labels is None:
+        return
+    if labels.shape != (count,) or labels.dtype != np.int64:
         raise ValueError(
             f"The labels of {count} images must be int64 of shape [{count}]. "
             f"Received: {labels.dtype} {list(labels.shape)}"
         )
+    if count and labels.min() < -1:
+        raise ValueError(f"A label must be a class, at least 0, or -1 if it is unknown. Received: {labels.min()}")

@@ -27,7 +27,7 @@ class FileSource(EncodedSource):
     Attributes:
       folder: The folder that names are relative to; "" if there are several.
       names: The path of every file relative to the folder, with "/" between its parts.
-      labels: int64 [N] in [0, number of classes), or None.
+      labels: int64 [N] in [0, number of classes), -1 for an unknown one, or None.
       class_names: The name of every class id, or None.
       skipped: (path, reason) of every file found broken when the folder was opened.
       contents: The bytes of the files, object [N], if the source holds them; None if they are read each time.

@@ -16,9 +16,6 @@ from tf_simclr.data.sources.array import ArraySource
 from tf_simclr.data.sources.base import MAX_CACHED_BYTES, MAX_CACHED_SIDE_PX, number_classes
 from tf_simclr.data.sources.files import FileSource
 
-TRAIN_FOLDER = "train"
-EVAL_FOLDERS = ("test", "val", "validation")
-
 # Sets of up to this many bytes are decoded once when the folder is opened (about ten seconds on two cores), to report
 # broken files before training starts. In larger sets, broken files are found and reported as they are read.
 _CHECKED_BYTES = 1 << 29
@@ -27,6 +24,7 @@ _CHECKED_BYTES = 1 << 29
 def from_folder(
     folder: str | os.PathLike[str],
     *,
+    unlabelled: Sequence[str] = (),
     class_names: Sequence[str] | None = None,
     max_cached_bytes: int = MAX_CACHED_BYTES,
     max_pixels: int = MAX_PIXELS,
@@ -34,11 +32,13 @@ def from_folder(
 ) -> ArraySource | FileSource:
     """Opens image files: those of a folder at any depth, with or without class subfolders, or see `listing`.
 
-    There are labels if every image has a class (see `listing.list_images`) and there are at least two classes.
-    Examples are sorted by path. Broken files are left out, named in the log and listed in the source's `skipped`.
+    There are labels if there are at least two classes (see `listing.list_images`); an image without a class has the
+    label -1. Examples are sorted by path. Broken files are left out, named in the log and listed in the source's
+    `skipped`.
 
     Args:
       folder: What `listing.list_images` takes, usually a folder: local, or any that `tf.io.gfile` reads.
+      unlabelled: More folders, whose images have no class and come last.
       class_names: The classes in the order of their ids, to label one folder like another; by default the sorted names
         of the subfolders.
       max_cached_bytes: Images of one size, at most 128 px, are decoded to memory if they fit in this.
@@ -54,57 +54,27 @@ def from_folder(
     """
     broken = broken if broken is not None else BrokenFiles()
     listed = listing.list_images(os.fspath(folder), broken.list_folder)
-    files = _to_source(listed, os.fspath(folder), class_names, max_pixels, broken)
-    decoded = _decoded(files)
-    height, width = _first_image_size(files, decoded)
-    small = max(height, width) <= MAX_CACHED_SIDE_PX and files.num_examples * height * width * 3 <= max_cached_bytes
-    source = _load_array(files, decoded, height, width) if small else None
-    return source if source is not None else _check_files(files, decoded)
-
-
-def split_folders(folder: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Finds the parts of a folder that has train/ beside test/, val/ or validation/.
-
-    The folder must have no other subfolders, so that "train" can be a class among others.
-
-    Returns:
-      (train_folder, eval_folder); test/ takes precedence over val/. Without such a layout, or if it is not a folder,
-      `folder` itself and None.
-    """
-    folder = os.fspath(folder)
-    if not walk.is_folder(folder):
-        return folder, None
-    subfolders = {entry.name for entry in walk.readable_entries(folder) if entry.is_folder}
-    if TRAIN_FOLDER not in subfolders or subfolders - {TRAIN_FOLDER, *EVAL_FOLDERS}:
-        return folder, None
-    eval_folder = next((os.path.join(folder, name) for name in EVAL_FOLDERS if name in subfolders), None)
-    return os.path.join(folder, TRAIN_FOLDER), eval_folder
-
-
-def _to_source(
-    listed: listing.Listing,
-    data_dir: str,
-    class_names: Sequence[str] | None,
-    max_pixels: int,
-    broken: BrokenFiles,
-) -> FileSource:
-    """All files, broken or not, with their labels."""
-    broken.num_files += len(listed.paths) + len(listed.problems)
-    broken.add(listed.problems)
-    classes = [class_name for class_name in listed.classes if class_name is not None]
-    labels, names = None, None
-    if len(classes) == len(listed.classes) and (class_names is not None or len(set(classes)) > 1):
-        labels, names = number_classes(classes, class_names, data_dir)
-    is_folder = walk.is_folder(data_dir)
-    return FileSource(
-        data_dir if is_folder else "",
-        listed.keys if is_folder else listed.paths,
+    for other in unlabelled:
+        listed = listed.with_unlabelled(other, listing.list_images(other, broken.list_folder))
+    broken.ignore(listed.ignored)
+    root = os.fspath(folder) if walk.is_folder(os.fspath(folder)) and not unlabelled else ""
+    labels, names = number_classes(listed.classes, class_names, os.fspath(folder))
+    files = FileSource(
+        root,
+        listed.keys if root else listed.paths,
         labels,
         names,
         keys=listed.keys,
         max_pixels=max_pixels,
         broken=broken,
     )
+    broken.num_files += len(listed.paths) + len(listed.problems)
+    broken.add(listed.problems)
+    decoded = _decoded(files)
+    height, width = _first_image_size(files, decoded)
+    small = max(height, width) <= MAX_CACHED_SIDE_PX and files.num_examples * height * width * 3 <= max_cached_bytes
+    source = _load_array(files, decoded, height, width) if small else None
+    return source if source is not None else _check_files(files, decoded)
 
 
 def _decoded(files: FileSource) -> tf.data.Dataset:

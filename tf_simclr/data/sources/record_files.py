@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +25,7 @@ class RecordFileSource(RecordSource):
       files: The files.
       counts: The number of records in each of them.
       indices: int64 [N], increasing: the positions of the examples among all records of all files.
-      labels: int64 [N], or None.
+      labels: int64 [N], -1 for an unknown one, or None.
       class_names: The name of every class id, or None.
       max_pixels: Images with more pixels count as broken.
       broken: Collects the records found broken after the files were opened.
@@ -68,8 +68,8 @@ class RecordFileSource(RecordSource):
         return dataclasses.replace(self, indices=self.indices[indices], labels=labels)
 
     def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
-        # The label of every record: 0 without labels, -1 if the record is not an example.
-        wanted = np.full(sum(self.counts), -1, np.int64)
+        # The label of every record: 0 without labels, -2 if the record is not an example.
+        wanted = np.full(sum(self.counts), -2, np.int64)
         wanted[self.indices] = 0 if self.labels is None else self.labels
         table = tf.constant(wanted)
         firsts = tf.constant(np.cumsum((0, *self.counts[:-1])), tf.int64)
@@ -83,7 +83,7 @@ class RecordFileSource(RecordSource):
             file, first = tf.gather(list(self.files), index), tf.gather(firsts, index)
             records = self.read_file(file).ignore_errors().enumerate(first)
             named = records.map(lambda i, record: (i, _name_record(file, i - first), record, tf.gather(table, i)))
-            return named.filter(lambda number, name, record, label: label >= 0)
+            return named.filter(lambda number, name, record, label: label > -2)
 
         def pick(number: tf.Tensor, name: tf.Tensor, record: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return number, name, self.image_in(record), *(() if self.labels is None else (label,))
@@ -125,6 +125,15 @@ def choose_name(role: str, wanted: str | None, common: Sequence[str], found: Seq
     return name
 
 
+def class_of(value: Any) -> str | None:
+    """The name of a class that is stored as a text, bytes or a number; None if it is null, NaN or empty."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer():  # pandas turns whole numbers with gaps into floats.
+        value = int(value)
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+
+
 def open_records(
     make: Callable[..., RecordFileSource],
     files: Sequence[str],
@@ -140,8 +149,7 @@ def open_records(
     Args:
       make: Makes the source from its fields `files`, `counts`, `indices`, `labels`, `class_names` and `broken`.
       files: The files.
-      scans: For each record of each file, whether it has an image, and the name of its class or None. There are labels
-        if all records with an image have a class.
+      scans: For each record of each file, whether it has an image, and the name of its class or None.
       class_names: The classes in the order of their ids; by default those of the records.
       broken: Collects the records without an image or with a broken one.
       place: The user's name for the files, for errors.
@@ -153,9 +161,7 @@ def open_records(
     counts = tuple(len(scan) for scan in scans)
     found = [record for scan in scans for record in scan]
     indices = np.flatnonzero([has_image for has_image, _ in found])
-    classes = [found[i][1] for i in indices]
-    known = [name for name in classes if name is not None]
-    labels, names = number_classes(known, class_names, place) if classes and known == classes else (None, None)
+    labels, names = number_classes([found[i][1] for i in indices], class_names, place)
     source = make(files=tuple(files), counts=counts, indices=indices, labels=labels, class_names=names, broken=broken)
     record_keys = record_names(files, counts)
     broken.num_files += len(found)

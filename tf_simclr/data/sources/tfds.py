@@ -230,4 +230,6 @@ def _load_array(source: TfdsSource) -> ArraySource:
     images, *labels = (np.concatenate(column) for column in columns)
     if len(images) < source.num_examples:
         source.broken.add(source.lost)
-    return ArraySource(images, labels[0] if labels else None, source.class_names)
+    # The examples of a split without labels have the label -1.
+    has_labels = bool(labels) and (labels[0] >= 0).any()
+    return ArraySource(images, labels[0] if has_labels else None, source.class_names if has_labels else None)
