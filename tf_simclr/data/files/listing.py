@@ -1,6 +1,5 @@
 """Lists the image files of a data directory: folders, glob patterns, and files that list paths."""
 
-import csv
 import glob
 import os
 import pathlib
@@ -10,13 +9,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_simclr.data.files import list_cache
+from tf_simclr.data.files import list_cache, lists
 from tf_simclr.data.files.names import Names
 from tf_simclr.data.files.walk import Walk, exists, is_folder, is_local
 from tf_simclr.data.formats import decode
 
 _WILDCARDS = "*?["
-_LIST_SUFFIXES = (".txt", ".csv")
 
 
 class Listing(NamedTuple):
@@ -124,8 +122,8 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
     for found in expand(place):
         if is_folder(found):
             files = walk.files(found)
-        elif found.lower().endswith(_LIST_SUFFIXES):
-            yield from _read_list(found)
+        elif found.lower().endswith(lists.SUFFIXES):
+            yield from lists.read(found)
             continue
         elif is_pattern and found.lower().endswith(decode.IMAGE_SUFFIXES):
             files = iter([found])
@@ -147,22 +145,3 @@ def _root(folder: str) -> str:
 
 def _first_folder(key: str) -> str | None:
     return sys.intern(key.partition("/")[0]) if "/" in key else None
-
-
-def _read_list(path: str) -> Iterator[tuple[str, str, str | None]]:
-    """Yields the files that a .txt or .csv file lists, as `_list_place` does."""
-    with tf.io.gfile.GFile(os.fsencode(path), "rb") as file:
-        lines = os.fsdecode(file.read()).removeprefix("\ufeff").splitlines()
-    rows = list(csv.reader(lines)) if path.lower().endswith(".csv") else [[line.strip()] for line in lines]
-    columns = [cell.strip().lower() for cell in rows[0]] if rows else []
-    has_header = "path" in columns
-    path_column = columns.index("path") if has_header else 0
-    label_column = (columns.index("label") if "label" in columns else len(columns)) if has_header else 1
-    for number, row in enumerate(rows[has_header:], 1 + has_header):
-        if not any(row):
-            continue
-        if len(row) <= path_column or not row[path_column].strip():
-            raise ValueError(f"Line {number} of {path} has no image path. Received: {','.join(row)!r}")
-        key = row[path_column].strip()
-        label = row[label_column].strip() if len(row) > label_column else ""
-        yield os.path.join(os.path.dirname(path), key) if is_local(key) else key, key, label or None
