@@ -68,9 +68,8 @@ def list_images(data_dir: str, cache_folder: pathlib.Path | None = None) -> List
     several links lead to is walked once.
 
     Args:
-      data_dir: One or more places, comma-separated: a folder, at any depth; a pattern, for files or for folders; a .txt
-        file with one path per line, or a .csv file with path and, if known, label, where paths are relative to the
-        folder of the file.
+      data_dir: One or more places, comma-separated: a folder, at any depth; a pattern, for files or for folders; a .txt,
+        .csv or .tsv list of images, see `lists`.
       cache_folder: Where to keep the list of a local folder, which is reused while no folder in it has changed.
 
     Raises:
@@ -156,7 +155,7 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
             continue
         else:
             raise FileNotFoundError(
-                "The image folder does not exist, or is neither a folder nor a .txt or .csv list of paths. "
+                "The image folder does not exist, or is neither a folder nor a .txt, .csv or .tsv list of paths. "
                 f"Received: {place!r}"
             )
         for path in files:

@@ -1,30 +1,243 @@
-"""Reads files that list images: one path per line, or a table with a column of paths."""
+"""Reads lists of images: text files with a path per line, and tables with a column of files and perhaps one of labels.
+
+What a list means follows from the files that it names: its delimiter, whether it has a header and which column holds
+files are those with which files are found. The log says in one line what was understood.
+"""
 
 import csv
+import functools
+import io
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import tensorflow as tf
+from absl import logging
 
-from tf_simclr.data.files.walk import is_local
+from tf_simclr.data.files import labels
+from tf_simclr.data.files.names import in_print
+from tf_simclr.data.files.walk import exists, is_folder, is_local, readable_entries
+from tf_simclr.data.formats import decode
 
-SUFFIXES = (".txt", ".csv")
+SUFFIXES = (".csv", ".tsv", ".txt")
+
+# Columns of files, as `labels.plain` writes them; they only decide between columns of as many files.
+_PATH_COLUMNS = (
+    "path", "filepath", "imagepath", "imgpath", "filename", "file", "imagename", "imgname", "image", "img", "imageid",
+    "imgid", "idcode", "id", "name",
+)  # fmt: skip
+_SAMPLED_CHARACTERS = 1 << 20
+_SAMPLED_ROWS = 20
+
+_Rows = list[list[str]]
+_T = TypeVar("_T")
 
 
 def read(path: str) -> Iterator[tuple[str, str, str | None]]:
-    """Yields the files that a .txt or .csv file lists, as (path, key, class name or None)."""
+    """Yields the files that a list names, each once, as (path, key, class name or None).
+
+    Args:
+      path: A .txt, .csv or .tsv file, local or any that `tf.io.gfile` reads.
+
+    Raises:
+      ValueError: If it names no file that exists, a row has no file, or an id stands for several files.
+    """
+    finder = _Finder(path)
+    text = _read_text(path)
+    part, column = _find_layout(text, path, finder)
+    rows = part(text)
+    if not rows:
+        raise ValueError(f"Every quote in a list must be closed. Received: {in_print(path)!r}")
+    first = _cell(rows[0], column)
+    has_header = len(rows) > 1 and not decode.is_image_name(first) and not finder.find(first)
+    header = rows.pop(0) if has_header else []
+    cells = [_cell(row, column) for row in rows]
+    if "" in cells:
+        number = cells.index("")
+        raise ValueError(
+            f"Row {number + 1 + has_header} of {in_print(path)} has no image path. Received: {','.join(rows[number])!r}"
+        )
+    found, meaning = labels.find(rows, header, column)
+    are_paths = all(finder.is_path(cell) for cell in _spread(cells))  # Then the others are not looked for.
+    files: dict[tuple[str, str], str | None] = {}
+    several: dict[str, None] = {}
+    for cell, label in zip(cells, found, strict=True):
+        file = finder.direct(cell) if are_paths else finder.find_one(cell)
+        if files.setdefault(file, label) != label:
+            several[file[1]] = files[file] = None
+    if several:
+        meaning += f"; unlabelled for having several labels: {len(several):,}, first {in_print(next(iter(several)))}"
+    name = f"`{header[column]}`" if header else f"{column + 1} of a table without a header"
+    logging.info(
+        "%s: %d rows with %d different files, in column %s; %s", in_print(path), len(rows), len(files), name, meaning
+    )
+    for (place, key), label in files.items():
+        yield place, key, None if label is None else _as_text(label)
+
+
+def _read_text(path: str) -> str:
+    """The text of a file in UTF-8 or UTF-16; bytes that are not UTF-8 are kept as `os.fsdecode` keeps them."""
     with tf.io.gfile.GFile(os.fsencode(path), "rb") as file:
-        lines = os.fsdecode(file.read()).removeprefix("\ufeff").splitlines()
-    rows = list(csv.reader(lines)) if path.lower().endswith(".csv") else [[line.strip()] for line in lines]
-    columns = [cell.strip().lower() for cell in rows[0]] if rows else []
-    has_header = "path" in columns
-    path_column = columns.index("path") if has_header else 0
-    label_column = (columns.index("label") if "label" in columns else len(columns)) if has_header else 1
-    for number, row in enumerate(rows[has_header:], 1 + has_header):
-        if not any(row):
-            continue
-        if len(row) <= path_column or not row[path_column].strip():
-            raise ValueError(f"Line {number} of {path} has no image path. Received: {','.join(row)!r}")
-        key = row[path_column].strip()
-        label = row[label_column].strip() if len(row) > label_column else ""
-        yield os.path.join(os.path.dirname(path), key) if is_local(key) else key, key, label or None
+        content = file.read()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace")
+    if b"\0" in content[:2]:  # UTF-16 without a mark: every other byte of English text is 0.
+        return content.decode("utf-16-be" if content[0] == 0 else "utf-16-le", "replace")
+    return os.fsdecode(content.removeprefix(b"\xef\xbb\xbf"))
+
+
+def _find_layout(text: str, path: str, finder: "_Finder") -> tuple[Callable[[str], _Rows], int]:
+    """How to part the text into rows of cells, and the column of files: with these, most files are found.
+
+    Raises:
+      ValueError: If none are found.
+    """
+    tables = [functools.partial(_parse, delimiter=mark, quote=quote) for mark in ",;\t|" for quote in "\"'"]
+    lines = [functools.partial(_lines, part=part) for part in (_whole, _last_apart, _first_apart, str.split)]
+    ways: list[Callable[[str], _Rows]] = [*lines[:1], *tables, *lines[1:]]
+    if not path.lower().endswith(".txt"):
+        ways = [*tables, *lines]
+    best, fewest_missing = None, _SAMPLED_ROWS
+    for part in ways:
+        rows = part(text[:_SAMPLED_CHARACTERS])
+        sample = _spread(rows)
+        ranks = {}
+        for column in range(max(map(len, sample), default=0)):
+            cells = [_cell(row, column) for row in sample]
+            is_named = bool(rows) and labels.plain(_cell(rows[0], column)) in _PATH_COLUMNS
+            ranks[column] = (
+                sum(bool(finder.find(cell)) for cell in cells),
+                sum(map(decode.is_image_name, cells)),
+                is_named,
+            )
+        column = max(ranks, key=ranks.__getitem__, default=0)
+        missing = len(sample) - ranks[column][0] if ranks else _SAMPLED_ROWS
+        if ranks and ranks[column][0] and missing < fewest_missing:
+            best, fewest_missing = (part, column), missing
+        if missing == 0 or (missing == 1 and not any(map(decode.is_image_name, sample[0]))):  # The header is none.
+            break
+    if best is None:
+        rows = ways[0](text)
+        raise ValueError(
+            f"A list must name images by paths relative to its folder, or by ids of files beside it, but none of the "
+            f"{len(rows):,} rows of {in_print(path)} names a file that exists. Received: "
+            f"{','.join(rows[0]) if rows else ''!r}"
+        )
+    return best
+
+
+def _parse(text: str, delimiter: str, quote: str) -> _Rows:
+    """The rows of a table that are not empty; none if it has another delimiter or quote."""
+    text = re.sub(r"\Asep=.\r?\n", "", text)  # Excel's note of the delimiter.
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote, skipinitialspace=True)
+    try:
+        return [row for row in rows if any(cell.strip() for cell in row)]
+    except csv.Error:  # Behind a quote that is not closed, a cell is longer than any.
+        return []
+
+
+def _lines(text: str, part: Callable[[str], list[str]]) -> _Rows:
+    """The lines that are not empty; other marks that Unicode counts as ends of lines may be in names."""
+    return [part(line.strip()) for line in text.split("\n") if line.strip()]
+
+
+def _whole(line: str) -> list[str]:
+    return [line]
+
+
+def _last_apart(line: str) -> list[str]:
+    return line.rsplit(None, 1)
+
+
+def _first_apart(line: str) -> list[str]:
+    return line.split(None, 1)
+
+
+def _cell(row: Sequence[str], column: int) -> str:
+    return row[column].strip() if column < len(row) else ""
+
+
+def _as_text(cell: str) -> str:
+    """A cell whose bytes are not UTF-8 as the Latin-1 that Excel writes."""
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(cell).decode("latin-1")
+    return cell
+
+
+def _spread(rows: Sequence[_T]) -> list[_T]:
+    """About `_SAMPLED_ROWS` of the rows, from the first to the last."""
+    return list(rows[:: max(1, len(rows) // _SAMPLED_ROWS)])
+
+
+class _Finder:
+    """Finds the image files that the cells of a list stand for.
+
+    Cells are paths or names without suffix; the places are the folder of the list, the folders in it, the folder above,
+    and `images` there. Backslashes may stand for slashes.
+
+    Args:
+      path: The list.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._folder = os.path.dirname(path)
+        self._list_name = os.path.basename(path).lower()
+        self._files = functools.cache(_files_in)
+
+    def direct(self, cell: str) -> tuple[str, str]:
+        """(path, key) of a cell that is a path."""
+        return os.path.join(self._folder, cell) if is_local(cell) else cell, cell
+
+    def is_path(self, cell: str) -> bool:
+        """Whether a cell is the path of an existing file."""
+        path, _ = self.direct(cell)
+        if is_local(path):
+            return os.path.isfile(os.fsencode(path))
+        return exists(path) and not is_folder(path)
+
+    def find(self, cell: str) -> list[tuple[str, str]]:
+        """All files, as (path, key), that a cell may stand for; those in the first of the places that has any."""
+        names = dict.fromkeys([cell, cell.replace("\\", "/"), _as_text(cell)] if cell else [])
+        for name in names:
+            if self.is_path(name):
+                return [self.direct(name)]
+        for name in names:
+            for places in self._places:
+                hits = [hit for place in places if (hit := self._look(place, name)) is not None]
+                if hits:
+                    # The list of the training images may have ids that also stand for other test images.
+                    return [hit for hit in hits if hit[1].split("/")[0].lower() in self._list_name] or hits
+        return []
+
+    def find_one(self, cell: str) -> tuple[str, str]:
+        """(path, key) of the file that a cell stands for; if it is not found, of the file that it would be.
+
+        Raises:
+          ValueError: If it may stand for several files.
+        """
+        hits = self.find(cell)
+        if len(hits) > 1:
+            raise ValueError(
+                f"An id in a list must stand for one file, but this one stands for {in_print(hits[0][0])} and "
+                f"{in_print(hits[1][0])}: give paths instead. Received: {cell!r}"
+            )
+        return hits[0] if hits else self.direct(cell)
+
+    @functools.cached_property
+    def _places(self) -> list[list[str]]:
+        below = sorted(entry.name for entry in readable_entries(self._folder or ".") if entry.is_folder)
+        return [[""], below, [".."], ["../images"]]
+
+    def _look(self, place: str, name: str) -> tuple[str, str] | None:
+        folder, base = os.path.split(os.path.join(place, name))
+        found = self._files(os.path.join(self._folder, folder)).get(base)
+        return None if found is None else self.direct(os.path.join(folder, found))
+
+
+def _files_in(folder: str) -> dict[str, str]:
+    """The names of the images in a folder, by their names and by their names without suffix."""
+    names = sorted(entry.name for entry in readable_entries(folder or ".") if not entry.is_folder)
+    return {os.path.splitext(name)[0]: name for name in reversed(names)} | {name: name for name in names}

@@ -22,6 +22,11 @@ if hasattr(tf.io, "decode_webp"):  # TensorFlow 2.15 has no WebP decoder.
     IMAGE_SUFFIXES += (".webp",)
 
 
+def is_image_name(name: str) -> bool:
+    """Whether the suffix of a file's name is that of an image."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
 def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     """Decodes one JPEG, PNG, GIF (its first frame), BMP or, where TensorFlow can, WebP image.
 
@@ -36,24 +41,47 @@ def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: If the bytes are not a complete image of a known format, or it is too large.
     """
-    num_pixels, orientation, palette, still = headers.read_header(encoded)
-    is_known = tf.Assert(num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or WebP image"])
-    fits = tf.Assert(num_pixels <= max_pixels, [f"more than {max_pixels} pixels (data.max_pixels):", num_pixels])
+    header = headers.read_header(encoded)
+    is_known = tf.Assert(header.num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or still WebP image"])
+    fits = tf.Assert(
+        header.num_pixels <= max_pixels, [f"more than {max_pixels} pixels (data.max_pixels):", header.num_pixels]
+    )
     with tf.control_dependencies([] if tf.executing_eagerly() else [is_known, fits]):
-        image = tf.io.decode_image(still, channels=3, expand_animations=False)
-    image = tf.ensure_shape(image, [None, None, 3])
-    is_done = (tf.size(palette) == 0) & (orientation == 1)
-    image = tf.cond(is_done, lambda: image, lambda: _color_and_turn(image, palette, orientation))
+        still = tf.identity(header.still)
+    image = tf.cond(header.is_plain, lambda: _decode(still), lambda: _decode_with_care(still))
     return tf.ensure_shape(image, [None, None, 3])
 
 
-@headers.rare_branch(
-    tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, 3], tf.uint8), tf.TensorSpec([], tf.int32)
-)
-def _color_and_turn(image: tf.Tensor, palette: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Looks the colours up in the palette, if there is one, and undoes the EXIF orientation."""
+def _decode(still: tf.Tensor, channels: int = 3, dtype: tf.DType = tf.uint8) -> tf.Tensor:
+    image = tf.io.decode_image(still, channels=channels, dtype=dtype, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, channels or None])
+
+
+@headers.rare_branch(tf.TensorSpec([], tf.string))
+def _decode_with_care(still: tf.Tensor) -> tf.Tensor:
+    """Decodes a file that is not plain, see `headers.Header`."""
+    orientation, bits, has_own_channels, palette = headers.read_details(still)
+    image = tf.case(
+        [
+            (bits < 16, lambda: _upper_eight(_decode(still, dtype=tf.uint16), bits)),
+            (has_own_channels, lambda: _decode(still, channels=0)[..., :3]),
+        ],
+        default=lambda: _decode(still),
+    )
     image = tf.cond(tf.size(palette) > 0, lambda: tf.gather(palette, tf.cast(image[..., 0], tf.int32)), lambda: image)
     return _turn(image, orientation)
+
+
+def _upper_eight(image: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
+    """The upper eight of the significant bits of an image, uint16 [H, W, 3] -> uint8.
+
+    The PNG specification wants the significant bits to be the upper ones of the sixteen. Many files of scanners and
+    microscopes have them in the lower ones: no value has more bits, and the bits that would be padding are not zero.
+    """
+    image = tf.cast(image, tf.int32)
+    unit = tf.bitwise.left_shift(1, 16 - bits)
+    are_lower = tf.reduce_all(image * unit < 1 << 16) & tf.reduce_any(image % unit > 0)
+    return tf.cast(tf.where(are_lower, image * unit, image) // 256, tf.uint8)
 
 
 def try_decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:

@@ -1,11 +1,11 @@
-"""Reads the headers of image files: size, palette and camera orientation.
+"""Reads the headers of image files: size, palette, significant bits and camera orientation.
 
 Uses core TensorFlow operations on the encoded bytes, without decoding, so that an exported SavedModel can include them;
 only a few, because they run for every image.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,11 +13,16 @@ import tensorflow as tf
 # Twice a 48-megapixel photo; its pixels take 300 MB.
 MAX_PIXELS = 100_000_000
 
-_EXIF_BYTES = 1 << 17  # two JPEG segments of the largest size
-_EXIF = np.array(list(b"\xff\xe1\0\0Exif\0\0"), np.int64)  # The two zeros after the marker stand for the length.
+_BLOCK_BYTES = 16  # of the start of a block, to know it by
+_TIFF_BYTES = 1 << 16  # as many as a JPEG file has room for
 _ORIENTATION_TAG = 0x0112
-_MAX_SEGMENTS = 3  # The EXIF segment is the first, or follows that of JFIF or Adobe.
+_SEARCHED_BYTES = 1 << 17  # two JPEG segments of the largest size
+# EXIF data, or the first of several segments of a colour profile, behind which they may be.
+_MAY_HAVE_EXIF = r"\C*Exif\x00\C*|(?:[^\xff]|\xff+[^\xff\xda])*\xff*"
+_EXIF_SEGMENT = np.array(list(b"\xff\xe1..Exif\0\0"), np.int32)  # The dots stand for the length.
 _IS_LENGTH = np.arange(10) // 2 == 1
+_START_OF_SCAN, _END_OF_IMAGE, _FILL = 0xDA, 0xD9, 0xFF
+_ANIMATION_FLAG = 0x02  # of a WebP file
 _GIF_PADDING = 2048  # more than two palettes, so that reads stay in bounds when a truncated file announces them
 _PALETTE_END = 14 + 124 + 4 * 256  # of a BMP file with the longest header
 
@@ -26,7 +31,7 @@ _FIELDS = {
     "png_height": (23, 20), "png_width": (19, 16), "gif_height": (8, 9), "gif_width": (6, 7),
     "bmp_height": (22, 25), "bmp_width": (18, 21), "bmp_header": (14, 17), "bmp_bits": (28, 29),
     "vp8_height": (28, 29), "vp8_width": (26, 27), "vp8l_bits": (21, 24),
-    "vp8x_height": (27, 29), "vp8x_width": (24, 26),
+    "vp8x_height": (27, 29), "vp8x_width": (24, 26), "vp8x_flags": (20, 20), "png_bits": (24, 24),
 }  # fmt: skip
 _WEIGHTS = np.zeros([len(_FIELDS), 32], np.int64)
 for _row, (_first, _last) in enumerate(_FIELDS.values()):
@@ -42,6 +47,37 @@ _SIGNATURE_BYTES = np.array([list(text.ljust(16, b".")) for text in _SIGNATURES.
 _IS_ANY_BYTE = np.equal(_SIGNATURE_BYTES, ord("."))
 
 
+class Header(NamedTuple):
+    """What decides whether and how an image file is decoded.
+
+    Attributes:
+      num_pixels: Height times width as the file states them, int64 []; 0 if its format is unknown or an animation of
+        WebP.
+      is_plain: Whether decoding takes no more than TensorFlow's decoder, bool []; if not, see `read_details`.
+      still: The file, string []; for a GIF, only the part with its first frame.
+    """
+
+    num_pixels: tf.Tensor
+    is_plain: tf.Tensor
+    still: tf.Tensor
+
+
+class Details(NamedTuple):
+    """What TensorFlow's decoder does not heed.
+
+    Attributes:
+      orientation: The EXIF orientation, int32 [] from 1 to 8; 1, upright, if the file has none.
+      bits: The significant bits of a value that a 16-bit PNG file states, int32 []; 16 for every other file.
+      has_own_channels: Whether the decoder only yields as many channels as the file has, bool []: WebP.
+      palette: The colours of a BMP file with eight bits per pixel, uint8 [256, 3]; [0, 3] for every other file.
+    """
+
+    orientation: tf.Tensor
+    bits: tf.Tensor
+    has_own_channels: tf.Tensor
+    palette: tf.Tensor
+
+
 def rare_branch(*arguments: tf.TensorSpec) -> Callable[..., Any]:
     """Decorates a function that a `tf.cond` seldom calls: it stays one operation, which costs little to skip.
 
@@ -53,30 +89,23 @@ def rare_branch(*arguments: tf.TensorSpec) -> Callable[..., Any]:
     return tf.function(input_signature=arguments, autograph=False, experimental_attributes={"_noinline": True})
 
 
-def read_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+def read_header(encoded: tf.Tensor) -> Header:
     """Reads the header of an image file.
 
     Args:
       encoded: The content of the file, string [].
 
-    Returns:
-      num_pixels: Height times width as the header states them, int64 []; 0 if the format is unknown.
-      orientation: The EXIF orientation of a JPEG, int32 [] from 1 to 8; 1, upright, if it has none.
-      palette: The colours of a BMP file with eight bits per pixel, uint8 [256, 3]; [0, 3] for every other file.
-      still: The file; for a GIF, only the part with its first frame.
-
     Raises:
       tf.errors.InvalidArgumentError: If the header of a JPEG is broken.
     """
     is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG  # Most files are JPEGs, so they get the short path.
-    no_palette = tf.zeros([0, 3], tf.uint8)
-    return tf.cond(is_jpeg, lambda: (*_read_jpeg(encoded), no_palette, encoded), lambda: _read_other(encoded))
+    return tf.cond(is_jpeg, lambda: _read_jpeg(encoded), lambda: _read_other(encoded))
 
 
 @rare_branch(tf.TensorSpec([], tf.string))
-def _read_other(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+def _read_other(encoded: tf.Tensor) -> Header:
     """What `read_header` returns for a file that is not a JPEG."""
-    head = _bytes(encoded, _PALETTE_END)
+    head = _bytes(tf.strings.substr(encoded, 0, _PALETTE_END))
     start = head[:32]
     matches = tf.reduce_all((start[:16] == _SIGNATURE_BYTES) | _IS_ANY_BYTE, axis=1)
     is_kind = dict(zip(_SIGNATURES, tf.unstack(matches, num=len(_SIGNATURES)), strict=True))
@@ -96,16 +125,17 @@ def _read_other(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf
             (field["vp8x_height"] + 1) * (field["vp8x_width"] + 1),
         ]
     )
-    pixels = tf.reduce_sum(tf.where(matches, pixels, 0))
+    flags = tf.where(is_kind["vp8x"], field["vp8x_flags"], 0)
+    pixels = tf.reduce_sum(tf.where(matches & (flags & _ANIMATION_FLAG == 0), pixels, 0))
     still, pixels = tf.cond(is_kind["gif"], lambda: _first_frame(encoded, pixels), lambda: (encoded, pixels))
 
-    def read_palette() -> tf.Tensor:
-        colors = tf.reshape(head[14 + field["bmp_header"] :][: 4 * 256], [256, 4])
-        return tf.cast(colors[:, 2::-1], tf.uint8)
-
-    is_indexed = is_kind["bmp"] & (field["bmp_bits"] == 8) & (field["bmp_header"] <= 124)
-    palette = tf.cond(is_indexed, read_palette, lambda: tf.zeros([0, 3], tf.uint8))
-    return pixels, tf.constant(1), palette, still
+    is_indexed = is_kind["bmp"] & (field["bmp_bits"] == 8)
+    is_transparent = is_kind["vp8l"] & (bits // (1 << 28) % 2 == 1)
+    is_deep = is_kind["png"] & (field["png_bits"] == 16)
+    # A text may hold eXIf, too. A split by bytes is several times faster than a regular expression.
+    may_have_exif = tf.size(tf.raw_ops.StringSplitV2(input=[encoded], sep=b"eXIf", maxsplit=1).values) > 1
+    is_plain = ~(is_deep | is_indexed | is_transparent | is_kind["vp8x"] | (is_kind["png"] & may_have_exif))
+    return Header(pixels, is_plain, still)
 
 
 def _first_frame(encoded: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -146,25 +176,114 @@ def _first_frame(encoded: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.T
     return tf.strings.substr(encoded, 0, end) + b";", tf.maximum(pixels, frame_pixels)
 
 
-def _read_jpeg(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """(number of pixels int64, orientation int32) of a JPEG file."""
+def _read_jpeg(encoded: tf.Tensor) -> Header:
+    """What `read_header` returns for a JPEG file."""
     pixels = tf.reduce_prod(tf.image.extract_jpeg_shape(encoded, tf.int64)[:2])
-    may_have_exif = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _EXIF_BYTES), r"\C*Exif\x00\C*")
-    return pixels, tf.cond(may_have_exif, lambda: _orientation_in_jpeg(encoded), lambda: tf.constant(1))
+    may_have_exif = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _SEARCHED_BYTES), _MAY_HAVE_EXIF)
+    return Header(pixels, ~may_have_exif, encoded)
 
 
-@rare_branch(tf.TensorSpec([], tf.string))
-def _orientation_in_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    """Looks the orientation up in the EXIF segment, if it is among the first segments; else 1."""
-    head = _bytes(encoded, _EXIF_BYTES)
-    at, is_open, place = tf.constant(2, tf.int64), tf.constant(True), tf.constant(0, tf.int64)
-    for _ in range(_MAX_SEGMENTS):  # Unrolled: a loop in the graph takes longer than decoding a small image.
-        window = head[at : at + 10]
-        is_exif = tf.reduce_all((window == _EXIF) | _IS_LENGTH)
-        place = tf.where(is_open & is_exif, at + 10, place)
-        is_open &= (window[0] == 0xFF) & (window[1] // 16 == 0xE)
-        at = tf.minimum(at + 2 + 256 * window[2] + window[3], tf.size(head, tf.int64) - 10)
-    return tf.cond(place > 0, lambda: _orientation_in_tiff(head[place:]), lambda: tf.constant(1))
+def read_details(still: tf.Tensor) -> Details:
+    """Reads what a decoder has to heed besides the pixels, from a file that `read_header` returned."""
+    start = _start_of_block(still, tf.constant(0))
+    is_png, is_webp, is_bmp = (_is(start, _SIGNATURES[kind][:2]) for kind in ("png", "vp8", "bmp"))
+    place = tf.case(
+        [
+            (is_png, lambda: _find(still, 8, _look_for_png_chunk(b"eXIf"))),
+            (is_webp, lambda: _find(still, 12, _look_for_webp_exif)),
+            (is_bmp, lambda: tf.constant(0)),
+        ],
+        default=lambda: _find(still, 2, _look_for_jpeg_exif),
+    )
+    return Details(
+        _orientation_at(still, place),
+        tf.cond(is_png, lambda: _significant_bits(still), lambda: tf.constant(16)),
+        is_webp,
+        tf.cond(is_bmp, lambda: _palette(still), lambda: tf.zeros([0, 3], tf.uint8)),
+    )
+
+
+def _look_for_jpeg_exif(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Looks at a segment of a JPEG file, for `_find`; EXIF data come before the pixels."""
+    is_exif = tf.reduce_all((start[:10] == _EXIF_SEGMENT) | _IS_LENGTH)
+    is_last = (start[0] != 0xFF) | (start[1] == _START_OF_SCAN) | (start[1] == _END_OF_IMAGE)
+    length = tf.where(start[1] == _FILL, 1, 2 + 256 * start[2] + start[3])
+    return tf.where(is_last, 0, length), tf.where(is_exif, 10, 0)
+
+
+def _look_for_webp_exif(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Looks at a chunk of a WebP file, for `_find`."""
+    length = tf.reduce_sum(start[4:8] * [1, 1 << 8, 1 << 16, 1 << 24])
+    place = tf.where(_is(start[8:], b"Exif\0\0"), 14, 8)  # Some writers copy the start of a JPEG's segment.
+    return 8 + length + length % 2, tf.where(_is(start, b"EXIF"), place, 0)
+
+
+def _look_for_png_chunk(name: bytes) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Looks at a chunk of a PNG file, for `_find`."""
+
+    def look(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        length = tf.reduce_sum(start[:4] * [1 << 24, 1 << 16, 1 << 8, 1])
+        return 12 + length, tf.where(_is(start[4:], name), 8, 0)
+
+    return look
+
+
+def _significant_bits(encoded: tf.Tensor) -> tf.Tensor:
+    """The significant bits of a value that the sBIT chunk of a 16-bit PNG file states, int32 []; 16 if it has none."""
+    place = _find(encoded, 8, _look_for_png_chunk(b"sBIT"))
+    bits = _start_of_block(encoded, place)[0]
+    is_deep = _start_of_block(encoded, tf.constant(24))[0] == 16
+    return tf.where(is_deep & (place > 0) & (bits >= 8) & (bits < 16), bits, 16)
+
+
+def _palette(encoded: tf.Tensor) -> tf.Tensor:
+    """The palette of a BMP file with eight bits per pixel, uint8 [256, 3]; [0, 3] behind an overlong header."""
+    head = _bytes(tf.strings.substr(encoded, 0, _PALETTE_END))
+    header_size = tf.reduce_sum(head[14:18] * [1, 1 << 8, 1 << 16, 1 << 24])
+    colors = head[14 + tf.minimum(header_size, 124) :][: 4 * 256]
+    colors = tf.cast(tf.reshape(colors, [256, 4])[:, 2::-1], tf.uint8)
+    return tf.cond(header_size <= 124, lambda: colors, lambda: colors[:0])
+
+
+def _find(encoded: tf.Tensor, first: int, look: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+    """Looks through the blocks of a file, one by one.
+
+    Args:
+      encoded: The content of the file, string [].
+      first: The place of the first block.
+      look: Maps the first bytes of a block, int32 [_BLOCK_BYTES], to two int32 []: the length of the block, or 0 if it
+        is the last one to look at; and the place in the block of what is looked for, or 0 if it is not in there.
+
+    Returns:
+      The place in the file of what is looked for, int32 []; 0 if there is none.
+    """
+    size = tf.strings.length(encoded)
+
+    def step(at: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        length, place = look(_start_of_block(encoded, at))
+        is_inside = (length > 0) & (length < size - at)  # A damaged length may be negative.
+        return tf.where(is_inside, at + length, size), tf.where((place > 0) & (at + place < size), at + place, 0)
+
+    return tf.while_loop(lambda at, place: (place == 0) & (at < size), step, [first, 0])[1]
+
+
+def _start_of_block(encoded: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+    """The bytes from a place in a file on, int32 [_BLOCK_BYTES]; zeros behind its end."""
+    content = tf.strings.substr(encoded, at, _BLOCK_BYTES)
+    return tf.cast(tf.io.decode_raw(content, tf.uint8, fixed_length=_BLOCK_BYTES), tf.int32)
+
+
+def _is(content: tf.Tensor, text: bytes) -> tf.Tensor:
+    return tf.reduce_all(content[: len(text)] == list(text))
+
+
+def _orientation_at(encoded: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """Looks the orientation up in the TIFF structure at a place in a file; 1 if the place is 0."""
+    return tf.cond(
+        place > 0,
+        lambda: _orientation_in_tiff(_bytes(tf.strings.substr(encoded, place, _TIFF_BYTES))),
+        lambda: tf.constant(1),
+    )
 
 
 def _orientation_in_tiff(tiff: tf.Tensor) -> tf.Tensor:
@@ -188,7 +307,7 @@ def _orientation_in_tiff(tiff: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.where(value <= 8, value, 1), tf.int32)
 
 
-def _bytes(encoded: tf.Tensor, count: int) -> tf.Tensor:
-    """The first `count` bytes of a file as int64 [n], padded with zeros to at least `_PALETTE_END`."""
-    head = tf.ensure_shape(tf.io.decode_raw(tf.strings.substr(encoded, 0, count), tf.uint8), [None])
+def _bytes(content: tf.Tensor) -> tf.Tensor:
+    """The bytes of a string as int64 [n], padded with zeros to at least `_PALETTE_END`."""
+    head = tf.ensure_shape(tf.io.decode_raw(content, tf.uint8), [None])
     return tf.pad(tf.cast(head, tf.int64), [[0, tf.maximum(_PALETTE_END - tf.size(head), 0)]])
