@@ -113,7 +113,7 @@ def open_train_and_eval(
         return train, train
     rest, held_out = holdout(train, held_out_fraction)
     if rest.labels is not None and len(set(rest.labels[rest.is_labelled])) < 2:
-        logging.warning("There are too few labelled images to learn from some and test on others: the labels are unused")
+        logging.warning("There are too few labelled images to hold some out for a test: the labels are unused")
         unlabelled = train.unlabelled()
         return unlabelled, unlabelled
     return rest, held_out
