@@ -77,7 +77,9 @@ def for_tensorflow(path: str | os.PathLike[str]) -> str:
     if reads_as_written(path):
         return path
     folder, name = (path, "") if os.path.isdir(path) else os.path.split(path)
-    return os.path.join(_link_to(os.path.abspath(folder)), name) if name else _link_to(os.path.abspath(folder))
+    folder = os.path.abspath(folder)
+    os.makedirs(folder, exist_ok=True)
+    return os.path.join(_link_to(folder), name) if name else _link_to(folder)
 
 
 def reads_as_written(path: str) -> bool:
@@ -93,7 +95,6 @@ def reads_as_written(path: str) -> bool:
 def _link_to(folder: str) -> str:
     place = tempfile.mkdtemp(prefix="tf_simclr_")
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    os.makedirs(folder, exist_ok=True)
     os.symlink(folder, os.path.join(place, "folder"))
     return os.path.join(place, "folder")
 
