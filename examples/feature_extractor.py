@@ -25,10 +25,8 @@ def load(directory: str) -> Callable[..., dict[str, Any]]:
         encode = tf.saved_model.load(directory).signatures["serving_default"]
         encode.structured_input_signature[1]["image_bytes"]
     except Exception as error:  # whatever TensorFlow says of a file that is damaged, or of another kind
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(
-            f"This is no exported encoder that can be loaded ({reason}). Received: {directory!r}"
-        ) from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"No exported encoder that can be loaded: {directory!r} ({reason})") from error
     return lambda files: encode(image_bytes=tf.constant(files))
 
 

@@ -55,7 +55,7 @@ def server():
 
     with http.server.HTTPServer(("localhost", 0), Handler) as serving:
         threading.Thread(target=serving.serve_forever, daemon=True).start()
-        yield f"http://localhost:{serving.server_port}"
+        yield f"http://localhost:{serving.server_port}/v1/models/encoder"
         serving.shutdown()
 
 
@@ -68,7 +68,7 @@ def server():
         (["damaged", "empty"], "an image file, or a folder of them. Received: .*empty'"),
         (["missing", "text"], "a folder with a saved_model.pb. Received: .*missing'"),
         (["text", "text"], "a folder with a saved_model.pb. Received: .*text'"),
-        (["damaged", "text"], "no encoder that can be loaded: .*damaged'"),
+        (["damaged", "text"], "No exported encoder that can be loaded: .*damaged'"),
     ],
 )
 def test_the_feature_extractor_says_what_is_wrong_in_a_sentence(start, places, arguments, sentence):

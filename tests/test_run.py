@@ -420,7 +420,7 @@ def test_a_checkpoint_can_be_exported_without_its_data(finished_run, tmp_path):
     [
         ({"checkpoint": "missing/run"}, FileNotFoundError, "missing/run"),
         ({"data_dir": "missing/photos"}, FileNotFoundError, "missing/photos"),
-        ({"data_dir": "none"}, ValueError, "needs data_dir"),
+        ({"data_dir": "none"}, ValueError, "--dataset=folder needs --data_dir"),
         ({"data__cache": "memory", "data__service": "a:1"}, ValueError, "choose one.*cache=memory, service=a:1"),
         (
             {"train__global_batch_size": 64},
@@ -447,7 +447,7 @@ def test_bad_settings_are_refused_in_a_sentence(image_folder, tmp_path, changes,
 
 
 def test_a_batch_that_is_not_set_fits_itself_to_few_images(image_folder, tmp_path, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     changes = {"train__global_batch_size": None, "train__steps": 1, "optimizer__warmup_epochs": 0}
     settings = make_config(tmp_path, image_folder, **changes)
     train(settings)

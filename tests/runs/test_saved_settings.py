@@ -6,6 +6,7 @@ import pytest
 from command import parse
 
 from tf_simclr.runs.folder import open_run
+from tf_simclr.runs.identity import check_same_settings
 from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
 from tf_simclr.settings import RunConfig, override, to_dict
 
@@ -73,3 +74,11 @@ def test_settings_come_back_from_a_run_and_those_of_its_model_from_its_checkpoin
     (folder / "checkpoints").mkdir()
     found = settings_of_checkpoint(folder)
     assert (found.model, found.data.image_size, found.train) == (config.model, 48, RunConfig().train)
+
+
+def test_a_run_of_the_default_batch_resumes_where_the_batch_is_not_set(tmp_path):
+    asked, unset = override(RunConfig(), {"train.global_batch_size": 512}), RunConfig()
+    check_same_settings(asked, unset, tmp_path)
+    check_same_settings(unset, asked, tmp_path)
+    with pytest.raises(ValueError, match="train.global_batch_size was none, is 64"):
+        check_same_settings(unset, override(RunConfig(), {"train.global_batch_size": 64}), tmp_path)
