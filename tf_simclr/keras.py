@@ -25,6 +25,6 @@ def check_is_ours(name: str, *values: Any) -> None:
         if any(base.__module__.partition(".")[0] in _FOREIGN for base in kind.__mro__):
             raise ValueError(
                 f"{name} must be of the Keras 2 that this package uses, which is `import tf_keras as keras` (in "
-                "TensorFlow 2.15, tf.keras), and not of Keras 3: make it with that, or set TF_USE_LEGACY_KERAS=1 before "
+                "TensorFlow 2.15, tf.keras), not of Keras 3: make it with that, or set TF_USE_LEGACY_KERAS=1 before "
                 f"TensorFlow is imported, which turns tf.keras into it. Received: {kind.__module__}.{kind.__qualname__}"
             )

@@ -33,13 +33,13 @@ def check_weights_file(model: keras.Model, filepath: Any) -> None:
     file = os.fspath(filepath)
     is_saved_model = tf.saved_model.contains_saved_model(file)
     if is_saved_model:
-        file = os.path.join(file, tf.saved_model.VARIABLES_DIRECTORY, tf.saved_model.VARIABLES_FILENAME)
+        file = f"{file}/{tf.saved_model.VARIABLES_DIRECTORY}/{tf.saved_model.VARIABLES_FILENAME}"
     found = _shapes(file)
     if found is None:
         return
     with tempfile.TemporaryDirectory() as folder:
         # The format follows from the suffix.
-        own = os.path.join(folder, "own" + _suffix(file))
+        own = f"{folder}/own{_suffix(file)}"
         keras.Model.save_weights(model, own)
         expected = _shapes(own) or {}
     if is_saved_model:  # It has other names, and scalars beside the weights.
@@ -58,7 +58,7 @@ def _suffix(file: str) -> str:
     """The suffix by which `save_weights` chooses the format of a file."""
     if os.path.isfile(f"{file}.index") or not os.path.isfile(file):
         return ""
-    return ".weights.h5" if path.endswith((".weights.h5", ".keras")) else ".h5"
+    return ".weights.h5" if file.endswith((".weights.h5", ".keras")) else ".h5"
 
 
 def _shapes(file: str) -> Shapes | None:
