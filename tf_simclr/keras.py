@@ -19,11 +19,12 @@ __all__ = ["check_is_ours", "keras"]
 _FOREIGN = {"keras", "tf_keras"} - {keras.Model.__module__.partition(".")[0]}
 
 
-def check_is_ours(name: str, value: Any) -> None:
+def check_is_ours(name: str, *values: Any) -> None:
     """Raises a `ValueError` if a value, called `name`, is of another version of Keras, which would fail in `fit`."""
-    if any(base.__module__.partition(".")[0] in _FOREIGN for base in type(value).__mro__):
-        raise ValueError(
-            f"{name} must be of the Keras 2 that this package uses, which is `import tf_keras as keras` (in TensorFlow "
-            "2.15, tf.keras), and not of Keras 3: make it with that, or set TF_USE_LEGACY_KERAS=1 before TensorFlow is "
-            f"imported, which turns tf.keras into it. Received: {type(value).__module__}.{type(value).__qualname__}"
-        )
+    for kind in map(type, values):
+        if any(base.__module__.partition(".")[0] in _FOREIGN for base in kind.__mro__):
+            raise ValueError(
+                f"{name} must be of the Keras 2 that this package uses, which is `import tf_keras as keras` (in "
+                "TensorFlow 2.15, tf.keras), not of Keras 3: make it with that, or set TF_USE_LEGACY_KERAS=1 before "
+                f"TensorFlow is imported, which turns tf.keras into it. Received: {kind.__module__}.{kind.__qualname__}"
+            )

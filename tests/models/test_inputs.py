@@ -212,16 +212,16 @@ FromAnotherKeras.__module__ = ({"keras", "tf_keras"} - {keras.Model.__module__.p
 
 def test_parts_of_another_keras_are_refused_at_once(model, images):
     other, encoder = type("Dense", (FromAnotherKeras,), {})(), tiny_encoder("float32")
-    makers = {
-        "The encoder": lambda: SimCLR(other, image_size=16),
-        "The projection head": lambda: SimCLR(encoder, other, image_size=16),
-        "The online classifier": lambda: SimCLR(encoder, image_size=16, online_classifier=other),
-        "The classifier": lambda: Classifier(encoder, other, image_size=16),
-        "The optimizer": lambda: model.compile(other),
-        "A callback": lambda: model.fit(images, callbacks=[other], verbose=0),
-        "learning_rate": lambda: LARS(other),
-    }
-    for name, make in makers.items():
+    makers = [
+        ("The encoder", lambda: SimCLR(other, image_size=16)),
+        ("A head", lambda: SimCLR(encoder, other, image_size=16)),
+        ("A head", lambda: SimCLR(encoder, image_size=16, online_classifier=other)),
+        ("A head", lambda: Classifier(encoder, other, image_size=16)),
+        ("The optimizer", lambda: model.compile(other)),
+        ("A callback", lambda: model.fit(images, callbacks=[other], verbose=0)),
+        ("learning_rate", lambda: LARS(other)),
+    ]
+    for name, make in makers:
         with pytest.raises(ValueError, match=f"^{name} must be .*import tf_keras as keras.*TF_USE_LEGACY_KERAS=1"):
             make()
 

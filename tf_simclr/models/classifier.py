@@ -56,8 +56,7 @@ class Classifier(EncoderTrainer):
         Raises:
           ValueError: If the projection head has no such layer, or a part is of another Keras.
         """
-        check_is_ours("The classifier", classifier)
-        check_is_ours("The projection head", projection_head)
+        check_is_ours("A head", projection_head, classifier)
         if augmentation is None:
             augmentation = crop_and_flip(Augmentation(image_size))
         super().__init__(encoder, augmentation, image_size, ["loss", "top_1_accuracy"], **kwargs)

@@ -18,14 +18,13 @@ CheckSpec = Callable[[tf.TensorSpec], None]
 _OUT_OF_RANGE = re.compile(re.escape(pixels.OUT_OF_RANGE) + r"\] \[(\S+)\] \[([^\]\s]+)\]")
 
 
-def checking_inputs(method: Callable[..., Any]) -> Callable[..., Any]:
+def checking_inputs(method: Callable[..., Any], *, is_prediction: bool = False) -> Callable[..., Any]:
     """A method of `keras.Model`, such as `fit`, that looks at its images first.
 
     The model's `check_spec` says which shapes and dtypes it takes. Float images must be in [0, 1], which is looked at
     outside of the step: in arrays at once, in datasets while they make their batches. uint8 images cost nothing.
     """
     signature = inspect.signature(method)
-    is_prediction = method.__name__.startswith("predict")
 
     @functools.wraps(method)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -41,8 +40,7 @@ def checking_inputs(method: Callable[..., Any]) -> Callable[..., Any]:
         if given.get("class_weight") and not _has_labels(given["x"], given.get("y")):
             raise ValueError("class_weight weighs classes, so it needs labels. Received: images alone")
         callbacks = given.get("callbacks") or []
-        for callback in callbacks if isinstance(callbacks, list | tuple) else [callbacks]:
-            check_is_ours("A callback", callback)
+        check_is_ours("A callback", *(callbacks if isinstance(callbacks, list | tuple) else [callbacks]))
         try:
             return method(*call.args, **call.kwargs)
         except tf.errors.InvalidArgumentError as error:

@@ -30,21 +30,21 @@ def check_weights_file(model: keras.Model, filepath: Any) -> None:
     Raises:
       ValueError: If the weights are those of another model.
     """
-    path = os.fspath(filepath)
-    is_saved_model = tf.saved_model.contains_saved_model(path)
+    file = os.fspath(filepath)
+    is_saved_model = tf.saved_model.contains_saved_model(file)
     if is_saved_model:
-        path = os.path.join(path, tf.saved_model.VARIABLES_DIRECTORY, tf.saved_model.VARIABLES_FILENAME)
-    found = _shapes(path)
+        file = f"{file}/{tf.saved_model.VARIABLES_DIRECTORY}/{tf.saved_model.VARIABLES_FILENAME}"
+    found = _shapes(file)
     if found is None:
         return
     with tempfile.TemporaryDirectory() as folder:
         # The format follows from the suffix.
-        own = os.path.join(folder, "own" + _suffix(path))
+        own = f"{folder}/own{_suffix(file)}"
         keras.Model.save_weights(model, own)
         expected = _shapes(own) or {}
     if is_saved_model:  # It has other names, and scalars beside the weights.
         expected, found = (dict(enumerate(sorted(filter(None, each.values())))) for each in (expected, found))
-    different = [name for name in sorted({**expected, **found}) if expected.get(name) != found.get(name)]
+    different = [key for key in sorted({**expected, **found}) if expected.get(key) != found.get(key)]
     if different:
         first = different[0]
         raise ValueError(
@@ -54,23 +54,23 @@ def check_weights_file(model: keras.Model, filepath: Any) -> None:
         )
 
 
-def _suffix(path: str) -> str:
+def _suffix(file: str) -> str:
     """The suffix by which `save_weights` chooses the format of a file."""
-    if os.path.isfile(f"{path}.index") or not os.path.isfile(path):
+    if os.path.isfile(f"{file}.index") or not os.path.isfile(file):
         return ""
-    return ".weights.h5" if path.endswith((".weights.h5", ".keras")) else ".h5"
+    return ".weights.h5" if file.endswith((".weights.h5", ".keras")) else ".h5"
 
 
-def _shapes(path: str) -> Shapes | None:
+def _shapes(file: str) -> Shapes | None:
     """The shapes of the weights in a file by what they are called there, or `None` if it is no file of weights."""
-    if os.path.isfile(f"{path}.index"):
-        return _without_others({name: tuple(shape) for name, shape in tf.train.list_variables(path)})
-    if not os.path.isfile(path):
+    if os.path.isfile(f"{file}.index"):
+        return _without_others({name: tuple(shape) for name, shape in tf.train.list_variables(file)})
+    if not os.path.isfile(file):
         return None
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
             return _shapes_in(io.BytesIO(archive.read("model.weights.h5")))
-    return _shapes_in(pathlib.Path(path)) if h5py.is_hdf5(path) else None
+    return _shapes_in(pathlib.Path(file)) if h5py.is_hdf5(file) else None
 
 
 def _shapes_in(file: Any) -> Shapes:

@@ -77,8 +77,7 @@ class SimCLR(EncoderTrainer):
         """
         if microbatch_size < 0:
             raise ValueError(f"microbatch_size must be positive, or 0 for none. Received: {microbatch_size}")
-        check_is_ours("The projection head", projection_head)
-        check_is_ours("The online classifier", online_classifier)
+        check_is_ours("A head", projection_head, online_classifier)
         view_loss = _choose_loss(loss, temperature)
         names = ["loss", *view_loss.metric_names]
         if online_classifier is not None:

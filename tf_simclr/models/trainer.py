@@ -26,10 +26,10 @@ class EncoderTrainer(keras.Model):
     """
 
     fit = checking_inputs(keras.Model.fit)
-    predict = checking_inputs(keras.Model.predict)
+    predict = checking_inputs(keras.Model.predict, is_prediction=True)
     train_on_batch = checking_inputs(keras.Model.train_on_batch)
     test_on_batch = checking_inputs(keras.Model.test_on_batch)
-    predict_on_batch = checking_inputs(keras.Model.predict_on_batch)
+    predict_on_batch = checking_inputs(keras.Model.predict_on_batch, is_prediction=True)
     _evaluate = checking_inputs(keras.Model.evaluate)
 
     def __init__(
