@@ -150,7 +150,7 @@ def test_a_run_that_was_not_evaluated_exports_no_classifier_and_says_how_to_add_
     report = run.run(override(settings, {"mode": "export"}))  # A server may hold the export, so it stays.
     assert "`classify` is not the classifier of the last evaluation: move this export away" in report
     target.rename(tmp_path / "away")
-    assert "classif" not in run.run(override(settings, {"mode": "export"}))
+    assert "`classify`" not in run.run(override(settings, {"mode": "export"}))
     assert "classify" in tf.saved_model.load(str(target)).signatures
 
 
