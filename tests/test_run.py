@@ -396,7 +396,9 @@ def test_fine_tuning_a_run_and_evaluating_its_classifier(finished_run, image_fol
     np.testing.assert_allclose(tf.norm(signatures["pixels"](images=images)["embedding"], axis=1), [1, 1], rtol=1e-5)
     answer = signatures["classify"](image_bytes=tf.io.encode_png(images[0])[None])
     assert answer["classes"].numpy().tolist() == [[b"even", b"odd"]]
-    with pytest.raises(ValueError, match="number of training images. Received: 30 of .* features of 20 images"):
+    with pytest.raises(
+        ValueError, match="of training images: use --export_pca_dim=.* Received: 30 of .* features of 20 images"
+    ):
         (exported).rename(tmp_path / "again")
         run.run(override(settings, {"mode": "export", "export.pca_dim": 30}))
 

@@ -68,10 +68,10 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
         "l2": config.optimizer.weight_decay if config.optimizer.name in ("momentum", "adam") else 0.0,
     }
     encoder = build_encoder(config, **settings)
-    _check_pca(config, encoder, num_examples)
     head = ProjectionHead(config.model.num_proj_layers, config.model.proj_out_dim, **settings)
     build = build_simclr if config.train_mode == "pretrain" else build_classifier
     model = build(config, encoder, head, num_classes)
+    _check_pca(config, model, num_examples)
     optimizer = build_optimizer(config, model, num_examples)
     model.compile(
         optimizer=optimizer,
@@ -110,13 +110,17 @@ def check_sizes(config: RunConfig, num_examples: int) -> None:
         )
 
 
-def _check_pca(config: RunConfig, encoder: keras.Model, num_examples: int) -> None:
-    largest, wanted = min(encoder.output_shape[-1], num_examples), config.export.pca_dim
-    if config.mode != "eval" and wanted is not None and wanted > largest:
+def _check_pca(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> None:
+    """Refuses, before the training, an export with more principal components than there can be."""
+    wanted = config.export.pca_dim
+    if wanted is None or config.mode == "eval":
+        return
+    num_features = model.symbolic_representation().shape[-1]
+    if wanted > min(num_features, num_examples):
         raise ValueError(
             f"{SETTINGS['export.pca_dim'].title} must be at most the number of features and of training images: use "
-            f"{typed(export__pca_dim=largest)}. "
-            f"Received: {wanted}, {encoder.output_shape[-1]} features and {num_examples} images"
+            f"{typed(export__pca_dim=min(num_features, num_examples))}. "
+            f"Received: {wanted} of {num_features} features of {num_examples} images"
         )
 
 
