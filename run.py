@@ -22,10 +22,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if os.path.expanduser("~") == "~":  # The user has no home, and Keras would make a folder of that name here.
     os.environ.setdefault("KERAS_HOME", os.path.join(tempfile.gettempdir(), f"keras-{os.getuid()}"))
 
-from tf_simclr import quiet  # first, since it loads TensorFlow
+import quiet
 
-# isort: split
-import tensorflow as tf
+with quiet.without_remarks():
+    import tensorflow as tf
 from absl import app, flags, logging
 
 from tf_simclr import builders, distribute

@@ -35,7 +35,7 @@ LAYERS = (
         "losses*", "augment*", "metrics*", "models.*", "distribute*", "optimizers", "schedules", "gradient_cache",
         "activation_memory",
     ),
-    ("files", "devices", "keras", "quiet"),
+    ("files", "devices", "keras"),
 )  # fmt: skip
 # The same for the rooms of the data.
 DATA_ROOMS = ("data.quality*", "data.batches*", "data.sources*", "data.files*", "data.formats*")

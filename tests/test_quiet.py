@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tf_simclr import quiet
+import quiet
 
 REMARKS = (
     b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n",

@@ -1,6 +1,5 @@
 """SimCLR for TensorFlow 2 and Keras: contrastive pretraining of image encoders."""
 
-from tf_simclr import quiet  # noqa: F401  (first, since it loads TensorFlow)
 from tf_simclr.activation_memory import suggest_microbatch
 from tf_simclr.augment import Augmentation
 from tf_simclr.export.saved_model import export_encoder

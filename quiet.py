@@ -1,6 +1,7 @@
 """Keeps off the terminal what TensorFlow says while it loads, above all about CUDA on machines that have none.
 
-It says so before it reads TF_CPP_MIN_LOG_LEVEL, and it marks some of it as errors.
+It says so before it reads TF_CPP_MIN_LOG_LEVEL, and it marks some of it as errors. Only programs use this: a library
+should leave its caller's stderr alone.
 """
 
 import contextlib
@@ -51,8 +52,3 @@ def without_remarks() -> Iterator[None]:
                 os.dup2(stderr, 2)
     finally:
         os.close(stderr)
-
-
-if "tensorflow" not in sys.modules:
-    with without_remarks():
-        import tensorflow  # noqa: F401
