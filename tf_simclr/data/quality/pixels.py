@@ -64,7 +64,7 @@ def likeness(first: tf.Tensor, second: tf.Tensor, size: int) -> tf.Tensor:
     """How much the details of pairs of thumbnails agree at a size S: float32 [n], up to 1."""
     place = tf.tile([[1.0, 0.0, 1.0, 0.0]], [tf.shape(first)[0], 1])
     for scale in (size // 2, size):
-        place = _align(*(_details(_reduce(images, scale)) for images in (first, second)), place)
+        place = _align(_details(_reduce(first, scale)), _details(_reduce(second, scale)), place)
     first, second = _reduce(first, size), _move(_reduce(second, size), place)
     margin = size // 16
     inside = slice(margin, size - margin)
