@@ -147,6 +147,6 @@ def _plain(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
     names = [name for survey in surveys.values() for name in survey.names[survey.looks.contrasts < MIN_CONTRAST]]
     if names:
         yield Finding(
-            "warn", "plain images", f"{len(names):,} images are a single colour, as they are decoded: without transparency.",
+            "warn", "plain images", f"{len(names):,} images, decoded without transparency, are a single colour.",
             "Look at these, and remove them: their views teach the encoder nothing.", names,
         )  # fmt: skip

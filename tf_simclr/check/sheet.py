@@ -57,7 +57,7 @@ def write_groups(groups: Sequence[Sequence[tuple[np.ndarray, str, float]]], most
     from matplotlib.figure import Figure
 
     rows = -(-len(groups) // _COLUMNS)
-    figure = Figure(figsize=(2.2 * most * _COLUMNS, 2.6 * rows), layout="constrained")
+    figure = Figure(figsize=(2.6 * most * _COLUMNS, 2.9 * rows), layout="constrained")
     axes = figure.subplots(rows, most * _COLUMNS, squeeze=False).reshape(rows * _COLUMNS, most)
     for panel in axes.flat:
         panel.set_axis_off()
@@ -65,5 +65,5 @@ def write_groups(groups: Sequence[Sequence[tuple[np.ndarray, str, float]]], most
         for panel, (image, caption, ratio) in zip(row, group, strict=False):
             panel.imshow(image, aspect=ratio)
             name, facts = caption.rsplit("\n", 1)
-            panel.set_title(f"{number}. {in_print(name[-_NAME_CHARACTERS // 2 :])}\n{facts}", fontsize=7, loc="left")
+            panel.set_title(f"{number}. {in_print(name[-_NAME_CHARACTERS:])}\n{facts}", fontsize=7, loc="left")
     figure.savefig(path, dpi=100)

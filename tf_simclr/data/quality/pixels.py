@@ -3,9 +3,9 @@
 Pictures of one layout differ in their details: the strokes of two drawings on white sheets, the words of two pages, the
 ribs of two chests. So only details are compared: what is left of an image without its mean over a few pixels. A copy
 may be trimmed, so one image is first moved and stretched onto the other, along each axis, by Gauss-Newton steps (S.
-Baker and I. Matthews, "Lucas-Kanade 20 years on", 2004, inverse compositional). Then the details are correlated block by
-block. In a copy nearly all of them agree, all but those under a watermark; so the likeness is the correlation that is
-exceeded in blocks with nine tenths of the details.
+Baker and I. Matthews, "Lucas-Kanade 20 years on", 2004, inverse compositional). Then the details are correlated block
+by block. In a copy nearly all of them agree, all but those under a watermark; so the likeness is the correlation that
+is exceeded in blocks with nine tenths of the details.
 """
 
 import functools
@@ -41,7 +41,8 @@ def are_same(thumbnails: np.ndarray, first: np.ndarray, second: np.ndarray, reso
 
     Args:
       thumbnails: uint8 [N, 128, 128].
-      first, second: int64 [n], positions of the images of each pair.
+      first: int64 [n], position of one image of each pair.
+      second: int64 [n], position of the other.
       resolutions_px: int [n], the shortest side of either image: what is smaller than a pixel is not compared.
 
     Returns:
@@ -63,7 +64,7 @@ def likeness(first: tf.Tensor, second: tf.Tensor, size: int) -> tf.Tensor:
     """How much the details of pairs of thumbnails agree at a size S: float32 [n], up to 1."""
     place = tf.tile([[1.0, 0.0, 1.0, 0.0]], [tf.shape(first)[0], 1])
     for scale in (size // 2, size):
-        place = _align(*(_details(_reduce(images, scale)) for images in (first, second)), place)
+        place = _align(_details(_reduce(first, scale)), _details(_reduce(second, scale)), place)
     first, second = _reduce(first, size), _move(_reduce(second, size), place)
     margin = size // 16
     inside = slice(margin, size - margin)
