@@ -15,8 +15,8 @@ from PIL import Image, ImageEnhance
 from zoo import encode
 
 import run
-from tf_simclr import builders
 from benchmarks import near_duplicates
+from tf_simclr import builders
 from tf_simclr.augment import Augmentation
 from tf_simclr.check import duplicates as check_duplicates
 from tf_simclr.check import images as check_images
