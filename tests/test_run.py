@@ -140,10 +140,10 @@ def test_the_export_classifies_as_was_evaluated(finished_run, image_folder):
 
 
 def test_a_run_that_was_not_evaluated_exports_no_classifier_and_says_how_to_add_it(image_folder, tmp_path):
-    settings = make_config(tmp_path, image_folder, mode="train", train__steps=1)
+    settings = make_config(tmp_path, image_folder, mode="train", train__steps=2)
     report = run.run(settings)
     assert "without `classify`, since no classifier was evaluated: run --mode=eval, move this export away" in report
-    target = tmp_path / "saved_model" / "1"
+    target = tmp_path / "saved_model" / "2"
     assert "classify" not in tf.saved_model.load(str(target)).signatures
     assert json.loads((target / "model_card.json").read_text())["classifier"] is None
     run.run(override(settings, {"mode": "eval"}))
