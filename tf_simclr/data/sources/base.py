@@ -2,7 +2,7 @@
 
 import abc
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -175,31 +175,39 @@ def _hash(key: str) -> int:
 
 
 def number_classes(
-    names: Sequence[str], class_names: Sequence[str] | None, place: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
+    names: Sequence[str | None], class_names: Sequence[str] | None, place: str
+) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
     """Turns class names into ids.
 
     Args:
-      names: The class of every example.
+      names: The class of every example; None, "" or, beside two other numbers, "-1" if it is unknown.
       class_names: The classes in the order of their ids; by default the sorted names, or numbers in numeric order.
       place: Where the examples are, for the error.
 
     Returns:
-      (labels int64 [N], class names).
+      (labels int64 [N], -1 where the class is unknown; class names), or (None, None) if no class is known, or only one
+      without `class_names`.
 
     Raises:
       ValueError: If a class is not in `class_names`.
     """
+    found = {name for name in names if name}
+    if (len(found) > 2 and _are_numbers(found)) if class_names is None else ("-1" not in class_names):
+        found.discard("-1")
+    if not found or (class_names is None and len(found) < 2):
+        return None, None
     if class_names is None:
-        are_numbers = all(name.isdecimal() for name in names)
-        class_names = sorted(set(names), key=(lambda name: (int(name), name)) if are_numbers else None)
-    ids = {class_name: index for index, class_name in enumerate(class_names)}
-    unknown = sorted(set(names) - set(ids))
-    if unknown:
+        class_names = sorted(found, key=(lambda name: (int(name), name)) if _are_numbers(found) else None)
+    if unknown := sorted(found - set(class_names)):
         raise ValueError(
             f"{place!r} has a class that the training images lack: rename or remove it. Received: {unknown[0]!r}"
         )
-    return np.array([ids[name] for name in names], np.int64), tuple(class_names)
+    ids: dict[str | None, int] = {class_name: index for index, class_name in enumerate(class_names)}
+    return np.array([ids.get(name, -1) for name in names], np.int64), tuple(class_names)
+
+
+def _are_numbers(names: Iterable[str]) -> bool:
+    return all(name.removeprefix("-").isdecimal() for name in names)
 
 
 def check_labels(labels: np.ndarray | None, count: int) -> None:
