@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import zoo
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tf_simclr.data.formats import decode, headers
+
+TRACED = tf.function(decode.decode_image, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_every_format_comes_back_as_pillow_reads_it(name):
     if name.endswith(".webp") and ".webp" not in decode.IMAGE_SUFFIXES:
         pytest.skip("this TensorFlow decodes no WebP")
     content = zoo.files()[name]
-    image = tf.function(decode.decode_image)(tf.constant(content))
+    image = TRACED(tf.constant(content))
     assert image.dtype == tf.uint8 and image.shape == [*zoo.SIZE, 3]
     tolerance = {"cmyk.jpg": 16}.get(name, 8 if name.endswith("jpg") else 0)  # as many levels as JPEG's rounding moves
     np.testing.assert_allclose(image.numpy().astype(int), zoo.decode(content), atol=tolerance)
@@ -55,24 +57,68 @@ def test_sixteen_bits_become_eight(pixels):
     np.testing.assert_array_equal(decode.decode_image(encoded), pixels)
 
 
+@pytest.mark.parametrize(
+    ("raw", "bits", "shift"),
+    [
+        ([0, 1, 4095], 12, 4),  # in the lower bits
+        ([0, 16, 4095 * 16], 12, 8),  # in the upper ones, as the specification wants them
+        ([0, 16, 4080], 12, 8),  # the same in a dark image
+        ([0, 1, 1023], 10, 2),
+        ([0, 1, 16383], 14, 6),
+        ([0, 257, 65535], 16, 8),
+        ([0, 257, 4095], None, 8),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_the_significant_bits_of_a_png_are_kept(raw, bits, shift, channels):
+    values = np.resize(np.array(raw, np.uint16), [6, 5, channels])
+    image = decode.decode_image(zoo.deep_png(values, bits)).numpy()
+    colors = values[..., :1] if channels < 3 else values[..., :3]
+    np.testing.assert_array_equal(image, np.broadcast_to(colors >> shift, [6, 5, 3]))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("endian", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_photos_are_turned_as_their_exif_data_asks(orientation, endian):
-    content = zoo.turned(orientation, endian)
-    image = tf.function(decode.decode_image)(tf.constant(content)).numpy()
-    np.testing.assert_allclose(image.astype(int), zoo.decode(content), atol=8)
+def test_photos_are_turned_as_their_exif_data_asks(orientation, endian, kind):
+    if kind == "WEBP" and ".webp" not in decode.IMAGE_SUFFIXES:
+        pytest.skip("this TensorFlow decodes no WebP")
+    content = zoo.turned(orientation, endian, kind)
+    image = TRACED(tf.constant(content)).numpy()
+    np.testing.assert_allclose(image.astype(int), zoo.decode(content), atol=8 if kind == "JPEG" else 0)
+
+
+def test_exif_data_count_behind_the_pixels_of_a_png():
+    content = zoo.turned(6, "<", "PNG")
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    moved = content[:start] + content[end:-12] + content[start:end] + content[-12:]
+    np.testing.assert_array_equal(decode.decode_image(moved), zoo.decode(content))
+    about = zoo.encode(zoo.picture(), "PNG", pnginfo=_text("eXIfII*\0"))
+    np.testing.assert_array_equal(decode.decode_image(about), zoo.decode(about))
+
+
+def _text(text: str) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", text)
+    return info
 
 
 @pytest.mark.parametrize(
-    ("segments", "is_turned"), [([b"profile"], True), ([bytes(60_000)], True), ([b"one", b"two"], False)]
+    "before",
+    [
+        [b"\xfecomment"],
+        [b"\xe1http://ns.adobe.com/xap/1.0/\0<x/>"],
+        [b"\xe2ICC_PROFILE\0" + bytes([i + 1, 5]) + bytes(65_000) for i in range(5)],
+        [b"\xfe%d" % i for i in range(30)],
+    ],
 )
-def test_exif_data_counts_in_the_first_three_segments(segments, is_turned):
+def test_exif_data_count_behind_any_segments(before):
     content = zoo.turned(6, "<")
     exif = content.index(b"\xff\xe1")  # Behind the JFIF segment.
-    more = b"".join(b"\xff\xe2" + (len(segment) + 2).to_bytes(2, "big") + segment for segment in segments)
-    image = decode.decode_image(content[:exif] + more + content[exif:])
-    expected = zoo.decode(content if is_turned else content[:exif] + content[exif:].replace(b"Exif", b"exif"))
-    np.testing.assert_allclose(image.numpy().astype(int), expected, atol=8)
+    more = b"".join(b"\xff" + part[:1] + (len(part) + 1).to_bytes(2, "big") + part[1:] for part in before)
+    image = TRACED(tf.constant(content[:exif] + more + content[exif:]))
+    np.testing.assert_allclose(image.numpy().astype(int), zoo.decode(content), atol=8)
 
 
 def test_a_comment_about_exif_turns_nothing():
@@ -84,8 +130,8 @@ def test_rare_branches_are_traced_once():
     for level in (0, 255):
         decode.decode_image(tf.io.encode_png(np.full([4, 4 + level, 3], level, np.uint8)).numpy())
         decode.decode_image(zoo.turned(3 if level else 6, "<"))
-    branches = (headers._read_other, headers._orientation_in_jpeg, decode._color_and_turn)
-    assert [branch.experimental_get_tracing_count() for branch in branches] == [1, 1, 1]
+    branches = (headers._read_other, decode._decode_with_care)
+    assert [branch.traced.experimental_get_tracing_count() for branch in branches] == [1, 1]
 
 
 def test_damaged_exif_data_leaves_the_photo_as_it_is():
@@ -109,7 +155,7 @@ def test_only_the_first_frame_of_an_animation_is_unpacked(size):
     rng = np.random.default_rng(0)
     frames = [Image.fromarray(rng.integers(0, 256, [*size, 3]).astype(np.uint8)).quantize(256) for _ in range(3)]
     animation = zoo.encode(frames[0], "GIF", save_all=True, append_images=frames[1:], loop=0, comment=b"x" * 700)
-    *_, still = headers.read_header(animation)
+    still = headers.read_header(animation).still
     assert Image.open(io.BytesIO(still.numpy())).n_frames == 1
     np.testing.assert_array_equal(decode.decode_image(animation), zoo.decode(animation))
     damaged = animation[: len(animation) // 2] + b"?"  # In the second frame.

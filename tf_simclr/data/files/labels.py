@@ -1,7 +1,7 @@
 """Finds the labels in a table of images.
 
-They are in the first of LABEL_COLUMNS that the table has; or else, with a header, in the only column besides that of the
-files, or in columns of which one is 1 and the others are 0; without a header, in the only column that does not hold
+They are in the first of LABEL_COLUMNS that the table has; or else, with a header, in the only column besides that of
+the files, or in columns of which one is 1 and the others are 0; without a header, in the only column that does not hold
 numbers. A first column that counts the rows, a column of splits and, unless it has such a name, one whose values all
 differ hold no labels.
 """
@@ -29,7 +29,7 @@ _SPLITS = {
     "unlabeled",
     "unlabelled",
 }
-_UNLABELLED = ("", "nan", "<na>", "-1")
+_UNLABELLED = ("", "nan", "<na>")
 
 # Labels that all differ are names or captions, unless there are so few that they may just be different.
 _MAX_DISTINCT = 10

@@ -68,8 +68,8 @@ def list_images(data_dir: str, cache_folder: pathlib.Path | None = None) -> List
     several links lead to is walked once.
 
     Args:
-      data_dir: One or more places, comma-separated: a folder, at any depth; a pattern, for files or for folders; a .txt,
-        .csv or .tsv list of images, see `lists`.
+      data_dir: One or more places, comma-separated: a folder, at any depth; a pattern, for files or for folders; a
+        .txt, .csv or .tsv list of images, see `lists`.
       cache_folder: Where to keep the list of a local folder, which is reused while no folder in it has changed.
 
     Raises:

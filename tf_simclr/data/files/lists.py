@@ -239,5 +239,9 @@ class _Finder:
 
 def _files_in(folder: str) -> dict[str, str]:
     """The names of the images in a folder, by their names and by their names without suffix."""
-    names = sorted(entry.name for entry in readable_entries(folder or ".") if not entry.is_folder)
+    names = sorted(
+        entry.name
+        for entry in readable_entries(folder or ".")
+        if decode.is_image_name(entry.name) and not entry.is_folder
+    )
     return {os.path.splitext(name)[0]: name for name in reversed(names)} | {name: name for name in names}

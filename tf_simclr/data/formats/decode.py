@@ -57,7 +57,7 @@ def _decode(still: tf.Tensor, channels: int = 3, dtype: tf.DType = tf.uint8) -> 
     return tf.ensure_shape(image, [None, None, channels or None])
 
 
-@headers.rare_branch(tf.TensorSpec([], tf.string))
+@headers.rare_branch
 def _decode_with_care(still: tf.Tensor) -> tf.Tensor:
     """Decodes a file that is not plain, see `headers.Header`."""
     orientation, bits, has_own_channels, palette = headers.read_details(still)

@@ -4,6 +4,7 @@ Uses core TensorFlow operations on the encoded bytes, without decoding, so that 
 only a few, because they run for every image.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ _TIFF_BYTES = 1 << 16  # as many as a JPEG file has room for
 _ORIENTATION_TAG = 0x0112
 _SEARCHED_BYTES = 1 << 17  # two JPEG segments of the largest size
 # EXIF data, or the first of several segments of a colour profile, behind which they may be.
-_MAY_HAVE_EXIF = r"\C*Exif\x00\C*|(?:[^\xff]|\xff+[^\xff\xda])*\xff*"
+_MAY_HAVE_EXIF = r"\C*(?:Exif\x00|ICC_PROFILE\x00\x01[\x02-\x7f])\C*"
 _EXIF_SEGMENT = np.array(list(b"\xff\xe1..Exif\0\0"), np.int32)  # The dots stand for the length.
 _IS_LENGTH = np.arange(10) // 2 == 1
 _START_OF_SCAN, _END_OF_IMAGE, _FILL = 0xDA, 0xD9, 0xFF
@@ -78,15 +79,32 @@ class Details(NamedTuple):
     palette: tf.Tensor
 
 
-def rare_branch(*arguments: tf.TensorSpec) -> Callable[..., Any]:
-    """Decorates a function that a `tf.cond` seldom calls: it stays one operation, which costs little to skip.
+def rare_branch(function: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], Any]:
+    """Decorates a function of a file's content, string [], that a `tf.cond` seldom calls; it is traced only once.
 
-    Otherwise TensorFlow inlines all its operations and skips each of them for every image.
-
-    Args:
-      *arguments: The function's arguments. It is traced only once.
+    TensorFlow inlines functions, even those marked as not to be, and then skips each of their operations for every
+    image, which takes longer than to decode a small one. The branches of an `If` that is not lowered stay functions.
     """
-    return tf.function(input_signature=arguments, autograph=False, experimental_attributes={"_noinline": True})
+    traced = tf.function(function, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+
+    @functools.wraps(function)
+    def call(encoded: tf.Tensor) -> Any:
+        if tf.executing_eagerly():
+            return traced(encoded)
+        branch = traced.get_concrete_function()
+        specs = tf.nest.flatten(branch.structured_outputs)
+        outputs = tf.raw_ops.If(
+            cond=tf.strings.length(encoded) > 0,  # Either way.
+            input=[encoded],
+            Tout=[spec.dtype for spec in specs],
+            then_branch=branch,
+            else_branch=branch,
+            output_shapes=[spec.shape for spec in specs],
+        )
+        return tf.nest.pack_sequence_as(branch.structured_outputs, outputs)
+
+    call.traced = traced  # type: ignore[attr-defined]
+    return call
 
 
 def read_header(encoded: tf.Tensor) -> Header:
@@ -102,7 +120,7 @@ def read_header(encoded: tf.Tensor) -> Header:
     return tf.cond(is_jpeg, lambda: _read_jpeg(encoded), lambda: _read_other(encoded))
 
 
-@rare_branch(tf.TensorSpec([], tf.string))
+@rare_branch
 def _read_other(encoded: tf.Tensor) -> Header:
     """What `read_header` returns for a file that is not a JPEG."""
     head = _bytes(tf.strings.substr(encoded, 0, _PALETTE_END))

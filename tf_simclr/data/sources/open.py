@@ -11,7 +11,7 @@ from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.base import HELD_OUT_FRACTION, MAX_CACHED_BYTES, Source, holdout
 from tf_simclr.data.sources.folders import from_folder
-from tf_simclr.data.sources.npz import from_npz
+from tf_simclr.data.sources.npz import from_npz, has_test_images
 from tf_simclr.data.sources.parquet import from_parquet
 from tf_simclr.data.sources.splits import split_folders
 from tf_simclr.data.sources.tfrecord import are_tfrecords, from_tfrecords
@@ -100,6 +100,9 @@ def open_train_and_eval(
     Returns:
       (train, evaluation).
     """
+    if has_test_images(data_dir):
+        train = open_images(data_dir, **options)
+        return train, from_npz(os.fspath(data_dir), train.class_names, test=True)
     split = split_folders(data_dir)
     for folder in split.unlabelled:
         logging.info("%s has no labels: its images are trained on, and not tested on", folder)
