@@ -147,7 +147,8 @@ def test_validation_moves_no_bit_of_the_training(make, photos, tmp_path):
     np.testing.assert_allclose(best, min(found["val_loss"]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("validation", [pytest.param("validation_data", marks=pytest.mark.slow), "validation_split"])
+@pytest.mark.slow
+@pytest.mark.parametrize("validation", ["validation_data", "validation_split"])
 def test_images_alone_validate(photos, validation):
     model = make_simclr(classifier=False)
     options = {"validation_data": photos[12:]} if validation == "validation_data" else {"validation_split": 0.25}

