@@ -13,7 +13,7 @@ from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
 
 CROPS = Augmentation(16, branches=((RandomCrop(),),) * 2)
-FORMATS = ("file.weights.h5", "file.h5", "checkpoint", "model.keras", "saved_model")
+FORMATS = ("file.weights.h5", "file.h5", "checkpoint", "model.keras")
 # Formats that are read as others are.
 MOST = [pytest.param(name, marks=pytest.mark.slow) if name == "model.keras" else name for name in FORMATS]
 
@@ -65,20 +65,20 @@ def test_what_keras_is_asked_for_stays(files):
         other.load_weights(str(folder / "missing.h5"))
 
 
-@pytest.mark.parametrize("name", ["checkpoint"])
+@pytest.mark.parametrize("name", ["checkpoint", pytest.param("saved_model", marks=pytest.mark.slow)])
 def test_an_encoder_alone_refuses_another_depth(name, tmp_path):
     saved, other = resnet(10, 0.05, "cifar", num_groups=1), resnet(18, 0.05, "cifar", num_groups=1)
     for source, target in ((saved, other), (other, saved)):
-        source.save_weights(str(tmp_path / name))
+        (source.save if name == "saved_model" else source.save_weights)(str(tmp_path / name))
         before = target.get_weights()
         with pytest.raises(ValueError, match="weights of another model"):
             target.load_weights(str(tmp_path / name))
         for weight, value in zip(target.get_weights(), before, strict=True):
             np.testing.assert_array_equal(weight, value)
+        source.load_weights(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ["model.keras", pytest.param("saved_model", marks=pytest.mark.slow)])
-def test_a_compiled_model_goes_on_where_it_was_saved(name, photos, tmp_path):
+def test_a_compiled_model_goes_on_where_it_was_saved(photos, tmp_path):
     keras.utils.set_random_seed(0)
     model = make(1, online_classifier=keras.layers.Dense(3))
     model.compile(LARS(WarmupCosine(0.5, 10, 2), weight_decay=0.1))
@@ -86,8 +86,8 @@ def test_a_compiled_model_goes_on_where_it_was_saved(name, photos, tmp_path):
     lines = []
     model.summary(print_fn=lambda line, **_: lines.append(line))
     assert all(any(part in line for line in lines) for part in ("projection_head", "dense", "Total params"))
-    model.save(str(tmp_path / name))
-    loaded = keras.models.load_model(str(tmp_path / name))
+    model.save(str(tmp_path / "model.keras"))
+    loaded = keras.models.load_model(str(tmp_path / "model.keras"))
     np.testing.assert_array_equal(loaded.predict(photos[:, :16, :16], verbose=0), model(photos[:, :16, :16]))
     assert loaded.optimizer.iterations == 2 and loaded.optimizer.coupled_weight_decay == 0.1
     expected = model.train_on_batch(photos, LABELS, return_dict=True)
@@ -120,12 +120,18 @@ Unregistered.__module__ = "module.of.another.process"
         (lambda: keras.Sequential([keras.layers.Flatten(), Unregistered(4)]), "Unregistered"),
     ],
 )
-@pytest.mark.parametrize("file", ["model.keras", "saved_model"])
-def test_what_could_not_be_loaded_is_not_saved(encoder, name, file, tmp_path):
+def test_what_could_not_be_loaded_is_not_saved(encoder, name, tmp_path):
     model = SimCLR(encoder(), image_size=16, augmentation=CROPS)
     with pytest.raises(ValueError, match="A model is saved only if it can be loaded again") as caught:
-        model.save(tmp_path / file)
+        model.save(tmp_path / "model.keras")
     assert "\n" not in str(caught.value) and name in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_formats_that_lose_the_training_are_refused(tmp_path):
+    for file in ("saved_model", "model.h5"):
+        with pytest.raises(ValueError, match="ends in .keras.* export_encoder makes a SavedModel.* Received: .*model"):
+            make(1).save(tmp_path / file)
     assert not list(tmp_path.iterdir())
 
 

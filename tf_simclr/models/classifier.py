@@ -69,7 +69,7 @@ class Classifier(EncoderTrainer):
         self.classify(representation)
         if classifier_layer >= 0:
             self.projection_head.freeze_from(classifier_layer)
-        self.finish_building()
+        self.built = True  # all weights exist
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self._logits(pixels.to_unit(images), training)

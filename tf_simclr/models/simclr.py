@@ -99,7 +99,7 @@ class SimCLR(EncoderTrainer):
         self._output_specs = [tf.TensorSpec(output.shape, output.dtype) for output in outputs]
         if microbatch_size:
             gradient_cache.check_layers([encoder, self.projection_head], distribute.num_replicas())
-        self.finish_building()
+        self.built = True  # all weights exist
 
     @property
     def classifier(self) -> keras.layers.Layer | None:

@@ -1,6 +1,7 @@
 """The base class of models that train an encoder on augmented images."""
 
 import functools
+import os
 from typing import Any
 
 import numpy as np
@@ -92,8 +93,8 @@ class EncoderTrainer(keras.Model):
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
         # Here, because Keras adds lines to what `call` raises. Symbolic inputs have no values yet.
         if isinstance(images, np.ndarray | tf.Tensor):
-            images = tf.convert_to_tensor(images)
-            pixels.check_range(images := pixels.to_unit(images))
+            images = pixels.to_unit(tf.convert_to_tensor(images))
+            pixels.check_range(images)
         return super().__call__(images, *args, **kwargs)
 
     def check_spec(self, images: tf.TensorSpec, is_prediction: bool = False) -> None:
@@ -127,11 +128,6 @@ class EncoderTrainer(keras.Model):
                 f"The encoder must map images to representations [B, F]. Received: shape {representation.shape}"
             )
         return representation
-
-    def finish_building(self) -> None:
-        """Tells Keras that all weights exist, and which images the model is saved for in TensorFlow's format."""
-        self.built = True
-        self._set_save_spec(tf.TensorSpec([None, self.image_size, self.image_size, 3], tf.float32))
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -219,12 +215,17 @@ class EncoderTrainer(keras.Model):
         return {name: self._trackers[name].result() for name in observed}
 
     def save(self, filepath: Any, overwrite: bool = True, save_format: str | None = None, **kwargs: Any) -> None:
-        """Saves the model as every Keras model does, if it can be loaded again.
+        """Saves the model in the format .keras, as every Keras model does, if it can be loaded again.
 
         Raises:
           NotImplementedError: If a part of the model, such as a subclassed encoder, has no config.
-          ValueError: If a part cannot be made again from its config.
+          ValueError: If a part cannot be made again from its config, or the file is not of that format.
         """
+        if save_format != "keras" and not (save_format is None and os.fspath(filepath).endswith(".keras")):
+            raise ValueError(
+                "A model is saved in a file whose name ends in .keras: the other formats of Keras lose how it trains, "
+                f"and export_encoder makes a SavedModel to serve. Received: {filepath}"
+            )
         if not self._can_be_made_again:
             check_config(self)
             self._can_be_made_again = True
