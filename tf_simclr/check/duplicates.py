@@ -63,9 +63,8 @@ def examine(surveys: Mapping[str, Survey], sheet: pathlib.Path) -> Iterator[Find
                 "warn", "label conflict", f"{len(groups):,} images that are {kind} have different labels.",
                 advice, [show(group) for group in groups],
             )  # fmt: skip
-    # The groups that do harm come first.
-    shown = [*leaks[1], *conflicts[1], *near]
-    _draw(list(surveys.values()), shown, [f"{part} {label}" for part, label in zip(parts, labels, strict=True)], sheet)
+    kinds = [f"{part} {label}" for part, label in zip(parts, labels, strict=True)]
+    _draw(list(surveys.values()), [*leaks[1], *conflicts[1], *near], kinds, sheet)  # What does harm comes first.
 
 
 def _leaks(groups: Groups, parts: np.ndarray) -> Groups:
@@ -122,6 +121,7 @@ def _draw(surveys: Sequence[Survey], groups: Groups, kinds: Sequence[str], sheet
 
 
 def _varied(group: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
+    """The group in another order: one image of every kind, then the second of every kind, and so on."""
     seen: collections.Counter[str] = collections.Counter()
     turns = []
     for image in group:
