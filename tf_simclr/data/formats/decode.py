@@ -4,6 +4,9 @@ Everything here uses core TensorFlow operations, takes dynamic shapes and keeps 
 SavedModel can include it.
 """
 
+import functools
+from typing import Any
+
 import tensorflow as tf
 
 # What follows the decoding; models evaluate with it as well, and may not import the data.
@@ -41,15 +44,33 @@ def decode_image(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: If the bytes are not a complete image of a known format, or it is too large.
     """
-    header = headers.read_header(encoded)
-    is_known = tf.Assert(header.num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or still WebP image"])
-    fits = tf.Assert(
-        header.num_pixels <= max_pixels, [f"more than {max_pixels} pixels (data.max_pixels):", header.num_pixels]
-    )
-    with tf.control_dependencies([] if tf.executing_eagerly() else [is_known, fits]):
-        still = tf.identity(header.still)
-    image = tf.cond(header.is_plain, lambda: _decode(still), lambda: _decode_with_care(still))
+    image = headers.either(headers.is_plain_jpeg(encoded), *_decoders(max_pixels), encoded)
     return tf.ensure_shape(image, [None, None, 3])
+
+
+@functools.cache
+def _decoders(max_pixels: int) -> tuple[Any, Any]:
+    """Decoders of the files that `headers.is_plain_jpeg` says are JPEGs, and of all others."""
+
+    def check(num_pixels: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
+        # The bare operation, because `tf.Assert` puts it in a `tf.cond`.
+        unknown, too_large = "not a JPEG, PNG, GIF, BMP or still WebP image", f"more than {max_pixels} pixels"
+        is_known = tf.raw_ops.Assert(condition=num_pixels > 0, data=[unknown])
+        fits = tf.raw_ops.Assert(
+            condition=num_pixels <= max_pixels, data=[f"{too_large} (data.max_pixels):", num_pixels]
+        )
+        with tf.control_dependencies([is_known, fits]):
+            return tf.identity(encoded)
+
+    def decode_plain_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+        return _decode(check(headers.jpeg_pixels(encoded), encoded))
+
+    def decode_other(encoded: tf.Tensor) -> tf.Tensor:
+        header = headers.read_header(encoded)
+        still = check(header.num_pixels, header.still)
+        return headers.either(header.is_plain, _decode_plainly, _decode_with_care, still)
+
+    return headers.branch(decode_plain_jpeg), headers.branch(decode_other)
 
 
 def _decode(still: tf.Tensor, channels: int = 3, dtype: tf.DType = tf.uint8) -> tf.Tensor:
@@ -57,7 +78,10 @@ def _decode(still: tf.Tensor, channels: int = 3, dtype: tf.DType = tf.uint8) -> 
     return tf.ensure_shape(image, [None, None, channels or None])
 
 
-@headers.rare_branch
+_decode_plainly = headers.branch(lambda still: _decode(still))
+
+
+@headers.branch
 def _decode_with_care(still: tf.Tensor) -> tf.Tensor:
     """Decodes a file that is not plain, see `headers.Header`."""
     orientation, bits, has_own_channels, palette = headers.read_details(still)

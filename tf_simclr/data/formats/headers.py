@@ -4,7 +4,6 @@ Uses core TensorFlow operations on the encoded bytes, without decoding, so that 
 only a few, because they run for every image.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,32 +78,46 @@ class Details(NamedTuple):
     palette: tf.Tensor
 
 
-def rare_branch(function: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], Any]:
-    """Decorates a function of a file's content, string [], that a `tf.cond` seldom calls; it is traced only once.
+def branch(function: Callable[[tf.Tensor], Any]) -> Any:
+    """Decorates a function of a file's content, string [], that `either` calls. It is traced only once."""
+    return tf.function(function, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 
-    TensorFlow inlines functions, even those marked as not to be, and then skips each of their operations for every
-    image, which takes longer than to decode a small one. The branches of an `If` that is not lowered stay functions.
+
+def either(condition: tf.Tensor, then: Any, otherwise: Any, encoded: tf.Tensor) -> Any:
+    """What one of two branches returns for the content of a file, string [].
+
+    TensorFlow inlines both branches of a `tf.cond`, and all that they call, and skips each operation of one of them for
+    every image, which takes longer than to decode a small one. Here, the other branch costs nothing.
     """
-    traced = tf.function(function, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    if tf.executing_eagerly():
+        return then(encoded) if condition else otherwise(encoded)
+    then, otherwise = (function.get_concrete_function() for function in (then, otherwise))
+    specs = tf.nest.flatten(otherwise.structured_outputs)
+    outputs = tf.raw_ops.If(
+        cond=condition,
+        input=[encoded],
+        Tout=[spec.dtype for spec in specs],
+        then_branch=then,
+        else_branch=otherwise,
+        output_shapes=[spec.shape for spec in specs],
+    )
+    return tf.nest.pack_sequence_as(otherwise.structured_outputs, outputs)
 
-    @functools.wraps(function)
-    def call(encoded: tf.Tensor) -> Any:
-        if tf.executing_eagerly():
-            return traced(encoded)
-        branch = traced.get_concrete_function()
-        specs = tf.nest.flatten(branch.structured_outputs)
-        outputs = tf.raw_ops.If(
-            cond=tf.strings.length(encoded) > 0,  # Either way.
-            input=[encoded],
-            Tout=[spec.dtype for spec in specs],
-            then_branch=branch,
-            else_branch=branch,
-            output_shapes=[spec.shape for spec in specs],
-        )
-        return tf.nest.pack_sequence_as(branch.structured_outputs, outputs)
 
-    call.traced = traced  # type: ignore[attr-defined]
-    return call
+def is_plain_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a file is a JPEG without an EXIF orientation, as most are, bool []."""
+    is_jpeg = _is_jpeg(encoded)
+    searched = tf.strings.substr(encoded, 0, tf.where(is_jpeg, _SEARCHED_BYTES, 0))
+    return is_jpeg & ~tf.strings.regex_full_match(searched, _MAY_HAVE_EXIF)
+
+
+def _is_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG
+
+
+def jpeg_pixels(encoded: tf.Tensor) -> tf.Tensor:
+    """Height times width of a JPEG, int64 []."""
+    return tf.reduce_prod(tf.image.extract_jpeg_shape(encoded, tf.int64)[:2])
 
 
 def read_header(encoded: tf.Tensor) -> Header:
@@ -116,11 +129,10 @@ def read_header(encoded: tf.Tensor) -> Header:
     Raises:
       tf.errors.InvalidArgumentError: If the header of a JPEG is broken.
     """
-    is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG)) == _JPEG  # Most files are JPEGs, so they get the short path.
-    return tf.cond(is_jpeg, lambda: _read_jpeg(encoded), lambda: _read_other(encoded))
+    return either(_is_jpeg(encoded), _read_jpeg, _read_other, encoded)
 
 
-@rare_branch
+@branch
 def _read_other(encoded: tf.Tensor) -> Header:
     """What `read_header` returns for a file that is not a JPEG."""
     head = _bytes(tf.strings.substr(encoded, 0, _PALETTE_END))
@@ -194,11 +206,10 @@ def _first_frame(encoded: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.T
     return tf.strings.substr(encoded, 0, end) + b";", tf.maximum(pixels, frame_pixels)
 
 
+@branch
 def _read_jpeg(encoded: tf.Tensor) -> Header:
     """What `read_header` returns for a JPEG file."""
-    pixels = tf.reduce_prod(tf.image.extract_jpeg_shape(encoded, tf.int64)[:2])
-    may_have_exif = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _SEARCHED_BYTES), _MAY_HAVE_EXIF)
-    return Header(pixels, ~may_have_exif, encoded)
+    return Header(jpeg_pixels(encoded), is_plain_jpeg(encoded), encoded)
 
 
 def read_details(still: tf.Tensor) -> Details:
