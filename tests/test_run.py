@@ -140,7 +140,7 @@ def test_the_export_classifies_as_was_evaluated(finished_run, image_folder):
 
 
 def test_a_run_that_was_not_evaluated_exports_no_classifier_and_says_how_to_add_it(image_folder, tmp_path):
-    settings = make_config(tmp_path, image_folder, mode="train", train__steps=2)
+    settings = make_config(tmp_path, image_folder, mode="train", train__steps=2, optimizer__warmup_epochs=0)
     report = run.run(settings)
     assert "without `classify`, since no classifier was evaluated: run --mode=eval, move this export away" in report
     target = tmp_path / "saved_model" / "2"
@@ -262,7 +262,9 @@ def test_divergence_stops_the_run_and_spares_the_checkpoints(image_folder, tmp_p
 def test_settings_that_were_refused_do_not_lock_the_folder(image_folder, tmp_path):
     with pytest.raises(ValueError, match="warm-up"):
         run.run(make_config(tmp_path, image_folder, optimizer__warmup_epochs=100))
-    with open_run(make_config(tmp_path, image_folder, mode="train", train__steps=2)) as folder:
+    with open_run(
+        make_config(tmp_path, image_folder, mode="train", train__steps=2, optimizer__warmup_epochs=0)
+    ) as folder:
         assert (folder / "config.json").is_file()
 
 

@@ -120,7 +120,14 @@ def test_a_config_file_gives_lists_as_tuples():
 
 def test_what_a_resumed_run_may_change_and_what_a_card_leaves_out():
     of_run = ["name", "mode", "model_dir", "strategy", "tpu_name", "tpu_zone", "gcp_project"]
-    of_data = ["data.eval_split", "data.eval_data_dir", "data.max_broken_fraction", "data.cache", "data.service"]
+    of_data = [
+        "data.data_dir",
+        "data.eval_split",
+        "data.eval_data_dir",
+        "data.max_broken_fraction",
+        "data.cache",
+        "data.service",
+    ]
     of_train = [f"train.{name}" for name in ["checkpoint_epochs", "checkpoint_steps", "keep_checkpoints"]]
     of_train += ["train.log_every_seconds", "train.log_every_steps"]
     sections = [name for name in SETTINGS if name.startswith(("eval.", "export."))]

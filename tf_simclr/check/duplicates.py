@@ -34,37 +34,33 @@ def examine(surveys: Mapping[str, Survey], sheet: pathlib.Path) -> Iterator[Find
         return [names[i] if labels[i] is None else f"{names[i]} ({labels[i]})" for i in group]
 
     exact, near = find_duplicates(list(surveys.values()))
-    look = f"Look at these, side by side in {sheet}; where they are one picture,"
+    look = f"Look at these, side by side in {sheet}; where they are one picture, "
+    yield from _within(exact, parts, show, "duplicates", "are exact copies of another one", 0, "")
     yield from _within(
-        exact, parts, show, "duplicates", "are exact copies of another one", 0, "Keep one of each group:"
+        near, parts, show, "near duplicates", "look nearly the same as another one", _MAX_NEAR_SHARE, look
     )
-    yield from _within(
-        near, parts, show, "near duplicates", "look nearly the same as another one", _MAX_NEAR_SHARE,
-        f"{look} keep one of each group:",
-    )  # fmt: skip
-    leaks = [_leaks(groups, parts) for groups in (exact, near)]
-    for groups, kind, advice in zip(
-        leaks, ("exactly the same", "nearly the same"), ("Remove one side:", f"{look} remove one side:"), strict=True
-    ):
-        if groups:
-            count = len({i for group in groups for i in group if parts[i] == "test"})
+    for groups, kind, doubt in ((exact, "exactly the same", ""), (near, "nearly the same", look)):
+        if leaks := _leaks(groups, parts):
+            count = len({i for group in leaks for i in group if parts[i] == "test"})
             yield Finding(
                 "warn", "leak", f"{count:,} test images are {kind} as a training image.",
-                f"{advice} accuracies on images seen in training are too optimistic.",
-                [show(group) for group in groups],
+                _advise(doubt, "remove one side: accuracies on images seen in training are too optimistic."),
+                [show(group) for group in leaks],
             )  # fmt: skip
-    conflicts = [_conflicts(groups, labels) for groups in (exact, near)]
-    decide = "decide which label is right, and remove the other file."
-    for groups, kind, advice in zip(
-        conflicts, ("the same", "nearly the same"), (decide.capitalize(), f"{look} {decide}"), strict=True
-    ):
-        if groups:
+        if conflicts := _conflicts(groups, labels):
             yield Finding(
-                "warn", "label conflict", f"{len(groups):,} images that are {kind} have different labels.",
-                advice, [show(group) for group in groups],
+                "warn", "label conflict", f"{len(conflicts):,} images that are {kind} have different labels.",
+                _advise(doubt, "decide which label is right, and remove the other file."),
+                [show(group) for group in conflicts],
             )  # fmt: skip
     kinds = [f"{part} {label}" for part, label in zip(parts, labels, strict=True)]
-    _draw(list(surveys.values()), [*leaks[1], *conflicts[1], *near], kinds, sheet)  # What does harm comes first.
+    first = [*_leaks(near, parts), *_conflicts(near, labels)]  # What does harm comes first.
+    _draw(list(surveys.values()), [*first, *near], kinds, sheet)
+
+
+def _advise(doubt: str, advice: str) -> str:
+    """The advice as a sentence, after what to look at first, if that is in doubt."""
+    return doubt + advice if doubt else advice[0].upper() + advice[1:]
 
 
 def _leaks(groups: Groups, parts: np.ndarray) -> Groups:
@@ -82,7 +78,7 @@ def _within(
     topic: str,
     text: str,
     share: float,
-    advice: str,
+    doubt: str,
 ) -> Iterator[Finding]:
     """Duplicates within each part."""
     for part in dict.fromkeys(parts):
@@ -90,14 +86,14 @@ def _within(
         inside = [group[parts[group] == part] for group in groups]
         inside = [group for group in inside if len(group) > 1]
         count = sum(len(group) - 1 for group in inside)
-        reason = "the contrastive loss pushes copies apart as if they were different images."
+        advice = "keep one of each group: the contrastive loss pushes copies apart as if they were different images."
         if part != "train":
-            reason = "copies count twice in the accuracies."
+            advice = "keep one of each group: copies count twice in the accuracies."
         if inside:
             yield Finding(
                 "warn" if count > share * total else "info", topic,
                 f"{count:,} of the {total:,} images {PARTS[part]} ({count / total:.1%}) {text}.",
-                f"{advice} {reason}", [show(group) for group in inside],
+                _advise(doubt, advice), [show(group) for group in inside],
             )  # fmt: skip
 
 

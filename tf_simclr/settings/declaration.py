@@ -87,7 +87,7 @@ class Setting:
             raise ValueError(f"{self.title} must be {choices}{commas}.{hint} Received: {to_text(value)}")
         if self.rule is not None and not self.rule.is_kept(value):
             raise ValueError(f"{self.title} must be {self.rule.text}{self.or_none}. Received: {to_text(value)}")
-        if self.kind in (int, float) and self.rule is not rules.SEED and max(items, default=0) > _LARGEST:
+        if self.kind is int and self.rule is not rules.SEED and any(item > _LARGEST for item in items):
             raise ValueError(f"{self.title} must be at most {_LARGEST}. Received: {to_text(value)}")
         if "" in items:
             raise ValueError(f"{self.title} must be some text{self.or_none}. Received: ''")

@@ -156,7 +156,7 @@ class OptimizerConfig:
         "linear", "Peak learning rate for a batch of B: base * B / 256 (linear), base * sqrt(B) (sqrt) or base (none).",
         flag="learning_rate_scaling",
     )  # fmt: skip
-    warmup_epochs: float = setting(10.0, "Epochs of linear warm-up.", rule=rules.AT_LEAST_0, flag="warmup_epochs")
+    warmup_epochs: float = setting(10.0, "Epochs of linear warm-up.", rule=rules.EPOCHS, flag="warmup_epochs")
     momentum: float = setting(0.9, "Momentum of the optimizers lars and momentum.", rule=rules.BELOW_1, flag="momentum")
     weight_decay: float = setting(1e-6, "Weight decay.", rule=rules.AT_LEAST_0, flag="weight_decay")
 
@@ -170,7 +170,7 @@ class TrainConfig:
         None, "Images per step, over all replicas; none takes 512, or the largest power of two that fewer images fill.",
         rule=rules.AT_LEAST_2, flag="train_batch_size",
     )  # fmt: skip
-    epochs: int = setting(100, "Epochs to train for.", rule=rules.AT_LEAST_0, flag="train_epochs")
+    epochs: int = setting(100, "Epochs to train for.", rule=rules.EPOCHS, flag="train_epochs")
     steps: int | None = setting(
         None, "Steps to train for, instead of epochs.", rule=rules.AT_LEAST_1, flag="train_steps", unset=0
     )
@@ -179,7 +179,7 @@ class TrainConfig:
         rule=rules.AT_LEAST_1, flag="microbatch_size", unset=0,
     )  # fmt: skip
     checkpoint_epochs: float = setting(
-        1.0, "Epochs between checkpoints.", rule=rules.POSITIVE, flag="checkpoint_epochs", resumable=True
+        1.0, "Epochs between checkpoints.", rule=rules.POSITIVE_EPOCHS, flag="checkpoint_epochs", resumable=True
     )
     checkpoint_steps: int | None = setting(
         None, "Steps between checkpoints, instead of checkpoint_epochs.",
