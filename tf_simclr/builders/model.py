@@ -71,7 +71,6 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
     head = ProjectionHead(config.model.num_proj_layers, config.model.proj_out_dim, **settings)
     build = build_simclr if config.train_mode == "pretrain" else build_classifier
     model = build(config, encoder, head, num_classes)
-    _check_pca(config, model, num_examples)
     optimizer = build_optimizer(config, model, num_examples)
     model.compile(
         optimizer=optimizer,
@@ -107,20 +106,6 @@ def check_sizes(config: RunConfig, num_examples: int) -> None:
         raise ValueError(
             f"The warm-up must end before the run does: use {typed(optimizer__warmup_epochs=0)}, or {longer}. "
             f"Received: {warmup} warm-up steps ({config.optimizer.warmup_epochs:g} epochs), {total} total steps"
-        )
-
-
-def _check_pca(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> None:
-    """Refuses, before the training, an export with more principal components than there can be."""
-    wanted = config.export.pca_dim
-    if wanted is None or config.mode == "eval":
-        return
-    num_features = model.symbolic_representation().shape[-1]
-    if wanted > min(num_features, num_examples):
-        raise ValueError(
-            f"{SETTINGS['export.pca_dim'].title} must be at most the number of features and of training images: use "
-            f"{typed(export__pca_dim=min(num_features, num_examples))}. "
-            f"Received: {wanted} of {num_features} features of {num_examples} images"
         )
 
 

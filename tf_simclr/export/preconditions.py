@@ -9,7 +9,7 @@ from tf_simclr import builders
 from tf_simclr.data import sources
 from tf_simclr.data.files.names import in_print
 from tf_simclr.export import audit, convert
-from tf_simclr.export.publish import NUM_VERIFIED_IMAGES, card_settings, check_same_settings
+from tf_simclr.export.publish import NUM_VERIFIED_IMAGES, card_settings, check_pca_dim, check_same_settings
 from tf_simclr.runs.folder import list_checkpoints
 from tf_simclr.settings import RunConfig
 
@@ -39,12 +39,10 @@ def unmet(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> It
     yield from _temporary_files(config)
     yield from _names(config, source, folder)
     if config.export.pca_dim is not None:
-        features = builders.build_encoder(config).output_shape[-1]
-        if config.export.pca_dim > min(features, source.num_examples):
-            yield (
-                "export.pca_dim must be at most the number of features and the number of training images. "
-                f"Received: {config.export.pca_dim} of {features} features of {source.num_examples} images"
-            )
+        try:
+            check_pca_dim(config, builders.build_encoder(config).output_shape[-1], source.num_examples)
+        except ValueError as error:
+            yield str(error)
 
 
 def _packages(config: RunConfig) -> Iterator[str]:

@@ -202,14 +202,19 @@ def _fit_pca(config: RunConfig, encoder: keras.Model, source: sources.Source) ->
     batch_size, wanted = config.eval.batch_size, config.export.pca_dim
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=batch_size)
     features, _ = extract(encoder, dataset.shard(math.ceil(source.num_examples / MAX_PCA_IMAGES), 0))
-    if wanted > min(features.shape):
-        raise ValueError(
-            "--export_pca_dim: export.pca_dim must be at most the number of features and of training images: use "
-            f"{typed(export__pca_dim=min(features.shape))}. "
-            f"Received: {wanted} of {features.shape[1]} features of {len(features)} images"
-        )
+    check_pca_dim(config, features.shape[1], len(features))
     pca = PCA(wanted, svd_solver="covariance_eigh").fit(features.astype(np.float64))
     return pca.mean_, pca.components_
+
+
+def check_pca_dim(config: RunConfig, num_features: int, num_examples: int) -> None:
+    """Raises a `ValueError` if there are fewer features or training images than principal components."""
+    largest, wanted = min(num_features, num_examples), config.export.pca_dim
+    if wanted is not None and wanted > largest:
+        raise ValueError(
+            f"{SETTINGS['export.pca_dim'].title} must be at most the number of features and of training images: use "
+            f"{typed(export__pca_dim=largest)}. Received: {wanted} of {num_features} features of {num_examples} images"
+        )
 
 
 def _make_details(config: RunConfig, inputs: ExportInputs, folder: pathlib.Path, step: int) -> dict[str, Any]:
