@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from tf_simclr.data.formats import headers
+from tf_simclr.data.formats import details, headers
 
 # Values up to this many bits are at most a quarter of the full range.
 _MAX_DARK_BITS = 14
@@ -31,7 +31,7 @@ def _largest_value(content: bytes) -> int | None:
     if not content.startswith(b"\x89PNG") or content[24:25] != b"\x10":
         return None
     header = headers.read_header(content)
-    if header.num_pixels > headers.MAX_PIXELS or headers.read_details(tf.constant(content)).bits < 16:
+    if header.num_pixels > headers.MAX_PIXELS or details.read(tf.constant(content)).bits < 16:
         return None
     try:
         return int(tf.reduce_max(tf.io.decode_png(content, channels=3, dtype=tf.uint16)))
