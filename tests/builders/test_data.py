@@ -71,5 +71,5 @@ def test_a_run_does_not_train_on_what_it_wrote(images, tmp_path):
         found = builders.build_sources(config, images / "runs" / "one")
         assert found.train.class_names == ("a", "b") and found.train.num_examples + found.test.num_examples == 18
         lay_out(images / "runs" / "one", "check_views.png", "decoded_images/a/1.png")
-    with pytest.raises(ValueError, match="model_dir must be another folder than data_dir"):
+    with pytest.raises(ValueError, match="model_dir must be another folder than --data_dir"):
         builders.build_sources(make_config(images, images), images)

@@ -14,7 +14,6 @@ from tf_simclr.check import machine
 from tf_simclr.data import sources
 from tf_simclr.export import audit, convert, preconditions, publish
 from tf_simclr.files import write_json
-from tf_simclr.runs.export_inputs import ExportInputs
 from tf_simclr.settings import RunConfig, override
 
 SETTINGS = {
@@ -101,8 +100,7 @@ def test_class_names_are_served_in_utf_8(tmp_path):
     class Served:
         classifier = encoder = object()
 
-    inputs = ExportInputs(np.zeros([1, 2, 2, 3], np.uint8), 16, 2, (CAFE, "é"))
-    serving = publish._make_serving(RunConfig(), Served(), inputs, lambda: None, has_own_classes=True)
+    serving = publish._make_serving(RunConfig(), Served(), lambda: None, (CAFE, "é"))
     assert serving.class_names == ("caf\\udce9", "é")
 
 

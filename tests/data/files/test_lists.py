@@ -10,6 +10,7 @@ from tf_simclr.data.files import listing
 
 FILES = ("a.png", "b.png", "c.png")
 CLASSES = ("cat", "dog", "cat")
+TRAIN = ["train/a.png", "train/b.png"]
 
 
 @pytest.fixture
@@ -75,10 +76,10 @@ def test_tables_of_programs(make, content):
 @pytest.mark.parametrize(
     ("content", "files", "name", "expected"),
     [
-        ("id,label\na,1\nb,0\n", ["train/a.png", "train/b.png", "test/a.png"], "train.csv", ["train/a.png", "train/b.png"]),
-        ("image_id,dx,age\na,nv,80\nb,bkl,\n", ["part1/a.png", "part2/b.png"], "meta.csv", ["part1/a.png", "part2/b.png"]),
+        ("id,label\na,1\nb,0\n", ["train/a.png", "train/b.png", "test/a.png"], "train.csv", TRAIN),
+        ("image_id,dx,age\na,nv,8\nb,bkl,\n", ["part1/a.png", "part2/b.png"], "m.csv", ["part1/a.png", "part2/b.png"]),
         ("Path,Sex\nset/train/v.png,F\n", ["set/train/v.png"], "set/train.csv", ["../set/train/v.png"]),
-        ("file,label\na.png,x\nb.png,y\n", ["images/a.png", "images/b.png"], "labels/l.csv", ["../images/a.png", "../images/b.png"]),
+        ("file,label\na.png,x\n", ["images/a.png"], "labels/l.csv", ["../images/a.png"]),
         ("path,label\nx\\a.png,cat\nx\\b.png,dog\n", ["x/a.png", "x/b.png"], "l.csv", ["x/a.png", "x/b.png"]),
         ("a.png 0\nmy b.png 1\n", ["a.png", "my b.png"], "l.txt", ["a.png", "my b.png"]),
         ("0 a.png\n1 my b.png\n", ["a.png", "my b.png"], "l.txt", ["a.png", "my b.png"]),

@@ -128,8 +128,8 @@ def test_a_comment_about_exif_turns_nothing():
 
 def test_branches_are_traced_once():
     for level in (0, 255):
-        decode.decode_image(tf.io.encode_png(np.full([4, 4 + level, 3], level, np.uint8)).numpy())
-        decode.decode_image(zoo.turned(3 if level else 6, "<"))
+        TRACED(tf.io.encode_png(np.full([4, 4 + level, 3], level, np.uint8)).numpy())
+        TRACED(zoo.turned(3 if level else 6, "<"))
     branches = (headers._read_other, decode._decode_with_care, *decode._decoders(headers.MAX_PIXELS))
     assert {branch.experimental_get_tracing_count() for branch in branches} == {1}
 

@@ -16,7 +16,7 @@ from tf_simclr.augment.center import (  # noqa: F401
     central_crop,
     preprocess_for_eval,
 )
-from tf_simclr.data.formats import headers
+from tf_simclr.data.formats import details, headers
 from tf_simclr.data.formats.headers import MAX_PIXELS
 
 # TensorFlow decodes by content, not by name; the suffixes only distinguish images from other files.
@@ -53,12 +53,8 @@ def _decoders(max_pixels: int) -> tuple[Any, Any]:
     """Decoders of the files that `headers.is_plain_jpeg` says are JPEGs, and of all others."""
 
     def check(num_pixels: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
-        # The bare operation, because `tf.Assert` puts it in a `tf.cond`.
-        unknown, too_large = "not a JPEG, PNG, GIF, BMP or still WebP image", f"more than {max_pixels} pixels"
-        is_known = tf.raw_ops.Assert(condition=num_pixels > 0, data=[unknown])
-        fits = tf.raw_ops.Assert(
-            condition=num_pixels <= max_pixels, data=[f"{too_large} (data.max_pixels):", num_pixels]
-        )
+        is_known = tf.Assert(num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or still WebP image"])
+        fits = tf.Assert(num_pixels <= max_pixels, [f"more than {max_pixels} pixels (data.max_pixels):", num_pixels])
         with tf.control_dependencies([is_known, fits]):
             return tf.identity(encoded)
 
@@ -84,7 +80,7 @@ _decode_plainly = headers.branch(lambda still: _decode(still))
 @headers.branch
 def _decode_with_care(still: tf.Tensor) -> tf.Tensor:
     """Decodes a file that is not plain, see `headers.Header`."""
-    orientation, bits, has_own_channels, palette = headers.read_details(still)
+    orientation, bits, has_own_channels, palette = details.read(still)
     image = tf.case(
         [
             (bits < 16, lambda: _upper_eight(_decode(still, dtype=tf.uint16), bits)),

@@ -1,4 +1,4 @@
-"""Reads the headers of image files: size, palette, significant bits and camera orientation.
+"""Reads the headers of image files: what decides whether and how they are decoded.
 
 Uses core TensorFlow operations on the encoded bytes, without decoding, so that an exported SavedModel can include them;
 only a few, because they run for every image.
@@ -13,18 +13,12 @@ import tensorflow as tf
 # Twice a 48-megapixel photo; its pixels take 300 MB.
 MAX_PIXELS = 100_000_000
 
-_BLOCK_BYTES = 16  # of the start of a block, to know it by
-_TIFF_BYTES = 1 << 16  # as many as a JPEG file has room for
-_ORIENTATION_TAG = 0x0112
 _SEARCHED_BYTES = 1 << 17  # two JPEG segments of the largest size
 # EXIF data, or the first of several segments of a colour profile, behind which they may be.
 _MAY_HAVE_EXIF = r"\C*(?:Exif\x00|ICC_PROFILE\x00\x01[\x02-\x7f])\C*"
-_EXIF_SEGMENT = np.array(list(b"\xff\xe1..Exif\0\0"), np.int32)  # The dots stand for the length.
-_IS_LENGTH = np.arange(10) // 2 == 1
-_START_OF_SCAN, _END_OF_IMAGE, _FILL = 0xDA, 0xD9, 0xFF
 _ANIMATION_FLAG = 0x02  # of a WebP file
 _GIF_PADDING = 2048  # more than two palettes, so that reads stay in bounds when a truncated file announces them
-_PALETTE_END = 14 + 124 + 4 * 256  # of a BMP file with the longest header
+PALETTE_END = 14 + 124 + 4 * 256  # of a BMP file with the longest header
 
 # Integers at fixed places of the first 32 bytes: first byte, last byte (below the first: big-endian).
 _FIELDS = {
@@ -53,29 +47,13 @@ class Header(NamedTuple):
     Attributes:
       num_pixels: Height times width as the file states them, int64 []; 0 if its format is unknown or an animation of
         WebP.
-      is_plain: Whether decoding takes no more than TensorFlow's decoder, bool []; if not, see `read_details`.
+      is_plain: Whether decoding takes no more than TensorFlow's decoder, bool []; if not, see `details`.
       still: The file, string []; for a GIF, only the part with its first frame.
     """
 
     num_pixels: tf.Tensor
     is_plain: tf.Tensor
     still: tf.Tensor
-
-
-class Details(NamedTuple):
-    """What TensorFlow's decoder does not heed.
-
-    Attributes:
-      orientation: The EXIF orientation, int32 [] from 1 to 8; 1, upright, if the file has none.
-      bits: The significant bits of a value that a 16-bit PNG file states, int32 []; 16 for every other file.
-      has_own_channels: Whether the decoder only yields as many channels as the file has, bool []: WebP.
-      palette: The colours of a BMP file with eight bits per pixel, uint8 [256, 3]; [0, 3] for every other file.
-    """
-
-    orientation: tf.Tensor
-    bits: tf.Tensor
-    has_own_channels: tf.Tensor
-    palette: tf.Tensor
 
 
 def branch(function: Callable[[tf.Tensor], Any]) -> Any:
@@ -90,7 +68,7 @@ def either(condition: tf.Tensor, then: Any, otherwise: Any, encoded: tf.Tensor) 
     every image, which takes longer than to decode a small one. Here, the other branch costs nothing.
     """
     if tf.executing_eagerly():
-        return then(encoded) if condition else otherwise(encoded)
+        return (then if condition else otherwise).python_function(encoded)
     then, otherwise = (function.get_concrete_function() for function in (then, otherwise))
     specs = tf.nest.flatten(otherwise.structured_outputs)
     outputs = tf.raw_ops.If(
@@ -135,7 +113,7 @@ def read_header(encoded: tf.Tensor) -> Header:
 @branch
 def _read_other(encoded: tf.Tensor) -> Header:
     """What `read_header` returns for a file that is not a JPEG."""
-    head = _bytes(tf.strings.substr(encoded, 0, _PALETTE_END))
+    head = first_bytes(tf.strings.substr(encoded, 0, PALETTE_END))
     start = head[:32]
     matches = tf.reduce_all((start[:16] == _SIGNATURE_BYTES) | _IS_ANY_BYTE, axis=1)
     is_kind = dict(zip(_SIGNATURES, tf.unstack(matches, num=len(_SIGNATURES)), strict=True))
@@ -212,131 +190,7 @@ def _read_jpeg(encoded: tf.Tensor) -> Header:
     return Header(jpeg_pixels(encoded), is_plain_jpeg(encoded), encoded)
 
 
-def read_details(still: tf.Tensor) -> Details:
-    """Reads what a decoder has to heed besides the pixels, from a file that `read_header` returned."""
-    start = _start_of_block(still, tf.constant(0))
-    is_png, is_webp, is_bmp = (_is(start, _SIGNATURES[kind][:2]) for kind in ("png", "vp8", "bmp"))
-    place = tf.case(
-        [
-            (is_png, lambda: _find(still, 8, _look_for_png_chunk(b"eXIf"))),
-            (is_webp, lambda: _find(still, 12, _look_for_webp_exif)),
-            (is_bmp, lambda: tf.constant(0)),
-        ],
-        default=lambda: _find(still, 2, _look_for_jpeg_exif),
-    )
-    return Details(
-        _orientation_at(still, place),
-        tf.cond(is_png, lambda: _significant_bits(still), lambda: tf.constant(16)),
-        is_webp,
-        tf.cond(is_bmp, lambda: _palette(still), lambda: tf.zeros([0, 3], tf.uint8)),
-    )
-
-
-def _look_for_jpeg_exif(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Looks at a segment of a JPEG file, for `_find`; EXIF data come before the pixels."""
-    is_exif = tf.reduce_all((start[:10] == _EXIF_SEGMENT) | _IS_LENGTH)
-    is_last = (start[0] != 0xFF) | (start[1] == _START_OF_SCAN) | (start[1] == _END_OF_IMAGE)
-    length = tf.where(start[1] == _FILL, 1, 2 + 256 * start[2] + start[3])
-    return tf.where(is_last, 0, length), tf.where(is_exif, 10, 0)
-
-
-def _look_for_webp_exif(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Looks at a chunk of a WebP file, for `_find`."""
-    length = tf.reduce_sum(start[4:8] * [1, 1 << 8, 1 << 16, 1 << 24])
-    place = tf.where(_is(start[8:], b"Exif\0\0"), 14, 8)  # Some writers copy the start of a JPEG's segment.
-    return 8 + length + length % 2, tf.where(_is(start, b"EXIF"), place, 0)
-
-
-def _look_for_png_chunk(name: bytes) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Looks at a chunk of a PNG file, for `_find`."""
-
-    def look(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        length = tf.reduce_sum(start[:4] * [1 << 24, 1 << 16, 1 << 8, 1])
-        return 12 + length, tf.where(_is(start[4:], name), 8, 0)
-
-    return look
-
-
-def _significant_bits(encoded: tf.Tensor) -> tf.Tensor:
-    """The significant bits of a value that the sBIT chunk of a 16-bit PNG file states, int32 []; 16 if it has none."""
-    place = _find(encoded, 8, _look_for_png_chunk(b"sBIT"))
-    bits = _start_of_block(encoded, place)[0]
-    is_deep = _start_of_block(encoded, tf.constant(24))[0] == 16
-    return tf.where(is_deep & (place > 0) & (bits >= 8) & (bits < 16), bits, 16)
-
-
-def _palette(encoded: tf.Tensor) -> tf.Tensor:
-    """The palette of a BMP file with eight bits per pixel, uint8 [256, 3]; [0, 3] behind an overlong header."""
-    head = _bytes(tf.strings.substr(encoded, 0, _PALETTE_END))
-    header_size = tf.reduce_sum(head[14:18] * [1, 1 << 8, 1 << 16, 1 << 24])
-    colors = head[14 + tf.minimum(header_size, 124) :][: 4 * 256]
-    colors = tf.cast(tf.reshape(colors, [256, 4])[:, 2::-1], tf.uint8)
-    return tf.cond(header_size <= 124, lambda: colors, lambda: colors[:0])
-
-
-def _find(encoded: tf.Tensor, first: int, look: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
-    """Looks through the blocks of a file, one by one.
-
-    Args:
-      encoded: The content of the file, string [].
-      first: The place of the first block.
-      look: Maps the first bytes of a block, int32 [_BLOCK_BYTES], to two int32 []: the length of the block, or 0 if it
-        is the last one to look at; and the place in the block of what is looked for, or 0 if it is not in there.
-
-    Returns:
-      The place in the file of what is looked for, int32 []; 0 if there is none.
-    """
-    size = tf.strings.length(encoded)
-
-    def step(at: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        length, place = look(_start_of_block(encoded, at))
-        is_inside = (length > 0) & (length < size - at)  # A damaged length may be negative.
-        return tf.where(is_inside, at + length, size), tf.where((place > 0) & (at + place < size), at + place, 0)
-
-    return tf.while_loop(lambda at, place: (place == 0) & (at < size), step, [first, 0])[1]
-
-
-def _start_of_block(encoded: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    """The bytes from a place in a file on, int32 [_BLOCK_BYTES]; zeros behind its end."""
-    content = tf.strings.substr(encoded, at, _BLOCK_BYTES)
-    return tf.cast(tf.io.decode_raw(content, tf.uint8, fixed_length=_BLOCK_BYTES), tf.int32)
-
-
-def _is(content: tf.Tensor, text: bytes) -> tf.Tensor:
-    return tf.reduce_all(content[: len(text)] == list(text))
-
-
-def _orientation_at(encoded: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-    """Looks the orientation up in the TIFF structure at a place in a file; 1 if the place is 0."""
-    return tf.cond(
-        place > 0,
-        lambda: _orientation_in_tiff(_bytes(tf.strings.substr(encoded, place, _TIFF_BYTES))),
-        lambda: tf.constant(1),
-    )
-
-
-def _orientation_in_tiff(tiff: tf.Tensor) -> tf.Tensor:
-    """Looks the orientation up in the first directory of a TIFF structure, int64 [n]; 1 if it has none."""
-    tiff = tf.pad(tiff, [[0, 16]])
-    is_big_endian = tiff[0] == ord("M")
-
-    def read_words(at: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
-        pairs = tiff[at : at + 2 * count]
-        pairs = tf.reshape(pairs[: tf.size(pairs) // 2 * 2], [-1, 2])
-        return tf.where(is_big_endian, 256 * pairs[:, 0] + pairs[:, 1], pairs[:, 0] + 256 * pairs[:, 1])
-
-    offset = tf.reduce_sum(read_words(4, 2) * tf.where(is_big_endian, tf.constant([65536, 1], tf.int64), [1, 65536]))
-    directory = tf.minimum(offset, tf.size(tiff, tf.int64) - 2)
-    words = read_words(directory + 2, 6 * read_words(directory, 1)[0])
-    entries = tf.reshape(words[: tf.size(words) // 6 * 6], [-1, 6])
-    # Of the six words of an entry, the first is its tag and the fifth holds a short value.
-    value = tf.reduce_max(
-        tf.concat([tf.constant([1], tf.int64), tf.where(entries[:, 0] == _ORIENTATION_TAG, entries[:, 4], 1)], axis=0)
-    )
-    return tf.cast(tf.where(value <= 8, value, 1), tf.int32)
-
-
-def _bytes(content: tf.Tensor) -> tf.Tensor:
-    """The bytes of a string as int64 [n], padded with zeros to at least `_PALETTE_END`."""
+def first_bytes(content: tf.Tensor) -> tf.Tensor:
+    """The bytes of a string as int64 [n], padded with zeros to at least `PALETTE_END`."""
     head = tf.ensure_shape(tf.io.decode_raw(content, tf.uint8), [None])
-    return tf.pad(tf.cast(head, tf.int64), [[0, tf.maximum(_PALETTE_END - tf.size(head), 0)]])
+    return tf.pad(tf.cast(head, tf.int64), [[0, tf.maximum(PALETTE_END - tf.size(head), 0)]])

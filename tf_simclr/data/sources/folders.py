@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from tf_simclr.data.files import listing, walk
 from tf_simclr.data.files.broken import BrokenFiles, broken_reason
-from tf_simclr.data.formats import decode
+from tf_simclr.data.formats import decode, depth
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.array import ArraySource
 from tf_simclr.data.sources.base import MAX_CACHED_BYTES, MAX_CACHED_SIDE_PX, number_classes
@@ -19,6 +20,8 @@ from tf_simclr.data.sources.files import FileSource
 # Sets of up to this many bytes are decoded once when the folder is opened (about ten seconds on two cores), to report
 # broken files before training starts. In larger sets, broken files are found and reported as they are read.
 _CHECKED_BYTES = 1 << 29
+
+_SAMPLED_PNGS = 16
 
 
 def from_folder(
@@ -70,11 +73,22 @@ def from_folder(
     )
     broken.num_files += len(listed.paths) + len(listed.problems)
     broken.add(listed.problems)
+    _warn_if_dark(files)
     decoded = _decoded(files)
     height, width = _first_image_size(files, decoded)
     small = max(height, width) <= MAX_CACHED_SIDE_PX and files.num_examples * height * width * 3 <= max_cached_bytes
     source = _load_array(files, decoded, height, width) if small else None
     return source if source is not None else _check_files(files, decoded)
+
+
+def _warn_if_dark(files: FileSource) -> None:
+    """Looks at a few PNG files for values that take few of 16 bits."""
+    pngs = [path for path in files.paths if path.lower().endswith(".png")]
+    sample = pngs[:: max(1, len(pngs) // _SAMPLED_PNGS)]
+    contents = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in sample] or tf.zeros([0], tf.string))
+    dark = depth.describe_dark(contents.map(tf.io.read_file).ignore_errors().as_numpy_iterator())
+    if dark is not None:
+        logging.warning("%s", dark)
 
 
 def _decoded(files: FileSource) -> tf.data.Dataset:
