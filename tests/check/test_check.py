@@ -309,12 +309,13 @@ def test_classes_in_a_folder_of_their_own_are_pointed_out(photos):
     assert found.formats == {".png": 16}
 
 
-def test_all_classes_are_counted_and_what_has_none_is_named(photos):
+def test_all_classes_are_counted_and_what_has_none_is_named(photos, tmp_path):
     labels = np.array([0, 1] * 6 + [-1] * 4)
     names = tuple(f"{'?' if label < 0 else ('2019', '2020')[label]}/{i}.png" for i, label in enumerate(labels))
     found = survey.survey(sources.ArraySource(photos[[*range(15), 0]], labels, ("2019", "2020"), names))
     report = {"files": 16, "skipped": [], "ignored": {".tif": 80, ".heic": 40}}
     findings = check_images.examine({"train": found}, 32, report, 0.05)
+    findings += check_duplicates.examine({"train": found}, tmp_path / "sheet.png")
     said = {(one.severity, one.topic): one for one in findings}
     assert said["info", "classes"].found == "2 to train on: 2019 6, 2020 6."
     assert said["warn", "classes"].found.startswith("2019, 2020: dates, not classes")

@@ -157,7 +157,7 @@ def test_a_batch_that_takes_long_is_not_tried(tmp_path, photos, monkeypatch, sec
     speed = machine._measure_speed(config, tiny_model(), ArraySource(photos[:, :8, :8]))
     assert tried == measured
     assert speed == machine.Speed(2.0, pytest.approx(512 * seconds_per_image), measured[-1])
-    (finding, *more) = machine._speed(config, speed)
+    (finding, *more) = machine._speed(config, speed, ArraySource(photos))
     assert finding.severity == ("warn" if seconds_per_image < 0.002 else "pass")
     assert len(more) == (measured[-1] < 512)
 
@@ -173,7 +173,7 @@ def test_a_batch_that_takes_long_is_not_tried(tmp_path, photos, monkeypatch, sec
     ],
 )
 def test_space_and_speed_of_the_disk(tmp_path, photos, monkeypatch, free, speed, severity, said):
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": int(free)}))
+    monkeypatch.setattr(machine.checkpoints.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": int(free)}))
     monkeypatch.setattr(machine.measure, "write_speed", lambda folder, size: speed)
     config = settings(tmp_path, train__keep_checkpoints=3, train__checkpoint_steps=10)
     step = machine.Speed(1.0, 1.0, 4)

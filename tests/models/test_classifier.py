@@ -116,7 +116,10 @@ def test_unlabelled_images_and_missing_checkpoints_are_refused():
 
 def test_a_head_without_that_layer_is_refused():
     with pytest.raises(ValueError, match="between -1 and 2, the number of layers of the head. Received: 3"):
-        build(model__classifier_layer=3)
+        Classifier(
+            keras.Sequential([keras.layers.Flatten()]), keras.layers.Dense(2), image_size=4,
+            projection_head=ProjectionHead(2), classifier_layer=3,
+        )  # fmt: skip
 
 
 def two_layers(num_replicas):

@@ -48,7 +48,7 @@ class SlowModel(keras.Model):
         (0.1, 0.0, 1, (0.6, 1.0), "Data was"),
         (0.1, 0.0, 3, (0.6, 1.0), "Data was"),
         (0.0, 0.1, 1, (0.0, 0.05), "Compute was"),
-        (0.1, 0.05, 1, (0.2, 0.6), "Data was"),
+        (0.2, 0.05, 1, (0.2, 0.9), "Data was"),
     ],
 )
 def test_fit_reports_the_share_of_waiting(
