@@ -227,3 +227,5 @@ def test_weights_that_mean_nothing_are_refused(photos):
         model.fit(photos, class_weight={0: 1.0}, verbose=0)
     with pytest.raises(ValueError, match="images in the contrastive loss have no weights"):
         model.evaluate(photos, LABELS, sample_weight=weights, verbose=0)
+    with pytest.raises(ValueError, match="no.* for unknown labels of -1: give sample_weight in its place.*label of -1"):
+        make_classifier().fit(photos, LABELS - 1, class_weight={0: 1.0, 1: 1.0}, verbose=0)

@@ -17,6 +17,9 @@ CheckSpec = Callable[[tf.TensorSpec], None]
 # With its values, `pixels.check_range` says this in a graph.
 _OUT_OF_RANGE = re.compile(re.escape(pixels.OUT_OF_RANGE) + r"\] \[(\S+)\] \[([^\]\s]+)\]")
 
+# What Keras looks up in class_weight.
+_NO_CLASS = re.compile(r"indices\[\d+\] = (-?\d+) is not in")
+
 
 def checking_inputs(method: Callable[..., Any], *, is_prediction: bool = False) -> Callable[..., Any]:
     """A method of `keras.Model`, such as `fit`, that looks at its images first.
@@ -46,6 +49,11 @@ def checking_inputs(method: Callable[..., Any], *, is_prediction: bool = False) 
         except tf.errors.InvalidArgumentError as error:
             if found := _OUT_OF_RANGE.search(error.message):
                 raise ValueError(pixels.out_of_range(*found.groups())) from None
+            if given.get("class_weight") and (found := _NO_CLASS.search(error.message)):
+                raise ValueError(
+                    "class_weight must have a weight for every label, and there is none for unknown labels of -1: give "
+                    f"sample_weight in its place. Received: a label of {found[1]}"
+                ) from None
             raise
 
     return checked

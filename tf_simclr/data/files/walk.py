@@ -70,7 +70,7 @@ def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Ite
         except tf.errors.OpError as error:
             raise OSError(error.message) from error
         for name in names:
-            is_image = _is_image(name)  # Asking a bucket about every image takes an hour.
+            is_image = decode.is_image_name(name)  # Asking a bucket about every image takes an hour.
             if name.startswith("."):
                 continue
             if is_image or is_folder(f"{folder}/{name}"):
@@ -86,7 +86,7 @@ def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Ite
             if entry.is_dir():
                 if is_users(entry.path):
                     yield Entry(entry.name, is_folder=True, is_link=entry.is_symlink())
-            elif _is_image(entry.name):
+            elif decode.is_image_name(entry.name):
                 problem = None
                 if not entry.is_file():  # Reading a pipe would wait forever.
                     problem = "the link leads nowhere" if entry.is_symlink() else "it is not a regular file"
@@ -117,10 +117,6 @@ def ignore(name: str, counts: collections.Counter[str]) -> None:
 def is_users(folder: str) -> bool:
     """Whether a folder is the user's, not one of the system or of a run."""
     return os.path.basename(folder).lower() not in _SYSTEM_FOLDERS and not exists(os.path.join(folder, RUN_REPORT))
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(decode.IMAGE_SUFFIXES)
 
 
 class Walk:
