@@ -64,8 +64,8 @@ def branch(function: Callable[[tf.Tensor], Any]) -> Any:
 def either(condition: tf.Tensor, then: Any, otherwise: Any, encoded: tf.Tensor) -> Any:
     """What one of two branches returns for the content of a file, string [].
 
-    TensorFlow inlines both branches of a `tf.cond`, and all that they call, and skips each operation of one of them for
-    every image, which takes longer than to decode a small one. Here, the other branch costs nothing.
+    TensorFlow inlines both branches of a `tf.cond` and all that they call, even functions marked as not to be, and
+    skips each operation of one of them for every image. Here, the other branch stays a function that is not run.
     """
     if tf.executing_eagerly():
         return (then if condition else otherwise).python_function(encoded)
