@@ -21,6 +21,14 @@ tf.config.set_logical_device_configuration(
 )
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport():
+    """Escapes what is not UTF-8, such as names of files in the log, which a report cannot take to another process."""
+    outcome = yield
+    report = outcome.get_result()
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> pathlib.Path:
     """Folder with numbers returned by the reference implementation; its README.md says what they are."""
