@@ -220,6 +220,19 @@ def test_flags_on_a_run_that_has_started_change_its_settings_and_not_the_default
     assert parse(*arguments, "--data_dir=/moved").data == override(tfds, {"data.data_dir": "/moved"}).data
 
 
+def test_the_run_of_a_data_set_that_has_started_keeps_its_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = override(RunConfig(), {"train.epochs": 5, "data.dataset": "folder", "data.data_dir": "x/d", "name": "d"})
+    (tmp_path / "runs" / "d" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "d" / "config.json").write_text(json.dumps(to_dict(saved)))
+    assert parse("--data_dir=x/d").train.epochs == RunConfig().train.epochs
+    (tmp_path / "runs" / "d" / "checkpoints" / "ckpt-5.index").touch()
+    assert parse("--data_dir=x/d", "--mode=eval") == override(saved, {"mode": "eval"})
+    assert parse("--data_dir=x/e").train.epochs == RunConfig().train.epochs
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert parse("--data_dir=~").name == "me"
+
+
 def test_a_config_file_with_a_wrong_field_is_named(tmp_path):
     path = tmp_path / "wrong.py"
     path.write_text("from tf_simclr.settings import ModelConfig\ndef get_config(): return ModelConfig(temprature=1)")

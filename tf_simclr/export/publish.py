@@ -107,7 +107,7 @@ def _choose_classifier(config: RunConfig, model: SimCLR | Classifier, folder: pa
     checkpoint = config.checkpoint or ""
     return choose_classifier(
         _at_precision(config, model),
-        folder if step else pathlib.Path(weights.find_checkpoint(checkpoint)).parent.parent,
+        folder if step else pathlib.Path(weights.find_checkpoint(checkpoint)).parent.resolve().parent,
         step or _step_of(checkpoint),
         is_pretrained=isinstance(model, SimCLR),
         is_own=step > 0,

@@ -27,7 +27,7 @@ _MAX_PATH_BYTES = 4096 - 256
 
 def run_folder(config: RunConfig) -> pathlib.Path:
     """The run's folder: its model_dir, or else runs/<name>."""
-    return pathlib.Path(config.model_dir or f"runs/{config.name}")
+    return pathlib.Path(config.folder)
 
 
 @contextlib.contextmanager

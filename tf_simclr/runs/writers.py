@@ -47,7 +47,7 @@ def write_result(folder: pathlib.Path, step: int, values: Mapping[str, float]) -
     suffix = f".result_{step}"
     for path in [path for path in folder.iterdir() if path.name.startswith("events.") and path.name.endswith(suffix)]:
         path.unlink()
-    events = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
+    events = tf.summary.create_file_writer(files.for_tensorflow(folder), filename_suffix=suffix)
     with events.as_default(step=step):
         for name, value in values.items():
             tf.summary.scalar(name, value)

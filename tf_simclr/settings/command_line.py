@@ -95,8 +95,8 @@ def to_config(
     """
     has_data = values.dataset is not None or values.data_dir is not None
     saved = None
-    if values.model_dir and values.config is None:
-        folder = expand(values.model_dir)
+    if values.config is None and (values.model_dir or has_data):
+        folder = RunConfig(name=_implied_name(values), model_dir=values.model_dir).folder
         saved = read_run(folder) if not has_data or _has_started(folder) else None
     if values.config is not None:
         base = load_config(pathlib.Path(expand(values.config)))
@@ -131,8 +131,12 @@ def _implied(values: flags.FlagValues, saved: RunConfig | None) -> dict[str, Any
     if has_folder and values.dataset is None and (saved is None or saved.data.dataset == "shapes"):
         changes["data.dataset"] = "folder"
     if values.config is None and saved is None and (has_folder or values.dataset is not None):
-        changes["name"] = values.dataset or _name_of(values.data_dir or "")
+        changes["name"] = _implied_name(values)
     return changes
+
+
+def _implied_name(values: flags.FlagValues) -> str:
+    return values.dataset or _name_of(expand(values.data_dir or ""))
 
 
 def _changes(values: flags.FlagValues) -> dict[str, Any]:

@@ -88,6 +88,11 @@ class RunConfig:
         """Whether the run trains."""
         return self.mode in ("train", "train_then_eval")
 
+    @property
+    def folder(self) -> str:
+        """The run's folder: `model_dir`, or else runs/<name>."""
+        return self.model_dir or f"runs/{self.name}"
+
     def global_batch_size(self, num_examples: int) -> int:
         """Images per step: those asked for, or else 512 or the largest power of two that fewer images fill."""
         largest_that_fits = 1 << max(num_examples, 2).bit_length() - 1
