@@ -1,10 +1,11 @@
 """What the writers of metrics leave in a run's folder."""
 
 import json
+import os
 
 import tensorflow as tf
 
-from tf_simclr.runs.writers import MetricsWriter, cut_after
+from tf_simclr.runs.writers import MetricsWriter, cut_after, write_result
 
 
 def test_a_line_and_scalars_for_every_step(tmp_path):
@@ -33,3 +34,15 @@ def test_a_metrics_file_is_cut_where_the_checkpoint_was_taken(tmp_path):
     path.write_text("\n".join(lines) + '\n{"step": 12, "lo')
     cut_after(path, 6)
     assert path.read_text() == '{"step": 3}\n{"step": 6}\n'
+
+
+def test_a_result_replaces_that_of_the_same_step_in_a_folder_that_tensorflow_misreads(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    for step, accuracy in ((5, 0.25), (6, 0.5), (5, 0.75)):
+        write_result(folder, step, {"eval/knn_top_1_accuracy": accuracy})
+    events = sorted(folder.glob("events.*.result_*"), key=lambda path: path.name.rpartition("_")[2])
+    assert [path.name.rpartition("_")[2] for path in events] == ["5", "6"]
+    parse = tf.compat.v1.Event.FromString
+    content = [parse(record) for record in tf.compat.v1.io.tf_record_iterator(os.fsencode(events[0]))]
+    assert [float(tf.make_ndarray(value.tensor)) for event in content for value in event.summary.value] == [0.75]
