@@ -44,13 +44,13 @@ def permutation_test(hits_a: np.ndarray, hits_b: np.ndarray, *, seed: int = 0) -
       seed: Of the exchanges.
 
     Returns:
-      p in (0, 1], two-sided; 1 if the two never differ.
+      p in (0, 1], two-sided.
 
     Source: Chen et al. (2020), appendix B.8.1.
     """
     differences = hits_a.astype(np.int64) - hits_b.astype(np.int64)
     differences = differences[differences != 0]  # Exchanging equal predictions changes nothing.
-    if not len(differences):
+    if len(differences) < 2:  # Either way of a single difference is as large.
         return 1.0
     result = stats.permutation_test(
         (differences,),
