@@ -28,7 +28,7 @@ def test_permutation_test_equals_all_exchanges(only_a: int, only_b: int) -> None
     differences = (a.astype(int) - b)[a != b]
     sums = [np.dot(signs, differences) for signs in itertools.product([-1, 1], repeat=len(differences))]
     expected = np.mean(np.abs(sums) >= abs(differences.sum()))
-    assert paired.permutation_test(a, b) == pytest.approx(expected, rel=1e-12)  # scipy goes through all, if they are few
+    assert paired.permutation_test(a, b) == pytest.approx(expected, rel=1e-12)  # Few exchanges are all tried.
 
 
 def test_permutation_test_agrees_with_mcnemar() -> None:

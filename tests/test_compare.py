@@ -1,0 +1,84 @@
+"""Comparing the evaluations of runs, from their folders alone."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tf_simclr import compare
+from tf_simclr.files import write_json
+
+LABELS = np.arange(1000) % 5
+
+
+def write_run(folder: pathlib.Path, wrong, labels=LABELS, step=7, digest="a", protocols=("linear",)):
+    """A run whose predictions are wrong on the given images."""
+    (folder / "features").mkdir(parents=True)
+    predictions = np.where(np.isin(np.arange(len(labels)), wrong), labels + 1, labels)
+    arrays = {f"eval/{name}": predictions for name in protocols} | {"eval_untrained/linear": labels * 0}
+    np.savez(folder / "features" / f"predictions_{step}.npz", labels=labels, **arrays)
+    write_json(folder / "images.json", {"test": {"digest of the names": digest}})
+    return str(folder)
+
+
+def test_two_runs_are_compared_image_by_image(tmp_path, capsys):
+    a = write_run(tmp_path / "a", range(100))
+    b = write_run(tmp_path / "b", range(60, 190))  # 40 of them are wrong in both
+    compare.main([a, b])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "linear evaluation, 1,000 test images: 90.0% and 87.0%"
+    low, high = (float(word.strip("+")) for word in said[1].split("interval ")[1].split(" (")[0].split(" to "))
+    deviation = 100 * np.sqrt((0.15 - 0.03**2) / 1000)
+    np.testing.assert_allclose([low, high], [3 - 1.96 * deviation, 3 + 1.96 * deviation], atol=0.3)
+    assert f"p = {stats.binomtest(60, 150).pvalue:.3g} (exact McNemar test)" in said[2]
+    assert said[3] == f"  On images like these, the weights of {a} are better."
+    assert "Another seed of pretraining may change an accuracy by more" in said[-1]
+
+
+def test_a_difference_within_chance_is_a_tie(tmp_path):
+    runs = [compare.load(write_run(tmp_path / name, wrong)) for name, wrong in (("a", range(50)), ("b", range(58)))]
+    assert compare.paired.mcnemar(runs[0].hits("linear"), runs[1].hits("linear")) < compare.SIGNIFICANT  # 8 to 0
+    runs[1] = compare.load(write_run(tmp_path / "c", range(10, 65)))
+    assert "do not tell which weights are better" in compare.compare(runs[:1], runs[1:])
+
+
+def test_several_runs_a_side_show_their_spread(tmp_path):
+    for i, wrong in enumerate((100, 120, 110)):
+        write_run(tmp_path / f"a_{i}", range(wrong))
+        write_run(tmp_path / f"b_{i}", range(wrong + 100))
+    said = compare.compare(compare.find(str(tmp_path / "a_*")), compare.find(str(tmp_path / "b_*")))
+    test = stats.ttest_ind([0.9, 0.88, 0.89], [0.8, 0.78, 0.79], equal_var=False)
+    low, high = test.confidence_interval(0.95)
+    assert "first side: mean 89.0% of 3 runs (90.0%, 88.0%, 89.0%), standard deviation 1.0 points" in said
+    assert f"difference +10.0 points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}, p = {test.pvalue:.3g}" in said
+
+
+def test_the_newest_evaluation_counts(tmp_path):
+    folder = write_run(tmp_path / "a", range(10), step=9)
+    (tmp_path / "a" / "features" / "predictions_9.npz").rename(tmp_path / "a" / "features" / "predictions_10.npz")
+    np.savez(tmp_path / "a" / "features" / "predictions_9.npz", labels=LABELS, **{"eval/linear": LABELS})
+    assert compare.load(folder).hits("linear").sum() == 990
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"digest": "b"}, "on the same test images alone"),
+        ({"labels": LABELS[::-1]}, "on the same test images alone"),
+        ({"protocols": ("knn",)}, "judged by a common protocol"),
+        (None, "There is no run of this name"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path, capsys, other, says):
+    a, b = write_run(tmp_path / "a", range(10)), str(tmp_path / "b")
+    if other is not None:
+        write_run(tmp_path / "b", range(20), **other)
+    with pytest.raises(SystemExit) as end:
+        compare.main([a, b])
+    assert end.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_a_run_without_an_evaluation_names_the_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"--mode=eval --model_dir={tmp_path}"):
+        compare.find(str(tmp_path))

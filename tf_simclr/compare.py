@@ -1,0 +1,175 @@
+"""Compares the evaluations of two runs, or of several runs a side.
+
+    python -m tf_simclr.compare runs/a runs/b            # image by image
+    python -m tf_simclr.compare 'runs/a_*' 'runs/b_*'    # over the seeds of pretraining
+
+It reads the runs' folders alone: the predictions that the evaluation has kept, and which images they were made on.
+"""
+
+import argparse
+import glob
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from tf_simclr.files import read_json
+from tf_simclr.metrics import paired
+from tf_simclr.metrics.intervals import LEVEL
+
+# What the terminal calls the protocols of `features/predictions_<step>.npz`.
+_TITLES = {"knn": "kNN", "linear": "linear evaluation", "label": "the classifier trained with the encoder"}
+# Differences with a larger p-value count as ties, as in the paper's tables.
+SIGNIFICANT = 0.05
+
+
+class Evaluation(NamedTuple):
+    """What a run's newest evaluation has kept.
+
+    Attributes:
+      folder: The run.
+      labels: int64 [M], of the test images.
+      predictions: By protocol, such as "linear", the classes predicted for them, int64 [M].
+    """
+
+    folder: str
+    labels: np.ndarray
+    predictions: dict[str, np.ndarray]
+
+    def hits(self, protocol: str) -> np.ndarray:
+        """Whether each test image got its label, bool [M]."""
+        return self.predictions[protocol] == self.labels
+
+
+def load(folder: str) -> Evaluation:
+    """Reads a run's newest evaluation.
+
+    Raises:
+      FileNotFoundError: If the run has not been evaluated.
+    """
+    kept = {int(path.stem.rpartition("_")[2]): path for path in pathlib.Path(folder).glob("features/predictions_*.npz")}
+    if not kept:
+        raise FileNotFoundError(
+            f"A run must have been evaluated: python run.py --mode=eval --model_dir={folder}. Received: {folder!r}"
+        )
+    with np.load(kept[max(kept)]) as arrays:
+        places = [place for place in arrays.files if place.startswith("eval/")]
+        return Evaluation(folder, arrays["labels"], {place.partition("/")[2]: arrays[place] for place in places})
+
+
+def find(pattern: str) -> list[Evaluation]:
+    """The evaluations of a run's folder, or of all runs that match a pattern, on the same test images.
+
+    Raises:
+      FileNotFoundError: If nothing matches, or a run has not been evaluated.
+    """
+    folders = [pattern] if os.path.isdir(pattern) else sorted(filter(os.path.isdir, glob.glob(pattern)))
+    if not folders:
+        raise FileNotFoundError(f"There is no run of this name or pattern. Received: {pattern!r}")
+    return [load(folder) for folder in folders]
+
+
+def check_same_images(evaluations: Sequence[Evaluation]) -> None:
+    """Raises a `ValueError` if two evaluations were not made on the same test images."""
+    first, first_images = evaluations[0], _test_images(evaluations[0].folder)
+    for other in evaluations[1:]:
+        images = _test_images(other.folder)
+        is_known_to_differ = first_images is not None and images is not None and images != first_images
+        if is_known_to_differ or not np.array_equal(first.labels, other.labels):
+            raise ValueError(
+                "Runs can be compared on the same test images alone: evaluate one of them on those of the other, with "
+                f"--mode=eval --eval_data_dir. Received: {first.folder!r} and {other.folder!r}"
+            )
+
+
+def _test_images(folder: str) -> dict[str, object] | None:
+    """What identifies a run's test images; None if the run does not say."""
+    path = pathlib.Path(folder) / "images.json"
+    return read_json(path).get("test") if path.is_file() else None
+
+
+def describe_pair(protocol: str, first: Evaluation, second: Evaluation) -> Iterator[str]:
+    """Lines about two runs under one protocol."""
+    a, b = first.hits(protocol), second.hits(protocol)
+    difference, (low, high) = a.mean() - b.mean(), paired.difference_interval(a, b)
+    p_value = paired.mcnemar(a, b)
+    yield f"{_TITLES[protocol]}, {len(a):,} test images: {a.mean():.1%} and {b.mean():.1%}"
+    yield (
+        f"  difference {100 * difference:+.1f} points, {LEVEL:.0%} interval {100 * low:+.1f} to {100 * high:+.1f} "
+        "(paired bootstrap)"
+    )
+    yield f"  p = {p_value:.3g} (exact McNemar test), {paired.permutation_test(a, b):.3g} (permutation test)"
+    if p_value < SIGNIFICANT:
+        better = first.folder if difference > 0 else second.folder
+        yield f"  On images like these, the weights of {better} are better."
+    else:
+        yield "  These test images do not tell which weights are better."
+
+
+def describe_groups(protocol: str, first: Sequence[Evaluation], second: Sequence[Evaluation]) -> Iterator[str]:
+    """Lines about several runs a side under one protocol."""
+    sides = [np.array([one.hits(protocol).mean() for one in side]) for side in (first, second)]
+    for name, accuracies in zip(("first", "second"), sides, strict=True):
+        spread = f", standard deviation {100 * accuracies.std(ddof=1):.1f} points" if len(accuracies) > 1 else ""
+        shown = ", ".join(f"{accuracy:.1%}" for accuracy in accuracies)
+        found = f"mean {accuracies.mean():.1%} of {len(accuracies)} runs ({shown}){spread}"
+        yield f"{_TITLES[protocol]}, {name} side: {found}"
+    difference = sides[0].mean() - sides[1].mean()
+    if min(map(len, sides)) < 2:
+        yield f"  difference {100 * difference:+.1f} points; an interval takes two runs a side"
+        return
+    test = stats.ttest_ind(*sides, equal_var=False)
+    low, high = test.confidence_interval(LEVEL)
+    yield (
+        f"  difference {100 * difference:+.1f} points, {LEVEL:.0%} interval {100 * low:+.1f} to {100 * high:+.1f}, "
+        f"p = {test.pvalue:.3g} (Welch's t-test over the runs)"
+    )
+
+
+def compare(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> str:
+    """The comparison as text for the terminal.
+
+    Raises:
+      ValueError: If the runs were evaluated on different test images, or by different protocols.
+    """
+    everyone = [*first, *second]
+    check_same_images(everyone)
+    common = [name for name in everyone[0].predictions if all(name in one.predictions for one in everyone)]
+    if not common:
+        raise ValueError(
+            "Runs must have been judged by a common protocol. Received: "
+            + "; ".join(f"{one.folder} by {', '.join(one.predictions)}" for one in everyone)
+        )
+    lines: list[str] = []
+    if len(everyone) == 2:
+        for protocol in common:
+            lines += describe_pair(protocol, first[0], second[0])
+        lines.append(
+            "This is about these weights. Another seed of pretraining may change an accuracy by more: for claims about "
+            "settings, compare several runs a side."
+        )
+    else:
+        for protocol in common:
+            lines += describe_groups(protocol, first, second)
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compares what the command line names; wrong input ends in one sentence and exit status 2."""
+    parser = argparse.ArgumentParser(prog="python -m tf_simclr.compare", description=__doc__.partition("\n")[0])
+    parser.add_argument("first", help="folder of a run, or a pattern in quotes for several")
+    parser.add_argument("second", help="folder of the run, or a pattern for the runs, to compare with")
+    options = parser.parse_args(arguments)
+    try:
+        print(compare(find(options.first), find(options.second)))
+    except (ValueError, OSError) as error:
+        print(f"tf_simclr.compare: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
