@@ -38,9 +38,14 @@ def has_gpu_driver() -> bool:
 
 @contextlib.contextmanager
 def without_remarks() -> Iterator[None]:
-    """Leaves TensorFlow's remarks out of what is written to stderr in the context."""
+    """Leaves TensorFlow's remarks out of what is written to stderr in the context, if it is open."""
     remarks = "|".join(_REMARKS if has_gpu_driver() else _REMARKS + _REMARKS_WITHOUT_DRIVER)
-    stderr = os.dup(2)
+    stderr = None
+    with contextlib.suppress(OSError):
+        stderr = os.dup(2)
+    if stderr is None:
+        yield
+        return
     try:
         command = [sys.executable, "-ISc", _FILTER, remarks]
         # In a session of its own, Ctrl-C does not end it first.

@@ -50,7 +50,10 @@ def with_retries(call: Callable[[], Answer], is_busy: Callable[[Exception], bool
 def import_quietly(name: str) -> types.ModuleType:
     """Imports TensorFlow, or what imports it, without what it says on stderr meanwhile, on CUDA for instance."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr = os.dup(2)
+    try:
+        stderr = os.dup(2)
+    except OSError:  # It is closed already.
+        return importlib.import_module(name)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:

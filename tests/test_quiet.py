@@ -1,8 +1,11 @@
 """What TensorFlow says on stderr while it loads, and what of it reaches the terminal."""
 
 import os
+import subprocess
+import sys
 
 import pytest
+from paths import ROOT
 
 import quiet
 
@@ -28,6 +31,18 @@ def test_remarks_are_dropped_and_everything_else_arrives(capfd, monkeypatch, has
     os.write(2, b" and what follows")
     expected = b"".join([*(ABOUT_CUDA if has_driver else ()), *OTHERS]) + b" and what follows"
     assert capfd.readouterr().err.encode() == expected
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import quiet\nwith quiet.without_remarks(): pass",
+        "import examples.serving_client; examples.serving_client.import_quietly('types')",
+    ],
+)
+def test_a_program_without_stderr_runs(code):
+    done = subprocess.run([sys.executable, "-c", f"import os; os.close(2)\n{code}"], cwd=ROOT)
+    assert done.returncode == 0
 
 
 def test_the_driver_of_a_gpu_shows_in_the_file_system(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.data.files import listing
+from tf_simclr.data.files import labels, listing
 
 FILES = ("a.png", "b.png", "c.png")
 CLASSES = ("cat", "dog", "cat")
@@ -65,6 +65,11 @@ def test_header_and_delimiter_are_recognised_by_the_files(make, header, delimite
         b"id,label\na,cat\nb,dog\nc,cat\n",
         b"path,is_new,label\na.png,0,cat\nb.png,1,dog\nc.png,0,cat\n",
         b"path,cat,dog\na.png,1.0,0.0\nb.png,0.0,1.0\nc.png,1.0,0.0\n",
+        b"# my list\npath,label\na.png,cat\nb.png,dog\nc.png,cat\n",
+        b"# my list, of 3\n# by me\n\nlabel,path\ncat,a.png\ndog,b.png\ncat,c.png\n",
+        b"# my list\nid,label\na,cat\nb,dog\nc,cat\n",
+        b"# my list\n#path,label\na.png,cat\nb.png,dog\nc.png,cat\n",
+        b"# my list\ncat,a.png\ndog,b.png\ncat,c.png\n",
         b"TRAIN,a.png,cat\nTEST,b.png,dog\nTRAIN,c.png,cat\n",
         b"a.png,1,2,3,4,cat\nb.png,1,5,3,4,dog\nc.png,1,2,3,9,cat\n",
     ],
@@ -98,6 +103,7 @@ def test_files_are_found_where_data_sets_have_them(make, content, files, name, e
     ("content", "classes", "words"),
     [
         ("path,label\na.png,1.0\nb.png,\nc.png,0.0\n", ["1", None, "0"], "but for 1 of the rows"),
+        ("path,label\na.png,1.0\nb.png,nan\nc.png,2.0\n", ["1", None, "2"], "but for 1 of the rows"),
         ("path,label\na.png,x\nb.png,nan\nc.png,y\n", ["x", None, "y"], "but for 1 of the rows"),
         (
             "path,label\na.png,x\na.png,y\nb.png,y\nc.png,y\nc.png,y\n",
@@ -128,12 +134,34 @@ def test_captions_are_no_labels(make):
 
 @pytest.mark.parametrize("content", ["", "path,label\n", "foo,bar\n1,2\n", '"unclosed'])
 def test_a_list_of_no_files_is_an_error(make, content):
-    with pytest.raises(ValueError, match="none of the . rows of .* names a file that exists"):
+    with pytest.raises(ValueError, match="none of the . rows looked at in .* names a file that exists"):
         make(content)
+
+
+def test_one_file_of_many_that_exists_makes_a_list(tmp_path):
+    (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(38)))
+    (tmp_path / "20.png").touch()
+    assert len(listing.list_images(str(tmp_path / "list.csv")).keys) == 38
+
+
+def test_lines_of_a_text_file_behind_a_comment(make):
+    assert list(make("# my images\na.png\n#b.png\n", ["a.png", "#b.png"], "l.txt")[0]) == ["#b.png", "a.png"]
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        *[(label, None) for label in (None, "", " ", b"", float("nan"), "NaN", "None", "null", "NULL", "<NA>", b"n/a")],
+        (1.0, "1"), (-1.0, "-1"), ("2.00", "2"), (b"0.0", "0"), (-0.0, "0"), (7, "7"), (True, "True"), ("007", "007"),
+        (1.5, "1.5"), ("NA", "NA"), ("none", "none"), (" a b ", "a b"), (b"\xff", "\udcff"), ("9" * 5000, "9" * 5000),
+    ],
+)  # fmt: skip
+def test_labels_of_all_sources_follow_one_rule(label, name):
+    assert labels.to_class_name(label) == name
 
 
 def test_an_id_of_several_files_and_a_row_without_a_file_are_errors(make):
     with pytest.raises(ValueError, match="must stand for one file.*Received: 'a'"):
         make("id,label\na,1\nb,0\n", ["one/a.png", "two/a.png", "two/b.png"])
-    with pytest.raises(ValueError, match="Row 3 of .* has no image path. Received: ',y'"):
-        make("path,label\na.png,x\n,y\n", ["a.png"], "rows.csv")
+    with pytest.raises(ValueError, match="Row 4 of .* has no image path. Received: ',y'"):
+        make("# my list\npath,label\na.png,x\n,y\n", ["a.png"], "rows.csv")

@@ -36,6 +36,9 @@ NUMBERS = np.arange(16) % 3
         (np.array([0, 7, 10])[NUMBERS], NUMBERS, ("0", "7", "10")),
         (np.array([0, 1, 2, -1])[np.arange(16) % 4], np.array([0, 1, 2, -1])[np.arange(16) % 4], "012"),
         (np.array([0, 1, np.nan])[NUMBERS], np.array([0, 1, -1])[NUMBERS], "01"),
+        (np.array([1.0, 2.0, np.nan]).astype(str)[NUMBERS], np.array([0, 1, -1])[NUMBERS], "12"),
+        (np.array(["a", "b ", "None"])[NUMBERS], np.array([0, 1, -1])[NUMBERS], "ab"),
+        (np.array([1, -1])[np.arange(16) % 2], np.array([1, 0])[np.arange(16) % 2], ("-1", "1")),
         (np.array(["a", "b", ""])[NUMBERS], np.array([0, 1, -1])[NUMBERS], "ab"),
     ],
 )

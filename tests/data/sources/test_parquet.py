@@ -63,9 +63,9 @@ def test_columns_are_found_or_named(tmp_path):
     np.testing.assert_array_equal(named.labels, np.arange(COUNT))
 
 
-@pytest.mark.parametrize("unknown", [None, float("nan"), ""])
+@pytest.mark.parametrize("unknown", [None, float("nan"), "", "<NA>"])
 def test_rows_without_a_label_take_none_from_the_others(tmp_path, unknown):
-    known = [3, 20, 20] if unknown != "" else ["3", "20", "20"]
+    known = [3, 20, 20] if not isinstance(unknown, str) else ["3", "20", "20"]
     columns = {"image": [encoded(i) for i in range(4)], "label": [known[0], unknown, *known[1:]]}
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "some.parquet")
     source = sources.open_images(tmp_path / "some.parquet")

@@ -8,6 +8,7 @@ differ hold no labels.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tf_simclr.data.formats import decode
 
@@ -29,7 +30,8 @@ _SPLITS = {
     "unlabeled",
     "unlabelled",
 }
-_UNLABELLED = ("", "nan", "<na>")
+# What programs write for an unknown label, in any case. "NA" may be a country, "none" a finding: both are classes.
+_UNKNOWN = ("", "nan", "null", "<na>", "n/a")
 
 # Labels that all differ are names or captions, unless there are so few that they may just be different.
 _MAX_DISTINCT = 10
@@ -38,6 +40,22 @@ _MAX_DISTINCT = 10
 def plain(header: str) -> str:
     """The name of a column in lower case, without blanks and signs."""
     return re.sub(r"[\W_]", "", header.lower())
+
+
+def to_class_name(label: Any) -> str | None:
+    """The name of the class that a label stands for, the same from lists, arrays and records; None if it is unknown.
+
+    Unknown are None, NaN and empty ones, and the texts "nan", "null", "<NA>" and "N/A", in any case, and "None". Whole
+    numbers are written without ".0", which pandas adds beside gaps; blanks around a text do not count.
+
+    Args:
+      label: A text, bytes in UTF-8 or not, a number or None.
+    """
+    text = (label.decode("utf-8", "surrogateescape") if isinstance(label, bytes) else str(label)).strip()
+    if text == "None" or text.lower() in _UNKNOWN:
+        return None
+    whole = re.fullmatch(r"(-?\d{1,18})\.0+", text)
+    return str(int(whole[1])) if whole else text
 
 
 def find(rows: Sequence[Sequence[str]], header: Sequence[str], path_column: int) -> tuple[list[str | None], str]:
@@ -65,12 +83,12 @@ def find(rows: Sequence[Sequence[str]], header: Sequence[str], path_column: int)
         found = [names[chosen[flags.index(1.0)]] for flags in _flags(others.values())]
     elif chosen:
         meaning = f"labels in column {titles[chosen[0]]}"
-        found = _as_whole_numbers(others[chosen[0]])
+        found = others[chosen[0]]
     else:
         which = f", as none of the columns {', '.join(titles[i] for i in others)} is called label or class"
         meaning = f"no labels{which if others else ''}"
         found = [""] * len(rows)
-    labels = [None if label.lower() in _UNLABELLED else label for label in found]
+    labels = [to_class_name(label) for label in found]
     if 0 < labels.count(None) < len(labels):
         meaning += f" but for {labels.count(None):,} of the rows"
     if splits:
@@ -108,10 +126,3 @@ def _flags(columns: Iterable[Sequence[str]]) -> list[list[float]]:
     """The numbers of every row, 0 or 1; what is neither is 2."""
     value = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
     return [[value.get(cell.lower(), 2.0) for cell in row] for row in zip(*columns, strict=True)]
-
-
-def _as_whole_numbers(cells: list[str]) -> list[str]:
-    """The cells, as whole numbers if a program has written all of them as floats, as pandas does beside empty ones."""
-    whole = [re.fullmatch(r"(-?\d+)\.0+", cell) for cell in cells]
-    are_whole = all(match or not cell for match, cell in zip(whole, cells, strict=True))
-    return [match[1] if match else "" for match in whole] if are_whole else cells

@@ -148,7 +148,7 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
         elif found.lower().endswith(lists.SUFFIXES) and place.lower().endswith(lists.SUFFIXES):
             yield from lists.read(found)
             continue
-        elif is_pattern and found.lower().endswith(decode.IMAGE_SUFFIXES):
+        elif is_pattern and decode.is_image_name(found):
             files = iter([found])
         elif is_pattern:
             ignore(os.path.basename(found), walk.ignored)

@@ -7,6 +7,7 @@ files are those with which files are found. The log says in one line what was un
 import csv
 import functools
 import io
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -46,17 +47,20 @@ def read(path: str) -> Iterator[tuple[str, str, str | None]]:
     finder = _Finder(path)
     text = _read_text(path)
     part, column = _find_layout(text, path, finder)
-    rows = part(text)
+    all_rows = part(text)
+    rows = _without_comments(all_rows, finder)
     if not rows:
         raise ValueError(f"Every quote in a list must be closed. Received: {in_print(path)!r}")
     first = _cell(rows[0], column)
     has_header = len(rows) > 1 and not decode.is_image_name(first) and not finder.find(first)
     header = rows.pop(0) if has_header else []
+    num_skipped = len(all_rows) - len(rows)
     cells = [_cell(row, column) for row in rows]
     if "" in cells:
         number = cells.index("")
         raise ValueError(
-            f"Row {number + 1 + has_header} of {in_print(path)} has no image path. Received: {','.join(rows[number])!r}"
+            f"Row {num_skipped + number + 1} of {in_print(path)} has no image path. "
+            f"Received: {','.join(rows[number])!r}"
         )
     found, meaning = labels.find(rows, header, column)
     are_paths = all(finder.is_path(cell) for cell in _spread(cells))  # Then the others are not looked for.
@@ -98,22 +102,24 @@ def _find_layout(text: str, path: str, finder: "_Finder") -> tuple[Callable[[str
     ways: list[Callable[[str], _Rows]] = [*lines[:1], *tables, *lines[1:]]
     if not path.lower().endswith(".txt"):
         ways = [*tables, *lines]
-    best, fewest_missing = None, _SAMPLED_ROWS
+    best, fewest_missing = None, 0
     for part in ways:
-        rows = part(text[:_SAMPLED_CHARACTERS])
+        rows = _without_comments(part(text[:_SAMPLED_CHARACTERS]), finder)
         sample = _spread(rows)
         ranks = {}
         for column in range(max(map(len, sample), default=0)):
             cells = [_cell(row, column) for row in sample]
-            is_named = bool(rows) and labels.plain(_cell(rows[0], column)) in _PATH_COLUMNS
+            is_named = labels.plain(_cell(rows[0], column)) in _PATH_COLUMNS
             ranks[column] = (
                 sum(bool(finder.find(cell)) for cell in cells),
                 sum(map(decode.is_image_name, cells)),
                 is_named,
             )
-        column = max(ranks, key=ranks.__getitem__, default=0)
-        missing = len(sample) - ranks[column][0] if ranks else _SAMPLED_ROWS
-        if ranks and ranks[column][0] and missing < fewest_missing:
+        if not ranks:
+            continue
+        column = max(ranks, key=ranks.__getitem__)
+        missing = len(sample) - ranks[column][0]
+        if ranks[column][0] and (best is None or missing < fewest_missing):
             best, fewest_missing = (part, column), missing
         if missing == 0 or (missing == 1 and not any(map(decode.is_image_name, sample[0]))):  # The header is none.
             break
@@ -121,7 +127,7 @@ def _find_layout(text: str, path: str, finder: "_Finder") -> tuple[Callable[[str
         rows = ways[0](text)
         raise ValueError(
             f"A list must name images by paths relative to its folder, or by ids of files beside it, but none of the "
-            f"{len(rows):,} rows of {in_print(path)} names a file that exists. Received: "
+            f"{len(_spread(rows)):,} rows looked at in {in_print(path)} names a file that exists. Received: "
             f"{','.join(rows[0]) if rows else ''!r}"
         )
     return best
@@ -152,6 +158,19 @@ def _last_apart(line: str) -> list[str]:
 
 def _first_apart(line: str) -> list[str]:
     return line.split(None, 1)
+
+
+def _without_comments(rows: _Rows, finder: "_Finder") -> _Rows:
+    """Leaves out the first rows that start with #; the last of them is the header if it fits a row of a file below."""
+
+    def has_file(row: Sequence[str]) -> bool:
+        return any(decode.is_image_name(cell) or finder.find(cell) for cell in map(str.strip, row))
+
+    comments = list(itertools.takewhile(lambda row: row[0].startswith("#") and not has_file(row), rows))
+    rest = rows[len(comments) :]
+    if comments and rest and len(comments[-1]) == len(rest[0]) > 1 and has_file(rest[0]):
+        return [comments[-1], *rest]
+    return rest
 
 
 def _cell(row: Sequence[str], column: int) -> str:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_simclr.data.files import walk
+from tf_simclr.data.files.labels import to_class_name
 from tf_simclr.data.sources.array import ArraySource
 from tf_simclr.data.sources.base import number_classes
 
@@ -22,8 +23,8 @@ def from_npz(path: str, class_names: Sequence[str] | None = None, *, test: bool 
     """Opens a .npz file with `images`, uint8 [N, H, W, 3], and optional `labels`.
 
     Grey images, [N, H, W] or [N, H, W, 1], get three equal channels; an alpha channel is dropped. The labels are whole
-    numbers, also as floats, booleans or texts, [N] or [N, 1], or a one-hot code [N, C]. -1, NaN and "" stand for
-    unknown labels. The arrays may also be called as in the files of Keras and MedMNIST.
+    numbers, also as floats, booleans or texts, [N] or [N, 1], or a one-hot code [N, C]. Unknown are -1 beside two other
+    numbers, and what `labels.to_class_name` says. The arrays may also be called as in the files of Keras and MedMNIST.
 
     Args:
       path: The file, local or any that `tf.io.gfile` reads.
@@ -119,12 +120,8 @@ def _to_names(labels: np.ndarray, count: int, place: str) -> list[str | None]:
         is_whole = bool(np.all(np.mod(labels[is_known], 1) == 0))
     if labels.shape != (count,) or not is_whole or (labels.dtype.kind in "if" and bool(np.any(labels < -1))):
         raise ValueError(
-            "Labels in a .npz file must be one whole number from 0 on or text per image, or a one-hot code, with -1 or "
-            f"NaN where they are unknown; leave them out to train without. Received: {labels.dtype} "
-            f"{list(labels.shape)} for {count} images in {place}"
+            "Labels in a .npz file must be one whole number from 0 on or text per image, or a one-hot code, with NaN "
+            "or, beside two others, -1 where they are unknown; leave them out to train without. "
+            f"Received: {labels.dtype} {list(labels.shape)} for {count} images in {place}"
         )
-    if labels.dtype.kind == "S":
-        return [os.fsdecode(label) or None for label in labels.tolist()]
-    if labels.dtype.kind == "f":
-        return [str(int(label)) if label == label else None for label in labels.tolist()]
-    return [str(label) or None for label in labels.tolist()]
+    return [to_class_name(label) for label in labels.tolist()]

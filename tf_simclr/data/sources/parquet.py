@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from tf_simclr.data.files import listing
 from tf_simclr.data.files.broken import BrokenFiles
+from tf_simclr.data.files.labels import to_class_name
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.order import Steps
-from tf_simclr.data.sources.record_files import RecordFileSource, choose_name, class_of, open_records
+from tf_simclr.data.sources.record_files import RecordFileSource, choose_name, open_records
 
 # Names that are common in Parquet files; the first one found is used.
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "bytes", "jpeg", "png", "jpg", "content")
@@ -118,7 +119,7 @@ def _rows(file: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 def _scan(file: str, image_column: str, label_column: str | None) -> Iterator[tuple[bool, str | None]]:
     """Yields for every row whether it has an image, and its class or None."""
     for image, *label in _rows(file, [image_column, *([label_column] if label_column is not None else [])]):
-        yield _bytes_of(image) is not None, class_of(label[0]) if label else None
+        yield _bytes_of(image) is not None, to_class_name(label[0]) if label else None
 
 
 def _read_images(file: bytes, column: str) -> Iterator[bytes]:

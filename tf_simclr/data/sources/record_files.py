@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -123,15 +123,6 @@ def choose_name(role: str, wanted: str | None, common: Sequence[str], found: Seq
             f"{', '.join(found)}. Received: {name}"
         )
     return name
-
-
-def class_of(value: Any) -> str | None:
-    """The name of a class that is stored as a text, bytes or a number; None if it is null, NaN or empty."""
-    if value is None or value != value:
-        return None
-    if isinstance(value, float) and value.is_integer():  # pandas turns whole numbers with gaps into floats.
-        value = int(value)
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def open_records(

@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError
 
 from tf_simclr.data.files import listing, walk
 from tf_simclr.data.files.broken import BrokenFiles, in_short
+from tf_simclr.data.files.labels import to_class_name
 from tf_simclr.data.formats.headers import MAX_PIXELS
-from tf_simclr.data.sources.record_files import RecordFileSource, choose_name, class_of, open_records
+from tf_simclr.data.sources.record_files import RecordFileSource, choose_name, open_records
 
 # Names that are common in TFRecord files; the first one found is used.
 IMAGE_FEATURES = ("image/encoded", "image", "image_raw", "image_bytes", "jpeg", "png", "encoded")
@@ -145,5 +146,5 @@ def _scan(
         label = features[label_feature] if label_feature is not None and label_feature in features else None
         values = [*label.int64_list.value, *label.float_list.value, *label.bytes_list.value] if label else []
         has_image = image_feature in features and len(features[image_feature].bytes_list.value) == 1
-        found.append((has_image, class_of(values[0]) if values else None))
+        found.append((has_image, to_class_name(values[0]) if values else None))
     return found
