@@ -85,7 +85,7 @@ def make_folder(config: RunConfig) -> pathlib.Path:
             files.check_file_system(path.strip(), name)
     folder = run_folder(config)
     if config.mode == "check" or config.trains:
-        check_apart(config, folder)
+        check_apart(config, folder, has_started=bool(list_checkpoints(folder)))
     try:
         if len(os.fsencode(folder.absolute())) > _MAX_PATH_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))

@@ -11,7 +11,7 @@ from tf_simclr.settings import RunConfig
 _PICTURES = ("check_views.png", "check_duplicates.png")
 
 
-def check_apart(config: RunConfig, folder: pathlib.Path) -> None:
+def check_apart(config: RunConfig, folder: pathlib.Path, has_started: bool) -> None:
     """Checks, before anything is written, that the run's folder is none of images.
 
     Folders of runs are left out when images are listed (see `walk.is_users`), so all images in it would vanish.
@@ -19,6 +19,7 @@ def check_apart(config: RunConfig, folder: pathlib.Path) -> None:
     Args:
       config: The run.
       folder: Its folder, which need not exist.
+      has_started: Whether a run has trained there, in whose folder people may keep pictures of their own.
 
     Raises:
       ValueError: If the folder is a place of images or the root of a pattern for them, or holds images of the user.
@@ -33,7 +34,7 @@ def check_apart(config: RunConfig, folder: pathlib.Path) -> None:
                 f"Received: {place!r} and {str(folder)!r}"
             )
         is_inside |= root in path.parents
-    for image in _images(os.fspath(folder), is_inside):
+    for image in () if has_started else _images(os.fspath(folder), is_inside):
         if os.path.basename(image) not in _PICTURES:
             raise ValueError(
                 "--model_dir must be a folder without images of yours: in the folder of a run they are left out. "
