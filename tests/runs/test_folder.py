@@ -57,6 +57,7 @@ def test_folders_of_images_are_refused_and_stay_as_they_are(tmp_path, monkeypatc
 def test_a_run_may_lie_among_images_and_above_them(tmp_path, monkeypatch, data_dir, model_dir):
     monkeypatch.chdir(lay_out(tmp_path, "F/a/1.png", "G/1.png", "F/runs/old/check_views.png"))
     lay_out(tmp_path / "F/runs/trained", "plot.png", "checkpoints/ckpt-1.index")  # The user's picture of a run.
-    (tmp_path / "F/runs/old/data_report.json").write_text("{}")
+    for run in ("old", "trained"):
+        (tmp_path / "F/runs" / run / "data_report.json").write_text("{}")
     changes = {"mode": "train", "data.dataset": "folder", "data.data_dir": data_dir, "model_dir": model_dir}
     assert make_folder(override(RunConfig(), changes)).is_dir()
