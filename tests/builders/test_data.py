@@ -46,6 +46,8 @@ def test_fine_tuning_takes_the_labelled_images(images, tmp_path):
         ([".png*9"], (9, 9, 9)),
         (["a/.png*9", ".png*9"], (18, 18, 18)),  # one class is none
         (["a/1.png", "b/1.png", ".png*9"], (11, 11, 11)),  # too few to learn from and to test on
+        ([f"{name}/1.png" for name in "abcdefghijkl"], (12, 12, 12)),  # so the one held out is trained on
+        (["train/images/.png*5", "valid/images/.png*5", "test/images/.png*5"], (15, 15, 15)),
         (["train/.png*5", "test/.png*4"], (9, 9, 9)),
     ],
 )
@@ -63,13 +65,13 @@ def test_labels_only_in_the_test_part_are_learnt_from_and_tested_on(images, tmp_
     assert probe.num_examples + test.num_examples == 18 and probe.num_classes == test.num_classes == 2
 
 
-def test_a_run_does_not_train_on_what_it_wrote(images, tmp_path):
+def test_a_run_does_not_train_on_what_it_wrote(images, tmp_path, caplog):
     lay_out(images, "a/.png*9", "b/.png*9")
     config = make_config(images / "runs" / "one", images, data__cache="disk")
+    caplog.set_level("INFO", logger="absl")
     for _ in range(2):
         (images / "runs" / "one").mkdir(parents=True, exist_ok=True)
         found = builders.build_sources(config, images / "runs" / "one")
         assert found.train.class_names == ("a", "b") and found.train.num_examples + found.test.num_examples == 18
         lay_out(images / "runs" / "one", "check_views.png", "decoded_images/a/1.png")
-    with pytest.raises(ValueError, match="model_dir must be another folder than --data_dir"):
-        builders.build_sources(make_config(images, images), images)
+    assert caplog.text.count(f"Left out {images / 'runs' / 'one'}, the folder of a run") == 1

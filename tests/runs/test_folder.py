@@ -1,6 +1,7 @@
 """The folder of a run: which places are refused."""
 
 import pytest
+from layouts import lay_out
 
 from tf_simclr.runs.folder import make_folder
 from tf_simclr.settings import RunConfig, override
@@ -25,3 +26,38 @@ def test_places_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, monkeypa
     with pytest.raises(ValueError, match=message):
         make_folder(override(RunConfig(), changes))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_dir": "F"}, "must be another folder than --data_dir.* 'F' and 'F'"),
+        ({"model_dir": "F/../F/", "mode": "check"}, "must be another folder than --data_dir"),
+        ({"data.data_dir": "G,F", "model_dir": "F"}, "must be another folder than --data_dir.* 'F' and 'F'"),
+        ({"data.data_dir": "F/*", "model_dir": "F"}, r"must be another folder than --data_dir.* 'F/\*' and 'F'"),
+        ({"data.data_dir": "G", "data.eval_data_dir": "F", "model_dir": "F"}, "than --eval_data_dir.* 'F' and 'F'"),
+        ({"model_dir": "F/a"}, "without images of yours.* 'F/a', which holds '.*1.png'"),
+        ({"data.data_dir": "F/*", "model_dir": "F/b", "mode": "check"}, "without images of yours.* 'F/b'"),
+        ({"data.data_dir": "G", "model_dir": "F/a"}, "without images of yours"),  # Later runs on F would miss them.
+    ],
+)
+def test_folders_of_images_are_refused_and_stay_as_they_are(tmp_path, monkeypatch, changes, message):
+    monkeypatch.chdir(lay_out(tmp_path, "F/a/1.png", "F/b/c/1.png", "G/1.png"))
+    before = sorted(tmp_path.rglob("*"))
+    config = override(RunConfig(), {"mode": "train", "data.dataset": "folder", "data.data_dir": "F"} | changes)
+    with pytest.raises(ValueError, match=message):
+        make_folder(config)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "model_dir"),
+    [("F", "F/runs"), ("F/a,G", "F"), ("F/a/*", "F"), ("F", "F/runs/old"), ("F", "F/runs/trained"), ("F", "new")],
+)
+def test_a_run_may_lie_among_images_and_above_them(tmp_path, monkeypatch, data_dir, model_dir):
+    monkeypatch.chdir(lay_out(tmp_path, "F/a/1.png", "G/1.png", "F/runs/old/check_views.png"))
+    lay_out(tmp_path / "F/runs/trained", "plot.png", "checkpoints/ckpt-1.index")  # The user's picture of a run.
+    for run in ("old", "trained"):
+        (tmp_path / "F/runs" / run / "data_report.json").write_text("{}")
+    changes = {"mode": "train", "data.dataset": "folder", "data.data_dir": data_dir, "model_dir": model_dir}
+    assert make_folder(override(RunConfig(), changes)).is_dir()

@@ -1,7 +1,6 @@
 """The images of a run, from its settings."""
 
 import itertools
-import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -42,13 +41,13 @@ def build_sources(config: RunConfig, folder: pathlib.Path) -> Sources:
 
     Raises:
       FileNotFoundError: If the folder does not exist.
-      ValueError: If it holds no images or too many broken ones, its subfolders are almost a split, it is the run's
-        folder, the TFDS data set does not exist, or the cache does not fit.
+      ValueError: If it holds no images or too many broken ones, its subfolders are almost a split, the TFDS data set
+        does not exist, or the cache does not fit.
     """
     data = config.data
     broken = BrokenFiles(folder / RUN_REPORT, data.max_broken_fraction)
     broken.write()  # It marks the folder, so that the run does not take what it wrote there for images.
-    opened = _open_sources(data, broken, folder)
+    opened = _open_sources(data, broken)
     broken.write()
     broken.check()
     opened = _settle_labels(config, opened)
@@ -56,7 +55,7 @@ def build_sources(config: RunConfig, folder: pathlib.Path) -> Sources:
     return Sources(*(kept[id(source)] for source in opened))
 
 
-def _open_sources(data: DataConfig, broken: BrokenFiles, folder: pathlib.Path) -> Sources:
+def _open_sources(data: DataConfig, broken: BrokenFiles) -> Sources:
     options: dict[str, Any] = {
         "image_feature": data.image_feature,
         "label_feature": data.label_feature,
@@ -64,7 +63,7 @@ def _open_sources(data: DataConfig, broken: BrokenFiles, folder: pathlib.Path) -
         "broken": broken,
     }
     if data.dataset == "folder":
-        return _open_images(data, options, folder)
+        return _open_images(data, options)
     train, test = (_open_split(data, is_test, options) for is_test in (False, True))
     if data.eval_data_dir is not None:
         return _with_test_images(train, data.eval_data_dir, options)
@@ -78,15 +77,10 @@ def _open_split(data: DataConfig, is_test: bool, options: dict[str, Any]) -> sou
     return tfds.from_tfds(data.dataset, data.eval_split if is_test else data.train_split, data.data_dir, **options)
 
 
-def _open_images(data: DataConfig, options: dict[str, Any], folder: pathlib.Path) -> Sources:
+def _open_images(data: DataConfig, options: dict[str, Any]) -> Sources:
     """Opens the user's own images."""
     if data.data_dir is None:
         raise ValueError("--dataset=folder needs --data_dir, the folder of images. Received: none")
-    if os.path.realpath(data.data_dir) == os.path.realpath(folder):
-        raise ValueError(
-            "--model_dir must be another folder than --data_dir: the run would write pictures beside the images. "
-            f"Received: {data.data_dir!r} for both"
-        )
     if data.eval_data_dir is not None:
         split = sources.split_folders(data.data_dir)
         train = sources.open_images(split.train, unlabelled=split.unlabelled, **options)
@@ -115,16 +109,10 @@ def _settle_labels(config: RunConfig, opened: Sources) -> Sources:
         if train.labels is not None and train.num_classes is not None and not train.is_labelled.all():
             train = train.subset(np.flatnonzero(train.is_labelled))
         return Sources(train, train if probe is opened.train else probe, test)
-    if probe.labels is not None and not _can_be_learnt(probe.labels):
+    if probe.labels is not None and not sources.can_be_learnt(probe.labels):
         logging.warning("There are too few labelled images for an evaluation: the images count as unlabelled")
         return Sources(*[train.unlabelled()] * 3)
     return opened
-
-
-def _can_be_learnt(labels: np.ndarray) -> bool:
-    """Whether the evaluation's classifiers can learn from these labels: two classes, and two images in one of them."""
-    counts = np.unique(labels[labels >= 0], return_counts=True)[1]
-    return len(counts) > 1 and int(counts.max()) > 1
 
 
 def _log_classes(source: sources.Source) -> None:

@@ -18,6 +18,7 @@ from tf_simclr import files
 from tf_simclr.keras import keras
 from tf_simclr.runs import lock
 from tf_simclr.runs.identity import check_same_settings
+from tf_simclr.runs.places import check_apart
 from tf_simclr.runs.saved_settings import FILE, settings_of_run
 from tf_simclr.settings import SETTINGS, RunConfig, flatten, to_dict
 
@@ -71,7 +72,8 @@ def make_folder(config: RunConfig) -> pathlib.Path:
     """Creates the run's folder unless it exists, and returns it.
 
     Raises:
-      ValueError: If it cannot be created, or TensorFlow cannot read one of the other places that the run names.
+      ValueError: If it cannot be created, holds images that the user would miss, or TensorFlow cannot read one of the
+        other places that the run names.
     """
     if "://" in (config.model_dir or ""):
         raise ValueError(
@@ -82,6 +84,8 @@ def make_folder(config: RunConfig) -> pathlib.Path:
         for path in (value or "").split(",") if SETTINGS[name].is_path else ():
             files.check_file_system(path.strip(), name)
     folder = run_folder(config)
+    if config.mode == "check" or config.trains:
+        check_apart(config, folder, has_started=bool(list_checkpoints(folder)))
     try:
         if len(os.fsencode(folder.absolute())) > _MAX_PATH_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))

@@ -23,6 +23,7 @@ def test_counts_leave_out_images_without_a_label():
     [
         (["train/1", "test/1"], "test, train: the names of parts"),
         (["cat/1", "dog/1", "Validation/1"], "Validation: the names of parts"),
+        (["train_a/cat/1", "test_b/cat/1"], "test_b, train_a: the names of parts"),
         (["2019/1", "2020-05/1", "20210531/1"], "2019, 2020-05, 20210531: dates"),
         (["photo/cat/1", "photo/dog/1", "sketch/cat/1", "sketch/dog/1"], "the same folders (cat, dog)"),
         (["bottle/train/good/1", "bottle/test/1", "cable/train/1", "cable/test/1"], "folders (test, train)"),
@@ -40,6 +41,7 @@ def test_classes_that_look_like_something_else_are_doubted(names, doubt):
         ["n1/images/1", "n2/images/1"],
         ["cat/day/1", "dog/night/1"],
         ["1/1", "2/1", "1984/1"],
+        ["test_tube/1", "cat/1"],
     ],
 )
 def test_classes_that_look_like_classes_are_not(names):

@@ -59,6 +59,14 @@ def split_places(data_dir: str) -> list[str]:
     return [place.strip() for place in data_dir.split(",") if place.strip()]
 
 
+def root_of(place: str) -> str:
+    """The folder below which a place lies: itself, or the part of a glob pattern without wildcards; ends in "/"."""
+    if exists(place):
+        return _root(place)
+    fixed = place[: min(place.find(wildcard) % (len(place) + 1) for wildcard in _WILDCARDS)]
+    return fixed[: fixed.rfind("/") + 1]
+
+
 def list_images(data_dir: str, cache_folder: pathlib.Path | None = None) -> Listing:
     """Lists the image files of folders, patterns and lists, each file once, sorted by key.
 
@@ -138,10 +146,7 @@ def _list_places(places: list[str], walk: Walk) -> Listing:
 def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]:
     """Yields (path, key, class name or None) for every file."""
     is_pattern = not exists(place)
-    root = _root(place)
-    if is_pattern:
-        fixed = place[: min(place.find(wildcard) % (len(place) + 1) for wildcard in _WILDCARDS)]
-        root = fixed[: fixed.rfind("/") + 1]
+    root = root_of(place)
     for found in _outside_runs(expand(place), root) if is_pattern else [place]:
         if is_folder(found):
             files = walk.files(found)

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import os
 import re
 import time
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import logging
 
+from tf_simclr.data.files.names import in_print
 from tf_simclr.data.formats import decode
 
 # Every run and every check keeps this file in its folder, so a folder that has it holds no images of the user.
@@ -116,7 +118,17 @@ def ignore(name: str, counts: collections.Counter[str]) -> None:
 
 def is_users(folder: str) -> bool:
     """Whether a folder is the user's, not one of the system or of a run."""
-    return os.path.basename(folder).lower() not in _SYSTEM_FOLDERS and not exists(os.path.join(folder, RUN_REPORT))
+    if os.path.basename(folder).lower() in _SYSTEM_FOLDERS:
+        return False
+    if exists(os.path.join(folder, RUN_REPORT)):
+        _log_run(folder)
+        return False
+    return True
+
+
+@functools.cache  # Several walks meet the same folder.
+def _log_run(folder: str) -> None:
+    logging.info("Left out %s, the folder of a run: it holds a %s", in_print(folder), RUN_REPORT)
 
 
 class Walk:

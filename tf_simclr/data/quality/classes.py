@@ -28,9 +28,13 @@ def doubts(class_names: Sequence[str], labels: np.ndarray | None, names: Sequenc
       labels: int64 [N], -1 for an image without one, or None if they are not known yet.
       names: N paths of files, or other names.
     """
-    found = [name for name in class_names if (role := role_of(name)) is not None and not role[1]]
+    roles = {name: role for name in class_names if (role := role_of(name)) is not None}
+    words = {word for word, _ in roles.values()}
+    # Words beside the roles may make classes of them, such as test_tube, unless there is a part to train on.
+    is_split = TRAIN in words and len(words) > 1
+    found = [name for name, (_, rest) in roles.items() if is_split or not rest]
     # "train" among other classes may be one.
-    if found and ([role_of(name) for name in found] != [(TRAIN, ())] or len(class_names) == 2):
+    if found and ([roles[name] for name in found] != [(TRAIN, ())] or len(class_names) == 2):
         yield (
             f"{', '.join(found)}: the names of parts of a data set, not of classes.",
             "Say where the parts are with --data_dir and --eval_data_dir.",
@@ -41,7 +45,7 @@ def doubts(class_names: Sequence[str], labels: np.ndarray | None, names: Sequenc
             f"{', '.join(dates)}: dates, not classes, unless you want to tell them apart.",
             "If the folders in them are the classes, join them with commas: --data_dir=PHOTOS/2019,PHOTOS/2020.",
         )
-    common = [] if labels is None else _common_folders(class_names, labels, names)
+    common = [] if labels is None or is_split else _common_folders(class_names, labels, names)
     if len(common) > 1:
         yield (
             f"Every class has the same folders ({', '.join(common)}), as if the classes were domains.",

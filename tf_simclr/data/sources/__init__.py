@@ -1,7 +1,7 @@
 """Sources of images, and the functions that open them."""
 
 from tf_simclr.data.sources.array import ArraySource
-from tf_simclr.data.sources.base import Sample, Source, holdout, number_classes
+from tf_simclr.data.sources.base import Sample, Source, can_be_learnt, holdout, number_classes
 from tf_simclr.data.sources.files import FileSource
 from tf_simclr.data.sources.folders import from_folder
 from tf_simclr.data.sources.open import open_images, open_train_and_eval
@@ -17,6 +17,7 @@ __all__ = [
     "Split",
     "TfdsSource",
     "TfrecordSource",
+    "can_be_learnt",
     "from_folder",
     "holdout",
     "number_classes",

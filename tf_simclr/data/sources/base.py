@@ -192,6 +192,12 @@ def holdout(source: Source, fraction: float = HELD_OUT_FRACTION) -> tuple[Source
     return source.subset(np.setdiff1d(np.arange(len(hashes)), held_out)), source.subset(held_out)
 
 
+def can_be_learnt(labels: np.ndarray) -> bool:
+    """Whether a classifier can learn from labels, int64 [N]: two classes, and two images in one of them."""
+    counts = np.unique(labels[labels >= 0], return_counts=True)[1]
+    return len(counts) > 1 and int(counts.max()) > 1
+
+
 def _hash(key: str) -> int:
     return int(files.digest(key.encode("utf-8", "surrogateescape")), 16)
 

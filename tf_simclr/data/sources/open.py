@@ -9,7 +9,7 @@ from absl import logging
 from tf_simclr.data.files import listing
 from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.formats.headers import MAX_PIXELS
-from tf_simclr.data.sources.base import HELD_OUT_FRACTION, MAX_CACHED_BYTES, Source, holdout
+from tf_simclr.data.sources.base import HELD_OUT_FRACTION, MAX_CACHED_BYTES, Source, can_be_learnt, holdout
 from tf_simclr.data.sources.folders import from_folder
 from tf_simclr.data.sources.npz import from_npz, has_test_images
 from tf_simclr.data.sources.parquet import from_parquet
@@ -115,7 +115,7 @@ def open_train_and_eval(
     if train.num_classes is None:
         return train, train
     rest, held_out = holdout(train, held_out_fraction)
-    if rest.labels is not None and len(set(rest.labels[rest.is_labelled])) < 2:
+    if rest.labels is not None and not can_be_learnt(rest.labels):
         logging.warning("There are too few labelled images to hold some out for a test: the labels are unused")
         unlabelled = train.unlabelled()
         return unlabelled, unlabelled

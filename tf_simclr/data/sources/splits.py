@@ -14,15 +14,17 @@ from tf_simclr.data.sources.tfrecord import are_tfrecords
 TRAIN = "train"
 UNLABELLED = "unlabelled"
 # The parts to test on; the first one that has labels is taken.
-EVALUATION = ("test", "eval", "val")
+EVALUATION = ("test", "eval", "val", "query", "gallery")
 
 _ROLES = {
     word: role
     for role, words in {
-        TRAIN: "train training trn tr",
-        "test": "test testing tst te holdout",
+        TRAIN: "train training trn tr trainval learn",
+        "test": "test testing tst te ts holdout",
         "eval": "eval evaluation",
         "val": "val valid validation va dev development",
+        "query": "query",
+        "gallery": "gallery",
         UNLABELLED: "unlabelled unlabeled unsup pred prediction predict",
     }.items()
     for word in words.split()
@@ -49,14 +51,16 @@ class Split(NamedTuple):
 def role_of(name: str) -> tuple[str, tuple[str, ...]] | None:
     """(role, remaining words) of a folder's name, or None if it names no part of a data set.
 
-    >>> role_of("seg_train"), role_of("TestSet2"), role_of("images-val2017"), role_of("trainer")
-    (('train', ('seg',)), ('test', ()), ('val', ()), None)
+    >>> role_of("seg_train"), role_of("TestSet2"), role_of("train_val2017"), role_of("trainer")
+    (('train', ('seg',)), ('test', ()), ('train', ()), None)
     """
     words = []
     for word in map(str.lower, _WORD.findall(name)):
         parts = [word.removesuffix(filler) for filler in _FILLERS if word.removesuffix(filler) in _ROLES]
         words += parts[:1] or [word]
     roles = [_ROLES[word] for word in words if word in _ROLES]
+    if roles == [TRAIN, "val"]:  # to train on both
+        roles = [TRAIN]
     if len(roles) != 1:
         return None
     return roles[0], tuple(word for word in words if word not in _ROLES and word not in _FILLERS)
@@ -67,7 +71,8 @@ def split_folders(folder: str | os.PathLike[str]) -> Split:
 
     At least two parts that are named alike, one of them to train on, and no other folder with images, are a split: then
     no folder is a class. So is a single folder to train on. "train" among other folders is a class. A part may lie in a
-    folder of its own role once more (train/train). A part to test on without class folders belongs to `unlabelled`.
+    folder of its own role once more (train/train). A part to test on without class folders belongs to `unlabelled`; a
+    single folder that it shares with the part to train on is no class (train/images, test/images).
 
     Returns:
       The parts; for anything else, and for what is no folder, `folder` alone.
@@ -93,12 +98,15 @@ def _find(folder: str) -> Split | None:
         for affix in {rest for _, rest in roles.values()}
     ]
     alike = [group for group in alike if len(set(group.values())) > 1]
-    if not alike and [roles[name][0] for name in names if name in roles] != [TRAIN]:
+    if not alike and all(role != TRAIN for role, _ in roles.values()):
         return None
     names = [name for name in names if _holds_examples(os.path.join(folder, name))]
     parts = {name: roles[name][0] for name in names if any(name in group for group in alike)}
+    if len(set(parts.values())) < 2 and _looks_split([roles.get(name) for name in names]):
+        raise ValueError(_advise(folder, names, {roles[n][0]: os.path.join(folder, n) for n in names if n in roles}))
     if not alike:
-        return Split(_unnested(folder, names[0])) if len(names) == 1 and names[0] in roles else None
+        is_train = len(names) == 1 and names[0] in roles and roles[names[0]][0] == TRAIN
+        return Split(_unnested(folder, names[0])) if is_train else None
     if not parts or (len(set(parts.values())) < 2 and len(parts) < len(names)):
         return None  # At most one of the parts has images.
     found = {role: os.path.join(folder, name) for name, role in parts.items()}
@@ -108,21 +116,42 @@ def _find(folder: str) -> Split | None:
     return _sort({role: _unnested(folder, name) for name, role in parts.items()})
 
 
+def _looks_split(roles: Sequence[tuple[str, tuple[str, ...]] | None]) -> bool:
+    """Whether folders of these roles look like parts that need not be named alike: train_cleaned and test.
+
+    Not so a few classes such as train_station and art_gallery among many others.
+    """
+    parts = [role for role in roles if role is not None]
+    words = {word for word, _ in parts}
+    is_clear = 2 * len(parts) >= len(roles) or any(not rest for word, rest in parts if word != UNLABELLED)
+    return TRAIN in words and len(words) > 1 and is_clear
+
+
 def _sort(found: dict[str, str]) -> Split:
     """Decides by their class folders which parts can be tested on."""
     train = found[TRAIN]
     evaluation = [found[role] for role in EVALUATION if role in found]
     unlabelled = [found[UNLABELLED]] if UNLABELLED in found else []
     if walk.holds_images(train):
-        classes = set(_class_folders(train))
-        labelled = [part for part in evaluation if len(own := set(_class_folders(part))) > 1 or own & classes]
+        labelled = [part for part in evaluation if _has_classes(part) or _shares_a_class(train, part)]
         unlabelled += [part for part in evaluation if part not in labelled]
         evaluation = labelled
     return Split(train, tuple(evaluation), tuple(unlabelled))
 
 
 def _class_folders(folder: str) -> Iterator[str]:
-    return (entry.name for entry in walk.readable_entries(folder) if entry.is_folder)
+    """Yields the names of the folders that hold images."""
+    for entry in walk.readable_entries(folder):
+        if entry.is_folder and walk.holds_images(os.path.join(folder, entry.name)):
+            yield entry.name
+
+
+def _has_classes(folder: str) -> bool:
+    return len(list(itertools.islice(_class_folders(folder), 2))) > 1
+
+
+def _shares_a_class(train: str, part: str) -> bool:
+    return _has_classes(train) and any(walk.is_folder(os.path.join(train, name)) for name in _class_folders(part))
 
 
 def _holds_examples(folder: str) -> bool:
