@@ -34,7 +34,7 @@ from serving_session import Version, disable_xla  # noqa: E402
 
 from benchmarks.arguments import at_least_1  # noqa: E402
 from benchmarks.input_pipeline import make_photo  # noqa: E402
-from tf_simclr.data.formats.decode import preprocess_for_eval  # noqa: E402
+from tf_simclr.augment.center import preprocess_for_eval  # noqa: E402
 from tf_simclr.export import export_encoder  # noqa: E402
 from tf_simclr.export.signatures import MicroBatching, Serving  # noqa: E402
 from tf_simclr.keras import keras  # noqa: E402

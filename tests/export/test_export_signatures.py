@@ -14,7 +14,7 @@ from exports import IMAGE_SIZE, make_encoder, make_files, make_images, open_sess
 from paths import ROOT
 from PIL import Image
 
-from tf_simclr.data.formats.decode import preprocess_for_eval
+from tf_simclr.augment.center import preprocess_for_eval
 from tf_simclr.export import MicroBatching, Serving, export_encoder, verify
 from tf_simclr.export.served import to_served
 from tf_simclr.keras import keras

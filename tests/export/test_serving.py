@@ -34,7 +34,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tf_simclr.data.formats.decode import preprocess_for_eval
+from tf_simclr.augment.center import preprocess_for_eval
 from tf_simclr.export import export_encoder
 
 CLIENT = ROOT / "examples" / "serving_client.py"

@@ -11,7 +11,7 @@ import tensorflow as tf
 from exports import make_images
 from paths import ROOT, SUPPORT
 
-from tf_simclr.data.formats.decode import preprocess_for_eval
+from tf_simclr.augment.center import preprocess_for_eval
 from tf_simclr.export import export_encoder
 from tf_simclr.keras import keras
 from tf_simclr.models.resnet import resnet

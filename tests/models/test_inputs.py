@@ -1,5 +1,7 @@
 """What images the models take, wherever they are handed in, and which sentence the others get."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -194,6 +196,101 @@ def test_other_containers_and_shapes_get_a_remedy(kind, model, images):
         ) as caught:
             method(make(images), verbose=0)
         assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    model = Classifier(tiny_encoder("float32"), keras.layers.Dense(3), image_size=16)
+    model.compile(keras.optimizers.SGD(0.0, jit_compile=False))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+# Labels and weights of sixteen images for three classes.
+WRONG_LABELS = {
+    "a half": (lambda: {"y": LABELS + 0.5}, "whole numbers, .*below 3.* Received: a label of 0.5"),
+    "a NaN": (lambda: {"y": np.where(LABELS == 1, np.nan, LABELS)}, "Received: a label of nan"),
+    "too large": (lambda: {"y": LABELS.astype(np.uint8) + 5}, "Received: a label of 5"),
+    "below -1": (lambda: {"y": tf.constant(LABELS - 2)}, "-1 where the class is not known. Received: a label of -2"),
+    "one-hot": (lambda: {"y": np.eye(3)[LABELS]}, r"take tf.argmax of one-hot labels.* Received: float64 \(16, 3\)"),
+    "names": (lambda: {"y": LABELS.astype(str)}, r"look names up. Received: string \(16,\)"),
+    "none": (dict, "needs batches of .images, labels.. Received: images alone"),
+    "weights alone": (lambda: {"sample_weight": np.ones(16)}, "needs batches of .images, labels."),
+    "a NaN in the weights": (lambda: {"y": LABELS, "sample_weight": np.full(16, np.nan)}, "finite. Received: nan"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_LABELS)
+def test_wrong_labels_and_weights_are_refused_in_one_sentence_before_a_step(kind, classifier, images, monkeypatch):
+    monkeypatch.setattr(classifier, "train_step", lambda data: pytest.fail("stepped"))
+    monkeypatch.setattr(classifier, "test_step", lambda data: pytest.fail("stepped"))
+    make, sentence = WRONG_LABELS[kind]
+    given = make()
+    validation = (images, *(given[name] for name in ("y", "sample_weight") if name in given))
+    methods = (classifier.fit, classifier.evaluate, classifier.train_on_batch, classifier.test_on_batch)
+    tries = [functools.partial(method, images, **given) for method in methods]
+    if "y" in given or not given:
+        tries.append(functools.partial(classifier.fit, images, LABELS, validation_data=validation))
+    for attempt in tries:
+        with pytest.raises(ValueError, match=sentence) as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+
+
+def test_labels_of_datasets_are_looked_at_by_their_spec_and_out_of_range_in_the_step(classifier, images):
+    for labels, sentence in (
+        (np.eye(3)[LABELS], "take tf.argmax of one-hot labels"),
+        (LABELS / 1, "must be integers: cast them by map. Received: float64"),
+        (LABELS + 5, "whole numbers, .*below 3, .* Received: a label of [567]"),
+    ):
+        with pytest.raises(ValueError, match=sentence) as caught:
+            classifier.evaluate(datasets(images, labels), verbose=0)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="needs batches of"):
+        classifier.evaluate(datasets(images), verbose=0)
+
+
+def test_whole_labels_of_any_type_count(classifier, images):
+    expected = classifier.evaluate(images, LABELS, verbose=0)
+    for labels in (LABELS.astype(np.float32), LABELS[:, np.newaxis].astype(np.uint8), tf.constant(LABELS)):
+        assert classifier.evaluate(images, labels, verbose=0) == expected
+
+
+def test_a_model_without_classes_refuses_weights_and_reads_no_labels(model, images):
+    for method in (model.fit, model.evaluate):
+        for labels in ({}, {"y": LABELS}):
+            with pytest.raises(ValueError, match="loss have no weights") as caught:
+                method(images, sample_weight=np.ones(16), verbose=0, **labels)
+            assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="a dictionary of every class and its weight.* Received: list"):
+        model.fit(images, LABELS, class_weight=[1.0, 1.0, 1.0], verbose=0)
+    assert np.isfinite(model.test_step((tf.constant(images), tf.constant(np.eye(3)[LABELS])))["loss"])
+
+
+def test_refused_validation_data_does_not_stay(model, images, monkeypatch):
+    for name in ("train_function", "test_function"):
+        monkeypatch.setattr(model, name, lambda iterator: {"loss": tf.reduce_mean(next(iterator))})
+    floats = images / np.float32(255)
+    with pytest.raises(ValueError, match="divide what goes to 255"):
+        model.fit(floats, validation_data=datasets(floats * 255), verbose=0)
+    assert "val_loss" in model.fit(floats, validation_data=datasets(floats), verbose=0).history
+
+
+def test_nothing_and_lists_are_images_or_get_a_sentence(model, images):
+    with pytest.raises(ValueError, match="join a list by np.stack. Received: builtins.list"):
+        model([[0.5]])
+    assert model.make_views(images[:0] / np.float32(255)).shape == (0, 16, 16, 3)
+    for take in (model, model.make_views, model.evaluate, model.predict):
+        with pytest.raises(ValueError, match=r"must have the shape .* Received: \(2, 0, 16, 3\)"):
+            take(np.zeros([2, 0, 16, 3], np.float32))
+
+
+def test_legacy_optimizers_are_refused(model):
+    with pytest.raises(
+        ValueError, match="of keras.optimizers, not of keras.optimizers.legacy.* Received: .*SGD"
+    ) as caught:
+        model.compile(keras.optimizers.legacy.SGD(0.1))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_losses_and_metrics_of_keras_are_refused(model):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data.formats.decode import decode_image, preprocess_for_eval
+from tf_simclr.augment.center import preprocess_for_eval
+from tf_simclr.data.formats.decode import decode_image
 from tf_simclr.keras import keras
 
 IMAGE_SIZE = 32

@@ -1,5 +1,7 @@
 """What counts as pixels: uint8 from 0 to 255, or float from 0 to 1."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -26,7 +28,7 @@ def check_dtype(dtype: tf.DType) -> None:
 def check_spec(images: tf.Tensor | tf.TensorSpec) -> None:
     """Raises a `ValueError` unless images have the shape [B, H, W, 3] and a dtype of pixels."""
     check_dtype(images.dtype)
-    if images.shape.rank != 4 or images.shape[3] not in (3, None):
+    if images.shape.rank != 4 or images.shape[3] not in (3, None) or 0 in images.shape[1:]:
         raise ValueError(
             "Images must have the shape [B, H, W, 3]: put the channels last, repeat a grey one three times, and leave "
             f"out alpha. Received: {images.shape}"
@@ -40,16 +42,20 @@ def check_range(images: np.ndarray | tf.Tensor) -> None:
       ValueError: If they are not.
       tf.errors.InvalidArgumentError: The same, when a graph runs. XLA leaves the check out.
     """
-    if tf.as_dtype(images.dtype) == tf.uint8 or 0 in images.shape[:1]:
+    if tf.as_dtype(images.dtype) == tf.uint8 or 0 in images.shape:
         return
     in_numpy = isinstance(images, np.ndarray)
     low, high = (np.min(images), np.max(images)) if in_numpy else (tf.reduce_min(images), tf.reduce_max(images))
-    # Comparisons with NaN are false. Without images, the smallest is infinite.
-    is_inside = (low >= -_ROUNDING) & ((high <= 1 + _ROUNDING) | (low > high))
     if not in_numpy and not tf.executing_eagerly():
-        tf.debugging.Assert(is_inside, [OUT_OF_RANGE, low, high])
-    elif not is_inside:
+        tf.debugging.Assert(are_unit(low, high), [OUT_OF_RANGE, low, high])
+    elif not are_unit(low, high):
         raise ValueError(out_of_range(f"{float(low):g}", f"{float(high):g}"))
+
+
+def are_unit(low: Any, high: Any) -> Any:
+    """Whether floats with this smallest and largest value are in [0, 1], up to rounding."""
+    # Comparisons with NaN are false. Without images, the smallest is infinite.
+    return (low >= -_ROUNDING) & ((high <= 1 + _ROUNDING) | (low > high))
 
 
 def out_of_range(low: str, high: str) -> str:

@@ -103,7 +103,7 @@ class Augmentation:
         views = [self.num_views, self.image_size, self.image_size, 3]
         if shape.rank == 5 and shape[1:] == views:
             return
-        if shape.rank == 4 and shape[1:].is_fully_defined() and shape[3] == 3:
+        if shape.rank == 4 and shape[1:].is_fully_defined() and shape[3] == 3 and 0 not in shape[1:]:
             return
         raise ValueError(
             "`images` must have the shape [n, H, W, 3] with known H and W, or "

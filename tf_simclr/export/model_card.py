@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data.formats import decode
+from tf_simclr.augment import center
 from tf_simclr.export.directory import CARD
 from tf_simclr.export.signatures import Serving
 from tf_simclr.keras import keras
@@ -33,7 +33,7 @@ def write_card(
         "preprocessing": {
             "image_size": image_size,
             "exif_orientation": "honoured",
-            "crop": decode.CROP_PROPORTION if image_size > decode.MAX_UNCROPPED_SIZE else None,
+            "crop": center.CROP_PROPORTION if image_size > center.MAX_UNCROPPED_SIZE else None,
             "resize": "bicubic, without antialiasing",
             "range": [0.0, 1.0],
             "max_pixels": serving.max_pixels,

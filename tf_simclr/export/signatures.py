@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data.formats.decode import decode_image, preprocess_for_eval
+from tf_simclr.augment.center import preprocess_for_eval
+from tf_simclr.augment.pixels import are_unit
+from tf_simclr.data.formats.decode import decode_image
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.export.served import Served
 from tf_simclr.models.heads import head_outputs
@@ -186,15 +188,14 @@ def _checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
 
 
 def in_unit_range(images: tf.Tensor) -> tf.Tensor:
-    """The images, floats, or an error if a value is outside [0, 1] or not a number.
+    """The images, floats, or an error if a value is outside [0, 1], up to rounding, or not a number.
 
     TensorFlow silently turns NumPy arrays of other types, such as pixels of 0 to 255, into the floats of a signature.
     Converters to other formats drop the check.
     """
-    is_valid = tf.reduce_all((images >= 0) & (images <= 1))
+    low, high = tf.reduce_min(images), tf.reduce_max(images)
     message = "Images must be floats in [0, 1], or pixels as uint8 given to the signature `pixels`. Received: values of"
-    bounds = [tf.reduce_min(images), "to", tf.reduce_max(images)]
-    with tf.control_dependencies([tf.debugging.Assert(is_valid, [message, *bounds])]):
+    with tf.control_dependencies([tf.debugging.Assert(are_unit(low, high), [message, low, "to", high])]):
         return tf.identity(images)
 
 

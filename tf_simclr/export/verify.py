@@ -8,7 +8,7 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data.formats.decode import preprocess_for_eval
+from tf_simclr.augment.center import preprocess_for_eval
 from tf_simclr.export import fresh_process
 from tf_simclr.export.served import Served, to_served
 from tf_simclr.export.signatures import Answers, Serving

@@ -62,6 +62,12 @@ def count_known(labels: tf.Tensor) -> tf.Tensor:
 
 def flat_labels(labels: tf.Tensor | None) -> tf.Tensor:
     """Labels [n] or [n, 1] of any type of numbers as int64 [n]."""
+    check_labels_spec(labels)
+    return tf.reshape(tf.cast(labels, tf.int64), [-1])
+
+
+def check_labels_spec(labels: tf.Tensor | tf.TensorSpec | None) -> None:
+    """Raises a `ValueError` unless labels have a shape and a dtype of numbers of classes."""
     if labels is None:
         raise ValueError("A classifier needs batches of (images, labels). Received: images alone")
     if labels.dtype == tf.string or (labels.shape.rank or 1) > 1 and labels.shape[1:].num_elements() != 1:
@@ -69,7 +75,22 @@ def flat_labels(labels: tf.Tensor | None) -> tf.Tensor:
             "Labels must be the numbers of the classes, integers [n]: take tf.argmax of one-hot labels, and look names "
             f"up. Received: {labels.dtype.name} {labels.shape}"
         )
-    return tf.reshape(tf.cast(labels, tf.int64), [-1])
+
+
+def check_labels(labels: np.ndarray, num_classes: int) -> None:
+    """Raises a `ValueError` unless labels, of any type, [n] or [n, 1], are numbers of classes, or -1."""
+    check_labels_spec(tf.TensorSpec(labels.shape, labels.dtype))
+    is_right = (labels >= UNKNOWN) & (labels < num_classes) & (labels == np.floor(labels))
+    if not np.all(is_right):
+        raise ValueError(wrong_label(labels[~is_right][0], num_classes))
+
+
+def wrong_label(label: object, num_classes: object) -> str:
+    """The sentence about a label that is no number of a class."""
+    return (
+        f"Labels must be whole numbers, at least 0 and below {num_classes}, the number of classes, or -1 where the "
+        f"class is not known. Received: a label of {label}"
+    )
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:

@@ -66,7 +66,7 @@ class Classifier(EncoderTrainer):
         representation = self.symbolic_representation()
         self.projection_head(representation)
         check_layer(self.projection_head, classifier_layer)
-        self.classify(representation)
+        self.num_classes = self.classify(representation).shape[-1]
         if classifier_layer >= 0:
             self.projection_head.freeze_from(classifier_layer)
         self.built = True  # all weights exist

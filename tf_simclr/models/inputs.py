@@ -10,12 +10,16 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr.augment import pixels
-from tf_simclr.keras import check_is_ours
+from tf_simclr.keras import check_is_ours, keras
+from tf_simclr.metrics import classification
 
 CheckSpec = Callable[[tf.TensorSpec], None]
 
 # With its values, `pixels.check_range` says this in a graph.
 _OUT_OF_RANGE = re.compile(re.escape(pixels.OUT_OF_RANGE) + r"\] \[(\S+)\] \[([^\]\s]+)\]")
+
+# What TensorFlow says of a label, on CPUs.
+_WRONG_LABEL = re.compile(r"Received a label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")
 
 # What Keras looks up in class_weight.
 _NO_CLASS = re.compile(r"indices\[\d+\] = (-?\d+) is not in")
@@ -36,12 +40,14 @@ def checking_inputs(method: Callable[..., Any], *, is_prediction: bool = False) 
         call = signature.bind(self, *args, **kwargs)
         given = call.arguments
         given["x"] = _checked(given.get("x"), functools.partial(self.check_spec, is_prediction=is_prediction))
+        if not is_prediction:
+            weights = (given.get("sample_weight"), given.get("class_weight"))
+            _check_labels(self.num_classes, given["x"], given.get("y"), *weights)
         if given.get("validation_data") is not None:
             images, *others = _as_tuple(given["validation_data"])
             # As a tuple, because Keras asks for its truth value, which arrays do not have.
             given["validation_data"] = (_checked(images, self.check_spec), *others)
-        if given.get("class_weight") and not _has_labels(given["x"], given.get("y")):
-            raise ValueError("class_weight weighs classes, so it needs labels. Received: images alone")
+            _check_labels(self.num_classes, *given["validation_data"])
         callbacks = given.get("callbacks") or []
         check_is_ours("A callback", *(callbacks if isinstance(callbacks, list | tuple) else [callbacks]))
         try:
@@ -49,12 +55,17 @@ def checking_inputs(method: Callable[..., Any], *, is_prediction: bool = False) 
         except tf.errors.InvalidArgumentError as error:
             if found := _OUT_OF_RANGE.search(error.message):
                 raise ValueError(pixels.out_of_range(*found.groups())) from None
+            if found := _WRONG_LABEL.search(error.message):
+                raise ValueError(classification.wrong_label(*found.groups())) from None
             if given.get("class_weight") and (found := _NO_CLASS.search(error.message)):
                 raise ValueError(
                     "class_weight must have a weight for every label, and there is none for unknown labels of -1: give "
                     f"sample_weight in its place. Received: a label of {found[1]}"
                 ) from None
             raise
+        finally:
+            if "validation_data" in signature.parameters:
+                self._eval_data_handler = None  # Keras would validate the next `fit` on the data of one that failed.
 
     return checked
 
@@ -119,7 +130,43 @@ def _check_spec_of(spec: Any, check_spec: CheckSpec) -> None:
     check_spec(spec)
 
 
-def _has_labels(data: Any, labels: Any) -> bool:
-    if isinstance(data, tf.data.Dataset):
-        return isinstance(data.element_spec, tuple) and len(data.element_spec) > 1
-    return labels is not None
+def _check_labels(
+    num_classes: int | None, data: Any, labels: Any = None, weights: Any = None, class_weight: Any = None
+) -> None:
+    """Raises a `ValueError` unless a model of so many classes can use the labels and weights of some images.
+
+    Arrays are looked at as a whole, and datasets by their `element_spec`.
+    """
+    if isinstance(data, tf.distribute.DistributedDataset):
+        return
+    is_dataset = isinstance(data, tf.data.Dataset)
+    if is_dataset:
+        _, labels, weights = keras.utils.unpack_x_y_sample_weight(data.element_spec)
+    if class_weight is not None and not isinstance(class_weight, dict):
+        raise ValueError(
+            "class_weight must be a dictionary of every class and its weight, such as {0: 0.5, 1: 2.0}. "
+            f"Received: {type(class_weight).__qualname__}"
+        )
+    if class_weight and labels is None:
+        raise ValueError("class_weight weighs classes, so it needs labels. Received: images alone")
+    if class_weight or weights is not None:
+        check_has_classes(num_classes)
+    if num_classes is None:
+        return  # Nobody reads the labels.
+    if labels is None or is_dataset:
+        classification.check_labels_spec(labels)
+        if labels.dtype.is_floating:
+            raise ValueError(f"Labels of a dataset must be integers: cast them by map. Received: {labels.dtype.name}")
+        return
+    classification.check_labels(np.asarray(labels), num_classes)
+    if weights is not None and not np.all(is_finite := np.isfinite(weights)):
+        raise ValueError(f"sample_weight must be finite. Received: {np.asarray(weights)[~is_finite][0]}")
+
+
+def check_has_classes(num_classes: int | None) -> None:
+    """Raises a `ValueError` if a model with weights of labels has no classes."""
+    if num_classes is None:
+        raise ValueError(
+            "class_weight and sample_weight weigh the loss of the online classifier, and images in the contrastive "
+            "loss have no weights: leave them out, or make the model with an online_classifier. Received: weights"
+        )

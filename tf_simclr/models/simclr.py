@@ -11,6 +11,7 @@ from tf_simclr.keras import check_is_ours, keras
 from tf_simclr.losses import Loss, NTXent, Pairs
 from tf_simclr.metrics import classification
 from tf_simclr.models.heads import ProjectionHead, check_layer, head_outputs
+from tf_simclr.models.inputs import check_has_classes
 from tf_simclr.models.serialization import serialize
 from tf_simclr.models.trainer import EncoderTrainer
 
@@ -94,7 +95,7 @@ class SimCLR(EncoderTrainer):
         self.projection_head(representation)
         if online_classifier is not None:
             check_layer(self.projection_head, classifier_layer)
-            self.classify(representation)
+            self.num_classes = self.classify(representation).shape[-1]
         outputs = self._select(head_outputs(self.projection_head, representation))
         self._output_specs = [tf.TensorSpec(output.shape, output.dtype) for output in outputs]
         if microbatch_size:
@@ -170,14 +171,11 @@ class SimCLR(EncoderTrainer):
         return self.observe({name: (value, counts[name]) for name, value in observed.items()})
 
     def _unpack(self, data: Any) -> tuple[Any, tf.Tensor | None, tf.Tensor | None]:
-        """Images, labels and weights of a batch."""
+        """Images of a batch, and labels and weights for the online classifier."""
         batch, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        if weights is not None and self.online_classifier is None:
-            raise ValueError(
-                "class_weight and sample_weight weigh the loss of the online classifier, and images in the contrastive "
-                "loss have no weights: leave them out, or make the model with an online_classifier. Received: weights"
-            )
-        return batch, labels, weights
+        if weights is not None:
+            check_has_classes(self.num_classes)
+        return batch, None if self.online_classifier is None else labels, weights
 
     def encode_views(self, batch: dict[str, tf.Tensor], training: bool = True) -> list[tf.Tensor]:
         """Encodes the views of a batch for `compare_views`.

@@ -54,6 +54,7 @@ class EncoderTrainer(keras.Model):
         self.encoder = encoder
         self.image_size = image_size
         self.augmentation = augmentation
+        self.num_classes: int | None = None  # of the labels, in a model that reads them
         names = [*metrics, "learning_rate", "gradient_norm"]
         self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
         # The metrics are already means over all replicas. Keras would sum them over the workers of a strategy.
@@ -64,9 +65,15 @@ class EncoderTrainer(keras.Model):
         """Sets the optimizer, as in every Keras model; loss and metrics are the model's own.
 
         Raises:
-          ValueError: If there are other losses or metrics, or the optimizer is of another Keras.
+          ValueError: If there are other losses or metrics, or the optimizer is of another Keras or a legacy one.
         """
         check_is_ours("The optimizer", optimizer)
+        if isinstance(optimizer, keras.optimizers.legacy.Optimizer):
+            raise ValueError(
+                "The optimizer must be of keras.optimizers, not of keras.optimizers.legacy, whose optimizers cannot "
+                "take gradients that are summed already. Received: "
+                f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
+            )
         others = {"loss": loss, "metrics": metrics} | {name: kwargs.get(name) for name in _UNUSED}
         if given := [name for name, value in others.items() if value]:
             raise ValueError(
@@ -95,6 +102,11 @@ class EncoderTrainer(keras.Model):
         if isinstance(images, np.ndarray | tf.Tensor):
             images = pixels.to_unit(tf.convert_to_tensor(images))
             pixels.check_range(images)
+        elif not hasattr(images, "dtype"):
+            raise ValueError(
+                "Images must be an array or a tensor, uint8 or float in [0, 1], [B, H, W, 3]: join a list by np.stack. "
+                f"Received: {type(images).__module__}.{type(images).__qualname__}"
+            )
         return super().__call__(images, *args, **kwargs)
 
     def check_spec(self, images: tf.TensorSpec, is_prediction: bool = False) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.augment import Augmentation, simclr_chain
+from tf_simclr.augment import Augmentation, center, simclr_chain
 from tf_simclr.data import sources
 from tf_simclr.data.batches import eval_dataset, train_dataset
 from tf_simclr.data.files.broken import BrokenFiles
@@ -213,7 +213,7 @@ def test_evaluation_goes_through_all_examples_in_order(array, files, image_size)
         results = list(evaluate(source, image_size).as_numpy_iterator())
         assert [len(images) for images, _ in results] == [5, 5, 5, 3]
         np.testing.assert_array_equal(np.concatenate([labels for _, labels in results]), np.arange(COUNT))
-        expected = np.stack([decode.preprocess_for_eval(image, image_size) for image in originals])
+        expected = np.stack([center.preprocess_for_eval(image, image_size) for image in originals])
         np.testing.assert_allclose(np.concatenate([images for images, _ in results]), expected, atol=1e-6)
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 import zoo
 from PIL import Image, PngImagePlugin
 
+from tf_simclr.augment import center
 from tf_simclr.data.formats import decode, headers
 
 TRACED = tf.function(decode.decode_image, input_signature=[tf.TensorSpec([], tf.string)])
@@ -192,16 +193,16 @@ def test_broken_content_is_an_error(pixels, content):
 def test_central_crop_then_bicubic_is_the_references(golden_dir, name, size):
     golden = np.load(golden_dir / "image_ops.npz")
     image, expected = golden[name], np.clip(golden[f"{name}/center_crop_{size}"], 0.0, 1.0)
-    cropped = tf.image.resize(decode.central_crop(image), [size, size], "bicubic")
+    cropped = tf.image.resize(center.central_crop(image), [size, size], "bicubic")
     np.testing.assert_allclose(tf.clip_by_value(cropped, 0.0, 1.0), expected, atol=1e-5)
     if size > 32:
-        np.testing.assert_allclose(decode.preprocess_for_eval(image, size), expected, atol=1e-5)
+        np.testing.assert_allclose(center.preprocess_for_eval(image, size), expected, atol=1e-5)
 
 
 def test_small_images_keep_their_margin_and_their_pixels(photos):
-    untouched = decode.preprocess_for_eval(photos, 32)
+    untouched = center.preprocess_for_eval(photos, 32)
     np.testing.assert_allclose(untouched, photos / 255.0, atol=1e-6)
-    shrunk = decode.preprocess_for_eval(photos, 16)
+    shrunk = center.preprocess_for_eval(photos, 16)
     expected = tf.clip_by_value(tf.image.resize(photos / 255.0, [16, 16], "bicubic"), 0.0, 1.0)
     np.testing.assert_allclose(shrunk, expected, atol=1e-5)
 
@@ -210,8 +211,8 @@ def test_preprocessing_is_the_same_in_a_graph_of_unknown_shape(photos):
     wide = np.concatenate([photos, photos], axis=2)
     specs = tf.TensorSpec([None, None, None, 3], tf.uint8)
     for size, images in ((48, wide), (32, wide), (32, photos)):
-        in_graph = tf.function(lambda x, size=size: decode.preprocess_for_eval(x, size), input_signature=[specs])
-        one_by_one = [decode.preprocess_for_eval(image, size) for image in images]
+        in_graph = tf.function(lambda x, size=size: center.preprocess_for_eval(x, size), input_signature=[specs])
+        one_by_one = [center.preprocess_for_eval(image, size) for image in images]
         np.testing.assert_array_equal(in_graph(images), np.stack(one_by_one))
 
 

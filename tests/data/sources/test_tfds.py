@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.augment import Augmentation
+from tf_simclr.augment import Augmentation, center
 from tf_simclr.data import sources
 from tf_simclr.data.batches import eval_dataset, train_dataset
 from tf_simclr.data.files.broken import BrokenFiles
@@ -142,7 +142,7 @@ def test_streamed_evaluation_goes_through_all_records(data_dir):
     assert [len(images) for images, _ in results] == [8, 8, 8, 6]
     labels = np.concatenate([labels for _, labels in results])
     assert sorted(labels) == list(range(COUNT))
-    expected = np.stack([decode.preprocess_for_eval(pixels(i, 20 + i, 50 - i), 40) for i in labels])
+    expected = np.stack([center.preprocess_for_eval(pixels(i, 20 + i, 50 - i), 40) for i in labels])
     np.testing.assert_allclose(np.concatenate([images for images, _ in results]), expected, atol=1e-6)
 
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_simclr.augment import center
 from tf_simclr.data.batches.elements import as_element, finish
-from tf_simclr.data.formats import decode
 from tf_simclr.data.sources import Source
 
 
 def eval_dataset(source: Source, *, image_size: int, batch_size: int) -> tf.data.Dataset:
-    """Reads a source once, in order, and preprocesses it with `decode.preprocess_for_eval`.
+    """Reads a source once, in order, and preprocesses it with `center.preprocess_for_eval`.
 
     Args:
       source: N examples. Broken files are left out and named in the log once.
@@ -22,7 +22,7 @@ def eval_dataset(source: Source, *, image_size: int, batch_size: int) -> tf.data
     """
 
     def preprocess(images: tf.Tensor, *labels: tf.Tensor) -> Any:
-        return as_element(decode.preprocess_for_eval(images, image_size), *labels)
+        return as_element(center.preprocess_for_eval(images, image_size), *labels)
 
     with tf.device("CPU:0"):
         examples = source.eval_examples()

@@ -1,4 +1,4 @@
-"""Decodes images, and preprocesses them for evaluation and serving.
+"""Decodes images.
 
 Everything here uses core TensorFlow operations, takes dynamic shapes and keeps no Python state, so an exported
 SavedModel can include it.
@@ -9,13 +9,6 @@ from typing import Any
 
 import tensorflow as tf
 
-# What follows the decoding; models evaluate with it as well, and may not import the data.
-from tf_simclr.augment.center import (  # noqa: F401
-    CROP_PROPORTION,
-    MAX_UNCROPPED_SIZE,
-    central_crop,
-    preprocess_for_eval,
-)
 from tf_simclr.data.formats import details, headers
 from tf_simclr.data.formats.headers import MAX_PIXELS
 
