@@ -4,8 +4,8 @@
     python benchmarks/near_duplicates.py --photos=flowers --originals=600
 
 Draws sets of pictures that have the same layout but show different things: line drawings, drawings in a frame with a
-title block, pages of text, filled forms, radiographs (12 bits in PNG files of 16), icons, charts, and the embedded
-shapes. A folder of photographs can join them. Every set gets known copies: each change of COPIES, made to some of the
+title block, pages of text, filled forms, radiographs (12 bits in PNG files of 16), icons, charts, the embedded
+shapes, and pictures that differ in one thing only: a colour, a size, a number, the last line. A folder of photographs can join them. Every set gets known copies: each change of COPIES, made to some of the
 originals. The check then looks at originals and copies together, through the files that a user would have.
 
 Prints for every set the pairs of images that share a group, how many of them are true, and the copies found; then the
@@ -197,9 +197,41 @@ def shape(rng: np.random.Generator) -> Picture:
     return Image.fromarray(shapes.draw(10, rng)[0][0])
 
 
+def disc(rng: np.random.Generator) -> Picture:
+    """A disc, the same in all images but for its colour."""
+    sheet = Image.new("RGB", (128, 128), "white")
+    color = tuple(int(level) for level in rng.integers(0, 220, 3))
+    ImageDraw.Draw(sheet).ellipse((34, 34, 94, 94), fill=color)
+    return sheet
+
+
+def black_disc(rng: np.random.Generator) -> Picture:
+    """A disc, the same in all images but for its size and place."""
+    sheet = Image.new("RGB", (128, 128), "white")
+    radius, x, y = rng.uniform(20, 40), *rng.uniform(54, 74, 2)
+    ImageDraw.Draw(sheet).ellipse((x - radius, y - radius, x + radius, y + radius), fill="black")
+    return sheet
+
+
+def serial(rng: np.random.Generator) -> Picture:
+    """A label, the same in all images but for its number."""
+    sheet = Image.new("RGB", (200, 60), "white")
+    _write(ImageDraw.Draw(sheet), (20, 20), 16, f"Sample no. {rng.integers(0, 100_000):05}")
+    return sheet
+
+
+def last_line(rng: np.random.Generator) -> Picture:
+    """A page of text, the same in all images but for its last line."""
+    sheet = page(np.random.default_rng(0))
+    pen = ImageDraw.Draw(sheet)
+    pen.rectangle((0, 85 + 17 * 33, 500, 700), fill=(250, 248, 240))
+    _write(pen, (60, 85 + 17 * 33), 12, _words(rng, 62))
+    return sheet
+
+
 KINDS: dict[str, Callable[[np.random.Generator], Picture]] = {
     "drawings": drawing, "plans": plan, "pages": page, "forms": form, "radiographs": radiograph, "icons": icon,
-    "charts": chart, "shapes": shape,
+    "charts": chart, "shapes": shape, "colours": disc, "sizes": black_disc, "serials": serial, "last lines": last_line,
 }  # fmt: skip
 
 

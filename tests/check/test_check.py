@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from checks import SETTINGS, make_config, photo, write
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance
 from zoo import encode
 
 import run
@@ -114,6 +114,26 @@ def test_pictures_of_one_layout_are_told_apart_and_their_copies_found():
     assert {tuple(pair) for pair in candidates[is_true].tolist()} <= together
     copies = {(int(truth[i]), i) for i in range(40, len(truth))}
     assert len(copies & together) >= 0.7 * len(copies)
+
+
+@pytest.mark.parametrize("kind", ["colours", "sizes", "serials"])
+def test_pictures_that_differ_in_one_thing_are_told_apart(kind):
+    rng = np.random.default_rng(0)
+    if kind == "colours":
+        sheets = [Image.new("RGB", (128, 128), "white") for _ in range(6)]
+        for sheet_, color in zip(sheets, ("red", "orange", "green", "teal", "blue", "purple"), strict=True):
+            ImageDraw.Draw(sheet_).ellipse((34, 34, 94, 94), fill=color)
+    elif kind == "sizes":
+        sheets = [Image.new("RGB", (128, 128), "white") for _ in range(3)]
+        for sheet_, shift in zip(sheets, (0, 4, 9), strict=True):
+            ImageDraw.Draw(sheet_).ellipse((34 + shift, 34, 94 + shift, 94), fill="black")
+    else:
+        sheets = [near_duplicates.KINDS["serials"](rng) for _ in range(6)]
+    copy = sheets[1].resize([side // 2 for side in sheets[1].size], Image.Resampling.BICUBIC)
+    stack = [pixels.thumbnail(np.asarray(picture)[None]).numpy()[0] for picture in (*sheets, copy)]
+    first, second = np.triu_indices(len(stack), 1)
+    same = pixels.are_same(np.stack(stack), first, second, np.full(len(first), sheets[0].height))
+    assert list(zip(first[same], second[same], strict=True)) == [(1, len(sheets))]
 
 
 def test_copies_that_are_cut_off_are_moved_onto_each_other():

@@ -5,7 +5,8 @@ ribs of two chests. So only details are compared: what is left of an image witho
 may be trimmed, so one image is first moved and stretched onto the other, along each axis, by Gauss-Newton steps (S.
 Baker and I. Matthews, "Lucas-Kanade 20 years on", 2004, inverse compositional). Then the details are correlated block
 by block. In a copy nearly all of them agree, all but those under a watermark; so the likeness is the correlation that
-is exceeded in blocks with nine tenths of the details.
+is exceeded in blocks with nine tenths of the details. Besides, the place of a copy must be that of a trimmed image, the
+hues of two coloured images must agree, and no block may hold strong details in both images that differ strongly.
 """
 
 import functools
@@ -28,19 +29,32 @@ _IGNORED_SHARE = 0.1
 _NOISE = 0.02
 _PAIRS_AT_ONCE = 64
 
+# A place may reach this much of the side beyond the larger image on one side and stay within on the other.
+_MAX_OVERHANG = 0.01
+# A block refutes a pair if the mean square of the difference of their details is larger than this; the details of a
+# whole image have 1. A block where one image has much weaker details than the other does not, as under a watermark.
+_MAX_DIFFERENCE = 1.5
+_MIN_STRENGTH_RATIO = 0.6
+_COLOR_PX = 16
+# Root mean square of U and V, as in `thumbnail`, from which an image is coloured.
+_MIN_COLOR = 5.0
+_MIN_COLOR_LIKENESS = 0.97
+
 
 def thumbnail(images: tf.Tensor) -> tf.Tensor:
-    """uint8 [b, H, W, 3] -> uint8 [b, 128, 128], grey levels stretched to the whole range."""
-    grey = tf.image.resize(tf.image.rgb_to_grayscale(tf.cast(images, tf.float32)), [THUMBNAIL_PX] * 2, "area")[..., 0]
+    """uint8 [b, H, W, 3] -> uint8 [b, 128, 128, 3], grey levels stretched to the whole range, U and V around 128."""
+    yuv = tf.image.rgb_to_yuv(tf.image.resize(tf.cast(images, tf.float32), [THUMBNAIL_PX] * 2, "area"))
+    grey, colors = yuv[..., :1], yuv[..., 1:]
     low, high = (reduce(grey, axis=[1, 2], keepdims=True) for reduce in (tf.reduce_min, tf.reduce_max))
-    return tf.cast(tf.round((grey - low) * (255 / tf.maximum(high - low, 1e-3))), tf.uint8)
+    grey = (grey - low) * (255 / tf.maximum(high - low, 1e-3))
+    return tf.cast(tf.round(tf.concat([grey, 128 + 0.8 * colors], axis=-1)), tf.uint8)
 
 
 def are_same(thumbnails: np.ndarray, first: np.ndarray, second: np.ndarray, resolutions_px: np.ndarray) -> np.ndarray:
     """Whether two images show the same picture, for n pairs.
 
     Args:
-      thumbnails: uint8 [N, 128, 128].
+      thumbnails: uint8 [N, 128, 128, 3].
       first: int64 [n], position of one image of each pair.
       second: int64 [n], position of the other.
       resolutions_px: int [n], the shortest side of either image: what is smaller than a pixel is not compared.
@@ -55,35 +69,67 @@ def are_same(thumbnails: np.ndarray, first: np.ndarray, second: np.ndarray, reso
         members = np.flatnonzero(sizes == size)
         for start in range(0, len(members), _PAIRS_AT_ONCE):
             batch = members[start : start + _PAIRS_AT_ONCE]
-            found[batch] = likeness(thumbnails[first[batch]], thumbnails[second[batch]], size).numpy() >= least
+            found[batch] = _agree(thumbnails[first[batch]], thumbnails[second[batch]], size, least).numpy()
     return found
 
 
 @functools.partial(tf.function, autograph=False, reduce_retracing=True)
-def likeness(first: tf.Tensor, second: tf.Tensor, size: int) -> tf.Tensor:
-    """How much the details of pairs of thumbnails agree at a size S: float32 [n], up to 1."""
+def _agree(first: tf.Tensor, second: tf.Tensor, size: int, least: float) -> tf.Tensor:
+    """Whether pairs of thumbnails show the same at a size S, in which details have a least likeness: bool [n]."""
+    grey = [thumbnails[..., 0] for thumbnails in (first, second)]
     place = tf.tile([[1.0, 0.0, 1.0, 0.0]], [tf.shape(first)[0], 1])
     for scale in (size // 2, size):
-        place = _align(_details(_reduce(first, scale)), _details(_reduce(second, scale)), place)
-    first, second = _reduce(first, size), _move(_reduce(second, size), place)
+        place = _align(*(_details(_reduce(images, scale)) for images in grey), place)
+    likeness, difference = _compare(_reduce(grey[0], size), _move(_reduce(grey[1], size), place))
+    agree = (likeness >= least) & (difference <= _MAX_DIFFERENCE) & _is_part(place)
+    return agree & (_color_likeness(first[..., 1:], second[..., 1:], place) >= _MIN_COLOR_LIKENESS)
+
+
+def _compare(first: tf.Tensor, second: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Compares the details of aligned images, float32 [n, S, S], block by block.
+
+    Returns:
+      (likeness float32 [n], up to 1, the largest difference where both have as strong details float32 [n]).
+    """
+    size = first.shape[1]
     margin = size // 16
     inside = slice(margin, size - margin)
     first, second = (_unit(_details(images)[:, inside, inside]) for images in (first, second))
     side = (size - 2 * margin) // _BLOCKS
 
     def mean(values: tf.Tensor) -> tf.Tensor:
-        return tf.nn.avg_pool2d(values[..., tf.newaxis], side, side, "VALID")[..., 0]
+        return tf.reshape(tf.nn.avg_pool2d(values[..., tf.newaxis], side, side, "VALID"), [-1, _BLOCKS**2])
 
     variances = [tf.nn.relu(mean(details**2) - mean(details) ** 2) for details in (first, second)]
     deviations = [tf.sqrt(variance) for variance in variances]
     covariance = mean(first * second) - mean(first) * mean(second)
-    correlations = tf.reshape(covariance / (deviations[0] * deviations[1] + _NOISE), [-1, _BLOCKS**2])
-    weights = tf.reshape(tf.maximum(*deviations), [-1, _BLOCKS**2])
+    correlations = covariance / (deviations[0] * deviations[1] + _NOISE)
     order = tf.argsort(correlations, axis=1)
-    sums = tf.cumsum(tf.gather(weights, order, batch_dims=1), axis=1)
+    sums = tf.cumsum(tf.gather(tf.maximum(*deviations), order, batch_dims=1), axis=1)
     ignored = tf.reduce_sum(tf.cast(sums < _IGNORED_SHARE * sums[:, -1:], tf.int32), axis=1)
     ignored = tf.minimum(ignored, _BLOCKS**2 - 1)
-    return tf.gather(tf.gather(correlations, order, batch_dims=1), ignored, batch_dims=1)
+    likeness = tf.gather(tf.gather(correlations, order, batch_dims=1), ignored, batch_dims=1)
+    is_in_both = tf.cast(tf.minimum(*deviations) >= _MIN_STRENGTH_RATIO * tf.maximum(*deviations), tf.float32)
+    return likeness, tf.reduce_max(is_in_both * mean((first - second) ** 2), axis=1)
+
+
+def _is_part(place: tf.Tensor) -> tf.Tensor:
+    """Whether along each axis, one image lies inside the other, as a trimmed copy does: bool [n]."""
+    overhang = tf.abs(place[:, 1::2]) - tf.abs(place[:, ::2] - 1) / 2
+    return tf.reduce_max(overhang, axis=1) <= _MAX_OVERHANG
+
+
+def _color_likeness(first: tf.Tensor, second: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """The cosine between the colours, uint8 [n, 128, 128, 2]; 1 if an image is grey: float32 [n]."""
+    first, second = (
+        [_reduce(images[..., channel], _COLOR_PX) - 128 for channel in (0, 1)] for images in (first, second)
+    )
+    second = [_move(channel, place) for channel in second]
+    inside = slice(1, _COLOR_PX - 1)
+    first, second = (tf.stack(channels, axis=1)[:, :, inside, inside] for channels in (first, second))
+    lengths = [tf.sqrt(2 * tf.reduce_mean(colors**2, axis=[1, 2, 3])) for colors in (first, second)]
+    cosine = 2 * tf.reduce_mean(first * second, axis=[1, 2, 3]) / tf.maximum(lengths[0] * lengths[1], 1e-3)
+    return tf.where(tf.minimum(*lengths) >= _MIN_COLOR, cosine, 1.0)
 
 
 def _reduce(thumbnails: tf.Tensor, size: int) -> tf.Tensor:

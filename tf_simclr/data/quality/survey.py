@@ -14,7 +14,7 @@ from tf_simclr.data.quality.duplicates import MAX_PAIRS, MIN_CONTRAST, Looks, de
 from tf_simclr.data.sources import Source
 
 _SIGNATURES = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP"}
-_PAIRS_AT_ONCE = 1 << 12  # Their images are in memory together, 16 KB each.
+_PAIRS_AT_ONCE = 1 << 11  # Their images are in memory together, 48 KB each.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
