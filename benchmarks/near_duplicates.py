@@ -5,8 +5,9 @@
 
 Draws sets of pictures that have the same layout but show different things: line drawings, drawings in a frame with a
 title block, pages of text, filled forms, radiographs (12 bits in PNG files of 16), icons, charts, the embedded
-shapes, and pictures that differ in one thing only: a colour, a size, a number, the last line. A folder of photographs can join them. Every set gets known copies: each change of COPIES, made to some of the
-originals. The check then looks at originals and copies together, through the files that a user would have.
+shapes, and pictures that differ in one thing only: a colour, a size, a number, the last line. A folder of photographs
+can join them. Every set gets known copies: each change of COPIES, made to some of the originals. The check then looks
+at originals and copies together, through the files that a user would have.
 
 Prints for every set the pairs of images that share a group, how many of them are true, and the copies found; then the
 share of the copies that was found by change, in the order of the sets. Files of a folder of photographs that show one

@@ -31,10 +31,10 @@ _PAIRS_AT_ONCE = 64
 
 # A place may reach this much of the side beyond the larger image on one side and stay within on the other.
 _MAX_OVERHANG = 0.01
-# A block refutes a pair if the mean square of the difference of their details is larger than this; the details of a
-# whole image have 1. A block where one image has much weaker details than the other does not, as under a watermark.
+# A block refutes a pair if both images have details of this strength there, and the mean square of their difference
+# is larger than this; the details of a whole image have 1. A watermark on a plain ground is in one image only.
+_MIN_STRENGTH = 0.3
 _MAX_DIFFERENCE = 1.5
-_MIN_STRENGTH_RATIO = 0.6
 _COLOR_PX = 16
 # Root mean square of U and V, as in `thumbnail`, from which an image is coloured.
 _MIN_COLOR = 5.0
@@ -65,23 +65,23 @@ def are_same(thumbnails: np.ndarray, first: np.ndarray, second: np.ndarray, reso
     found = np.zeros(len(first), bool)
     sizes = np.array(list(MIN_LIKENESS))
     sizes = sizes[np.abs(np.log2(resolutions_px[:, np.newaxis] / sizes)).argmin(axis=1)]
-    for size, least in MIN_LIKENESS.items():
+    for size in MIN_LIKENESS:
         members = np.flatnonzero(sizes == size)
         for start in range(0, len(members), _PAIRS_AT_ONCE):
             batch = members[start : start + _PAIRS_AT_ONCE]
-            found[batch] = _agree(thumbnails[first[batch]], thumbnails[second[batch]], size, least).numpy()
+            found[batch] = _agree(thumbnails[first[batch]], thumbnails[second[batch]], size).numpy()
     return found
 
 
 @functools.partial(tf.function, autograph=False, reduce_retracing=True)
-def _agree(first: tf.Tensor, second: tf.Tensor, size: int, least: float) -> tf.Tensor:
-    """Whether pairs of thumbnails show the same at a size S, in which details have a least likeness: bool [n]."""
+def _agree(first: tf.Tensor, second: tf.Tensor, size: int) -> tf.Tensor:
+    """Whether pairs of thumbnails show the same at a size S: bool [n]."""
     grey = [thumbnails[..., 0] for thumbnails in (first, second)]
     place = tf.tile([[1.0, 0.0, 1.0, 0.0]], [tf.shape(first)[0], 1])
     for scale in (size // 2, size):
-        place = _align(*(_details(_reduce(images, scale)) for images in grey), place)
+        place = _align(_details(_reduce(grey[0], scale)), _details(_reduce(grey[1], scale)), place)
     likeness, difference = _compare(_reduce(grey[0], size), _move(_reduce(grey[1], size), place))
-    agree = (likeness >= least) & (difference <= _MAX_DIFFERENCE) & _is_part(place)
+    agree = (likeness >= MIN_LIKENESS[size]) & (difference <= _MAX_DIFFERENCE) & _is_part(place)
     return agree & (_color_likeness(first[..., 1:], second[..., 1:], place) >= _MIN_COLOR_LIKENESS)
 
 
@@ -89,7 +89,7 @@ def _compare(first: tf.Tensor, second: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
     """Compares the details of aligned images, float32 [n, S, S], block by block.
 
     Returns:
-      (likeness float32 [n], up to 1, the largest difference where both have as strong details float32 [n]).
+      (likeness float32 [n], up to 1, the largest difference where both have details float32 [n]).
     """
     size = first.shape[1]
     margin = size // 16
@@ -109,7 +109,7 @@ def _compare(first: tf.Tensor, second: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
     ignored = tf.reduce_sum(tf.cast(sums < _IGNORED_SHARE * sums[:, -1:], tf.int32), axis=1)
     ignored = tf.minimum(ignored, _BLOCKS**2 - 1)
     likeness = tf.gather(tf.gather(correlations, order, batch_dims=1), ignored, batch_dims=1)
-    is_in_both = tf.cast(tf.minimum(*deviations) >= _MIN_STRENGTH_RATIO * tf.maximum(*deviations), tf.float32)
+    is_in_both = tf.cast(tf.minimum(*deviations) > _MIN_STRENGTH, tf.float32)
     return likeness, tf.reduce_max(is_in_both * mean((first - second) ** 2), axis=1)
 
 
