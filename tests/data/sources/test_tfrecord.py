@@ -94,7 +94,7 @@ def test_broken_records_and_a_cut_file_are_skipped_and_counted(tmp_path):
 
 def test_a_part_of_the_records_is_held_out_and_mixing_is_an_error(tmp_path):
     place = write(tmp_path)
-    train, held_out = sources.open_train_and_eval(place, held_out_fraction=0.3)
+    train, held_out = sources.holdout(sources.open_images(place), 0.3)
     labels = [[int(label) for _, _, _, label in source.records()] for source in (train, held_out)]
     assert sorted(labels[0] + labels[1]) == list(range(COUNT)) and labels[1]
     in_folder = sources.open_images(f"{place},{tmp_path}")
