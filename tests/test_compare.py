@@ -54,6 +54,11 @@ def test_several_runs_a_side_show_their_spread(tmp_path):
     assert f"difference +10.0 points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}, p = {test.pvalue:.3g}" in said
 
 
+def test_a_protocol_without_a_title_goes_by_its_name(tmp_path):
+    runs = [compare.load(write_run(tmp_path / name, range(5), protocols=("prototypes",))) for name in ("a", "b")]
+    assert compare.compare(runs[:1], runs[1:]).startswith("prototypes, 1,000 test images: 99.5% and 99.5%")
+
+
 def test_the_newest_evaluation_counts(tmp_path):
     folder = write_run(tmp_path / "a", range(10), step=9)
     (tmp_path / "a" / "features" / "predictions_9.npz").rename(tmp_path / "a" / "features" / "predictions_10.npz")

@@ -21,7 +21,7 @@ from tf_simclr.files import read_json
 from tf_simclr.metrics import paired
 from tf_simclr.metrics.intervals import LEVEL
 
-# What the terminal calls the protocols of `features/predictions_<step>.npz`.
+# What the terminal calls the protocols of `features/predictions_<step>.npz`; others by their own name.
 _TITLES = {"knn": "kNN", "linear": "linear evaluation", "label": "the classifier trained with the encoder"}
 # Differences with a larger p-value count as ties, as in the paper's tables.
 SIGNIFICANT = 0.05
@@ -97,7 +97,7 @@ def describe_pair(protocol: str, first: Evaluation, second: Evaluation) -> Itera
     a, b = first.hits(protocol), second.hits(protocol)
     difference, (low, high) = a.mean() - b.mean(), paired.difference_interval(a, b)
     p_value = paired.mcnemar(a, b)
-    yield f"{_TITLES[protocol]}, {len(a):,} test images: {a.mean():.1%} and {b.mean():.1%}"
+    yield f"{_TITLES.get(protocol, protocol)}, {len(a):,} test images: {a.mean():.1%} and {b.mean():.1%}"
     yield (
         f"  difference {100 * difference:+.1f} points, {LEVEL:.0%} interval {100 * low:+.1f} to {100 * high:+.1f} "
         "(paired bootstrap)"
@@ -117,7 +117,7 @@ def describe_groups(protocol: str, first: Sequence[Evaluation], second: Sequence
         spread = f", standard deviation {100 * accuracies.std(ddof=1):.1f} points" if len(accuracies) > 1 else ""
         shown = ", ".join(f"{accuracy:.1%}" for accuracy in accuracies)
         found = f"mean {accuracies.mean():.1%} of {len(accuracies)} runs ({shown}){spread}"
-        yield f"{_TITLES[protocol]}, {name} side: {found}"
+        yield f"{_TITLES.get(protocol, protocol)}, {name} side: {found}"
     difference = sides[0].mean() - sides[1].mean()
     if min(map(len, sides)) < 2:
         yield f"  difference {100 * difference:+.1f} points; an interval takes two runs a side"

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_simclr.check.findings import Finding
 from tf_simclr.check.images import PARTS
 from tf_simclr.check.sheet import write_groups
+from tf_simclr.data.quality import classes
 from tf_simclr.data.quality.survey import Survey, find_duplicates, look_again
 
 _MAX_NEAR_SHARE = 0.01
@@ -135,5 +136,5 @@ def _label_names(survey: Survey) -> np.ndarray:
     """The name of the class of every image, object [N]; None where it is unknown."""
     if survey.labels is None:
         return np.full(len(survey.names), None, object)
-    names = survey.class_names or tuple(map(str, range(survey.labels.max() + 1)))
+    names = classes.count(survey.labels, survey.class_names)
     return np.array([*names, None], object)[survey.labels]  # An unknown label is -1.
