@@ -44,7 +44,7 @@ format: .venv/dev.stamp
 	.venv/bin/ruff format .
 
 docs: .venv/run.stamp
-	.venv/bin/python -c 'from tf_simclr import builders; from tf_simclr.settings import document; print(document.markdown(builders.NAMES), end="")' > docs/settings.md
+	.venv/bin/python -c 'from tf_simclr import builders, evaluation; from tf_simclr.settings import document; print(document.markdown(builders.NAMES | evaluation.NAMES), end="")' > docs/settings.md
 
 clean:
 	rm -rf .venv .venv-addons .venv-tf220 .pytest_cache .mypy_cache .ruff_cache

@@ -28,9 +28,9 @@ with quiet.without_remarks():
     import tensorflow as tf
 from absl import app, flags, logging
 
-from tf_simclr import builders, distribute
+from tf_simclr import builders, distribute, evaluation
 from tf_simclr.check import check, describe, has_failed
-from tf_simclr.evaluation import evaluate
+from tf_simclr.evaluation import evaluate, table
 from tf_simclr.export import convert, preconditions, publish
 from tf_simclr.runs import export_inputs, models
 from tf_simclr.runs.folder import list_checkpoints, open_run
@@ -39,6 +39,7 @@ from tf_simclr.settings import RunConfig, command_line, document
 from tf_simclr.training import stopping, train
 
 ROOT = pathlib.Path(__file__).resolve().parent
+NAMES = builders.NAMES | evaluation.NAMES
 # What bad input, a full disk or a lost machine raises. Anything else is a bug, which its traceback helps to find.
 EXPECTED = (ValueError, OSError, FloatingPointError)
 
@@ -100,7 +101,7 @@ def _finish(config: RunConfig, model: Any, open_images: Callable[[], builders.So
     report = []
     if config.mode in ("eval", "train_then_eval"):
         _, probe, test = open_images()
-        report.append(evaluate.describe(evaluate.evaluate(config, model, probe, test, folder)))
+        report.append(table.describe(evaluate.evaluate(config, model, probe, test, folder)))
     if config.mode != "eval":
         inputs = export_inputs.load(folder) or export_inputs.of_sources(config, open_images())
         report.append(publish.publish(config, model, inputs, open_images, folder))
@@ -130,7 +131,7 @@ def _start(config: RunConfig) -> tf.distribute.Strategy:
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags; --help prints them and exits with status 0, anything that is not a flag exits with status 2."""
     if {"--help", "-help", "-h"} & set(argv[1:]):
-        print(document.help_text(builders.NAMES))
+        print(document.help_text(NAMES))
         sys.exit(0)
     try:
         words = flags.FLAGS(argv)
@@ -155,7 +156,7 @@ def main(_: list[str]) -> None:
     try:
         _check_working_directory()
         config = command_line.to_config(
-            flags.FLAGS, ROOT, names=builders.NAMES, read_run=settings_of_run, read_checkpoint=settings_of_checkpoint
+            flags.FLAGS, ROOT, names=NAMES, read_run=settings_of_run, read_checkpoint=settings_of_checkpoint
         )
         report, status = look(config) if config.mode == "check" else (run(config), 0)
     except EXPECTED as error:

@@ -317,7 +317,7 @@ def find_pairs(source: FileSource) -> tuple[set[tuple[int, int]], float]:
 def read_photos(folder: str, count: int, rng: np.random.Generator) -> list[Picture]:
     source = sources.from_folder(folder)
     picked = source.subset(np.sort(rng.choice(source.num_examples, min(count, source.num_examples), replace=False)))
-    return [Image.fromarray(image.numpy()) for image, *_ in picked.eval_examples()]
+    return [Image.fromarray(image.numpy()) for _, _, image, _ in picked.eval_examples()]
 
 
 def main() -> None:

@@ -7,17 +7,24 @@ import pytest
 from scipy import stats
 
 from tf_simclr import compare
+from tf_simclr.evaluation import Features, predictions
+from tf_simclr.evaluation.verdict import Verdict
 from tf_simclr.files import write_json
 
 LABELS = np.arange(1000) % 5
 
 
-def write_run(folder: pathlib.Path, wrong, labels=LABELS, step=7, digest="a", protocols=("linear",)):
+def write_run(folder: pathlib.Path, wrong, labels=LABELS, digest="a", protocols=("linear",)):
     """A run whose predictions are wrong on the given images."""
-    (folder / "features").mkdir(parents=True)
-    predictions = np.where(np.isin(np.arange(len(labels)), wrong), labels + 1, labels)
-    arrays = {f"eval/{name}": predictions for name in protocols} | {"eval_untrained/linear": labels * 0}
-    np.savez(folder / "features" / f"predictions_{step}.npz", labels=labels, **arrays)
+    folder.mkdir(parents=True)
+    predicted = {
+        f"eval/{name}": np.where(np.isin(np.arange(len(labels)), wrong), labels + 1, labels) for name in protocols
+    }
+    predicted["eval_untrained/linear"] = labels * 0
+    verdicts = {place: Verdict({}, {}, found, np.ones(len(labels), np.float32)) for place, found in predicted.items()}
+    keys = np.arange(len(labels)).astype(str)
+    test = Features(np.zeros([len(labels), 1]), labels, 1 + labels.max(), keys)
+    predictions.write(predictions.predictions_path(folder), test, verdicts)
     write_json(folder / "images.json", {"test": {"digest of the names": digest}})
     return str(folder)
 
@@ -57,13 +64,6 @@ def test_several_runs_a_side_show_their_spread(tmp_path):
 def test_a_protocol_without_a_title_goes_by_its_name(tmp_path):
     runs = [compare.load(write_run(tmp_path / name, range(5), protocols=("prototypes",))) for name in ("a", "b")]
     assert compare.compare(runs[:1], runs[1:]).startswith("prototypes, 1,000 test images: 99.5% and 99.5%")
-
-
-def test_the_newest_evaluation_counts(tmp_path):
-    folder = write_run(tmp_path / "a", range(10), step=9)
-    (tmp_path / "a" / "features" / "predictions_9.npz").rename(tmp_path / "a" / "features" / "predictions_10.npz")
-    np.savez(tmp_path / "a" / "features" / "predictions_9.npz", labels=LABELS, **{"eval/linear": LABELS})
-    assert compare.load(folder).hits("linear").sum() == 990
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from command import parse
 from paths import ROOT
 
 import run
-from tf_simclr import builders
+from tf_simclr import builders, evaluation
 from tf_simclr.data import batches
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.export import publish, verify
@@ -506,4 +506,4 @@ def test_help_is_printed_and_ends_well(capsys):
     with pytest.raises(SystemExit) as stop:
         run.parse(["run.py", "--train_epoch=3", "--help"])
     assert stop.value.code == 0
-    assert capsys.readouterr().out == document.help_text(builders.NAMES) + "\n"
+    assert capsys.readouterr().out == document.help_text(builders.NAMES | evaluation.NAMES) + "\n"

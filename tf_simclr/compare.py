@@ -17,48 +17,46 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from tf_simclr.evaluation.predictions import Predictions, predictions_path, read
 from tf_simclr.files import read_json
 from tf_simclr.metrics import paired
 from tf_simclr.metrics.intervals import LEVEL
 
-# What the terminal calls the protocols of `features/predictions_<step>.npz`; others by their own name.
+# What the terminal calls the protocols of `features/predictions.parquet`; others by their own name.
 _TITLES = {"knn": "kNN", "linear": "linear evaluation", "label": "the classifier trained with the encoder"}
 # Differences with a larger p-value count as ties, as in the paper's tables.
 SIGNIFICANT = 0.05
 
 
 class Evaluation(NamedTuple):
-    """What a run's newest evaluation has kept.
+    """What a run's last evaluation has kept.
 
     Attributes:
       folder: The run.
-      labels: int64 [M], of the test images.
-      predictions: By protocol, such as "linear", the classes predicted for them, int64 [M].
+      predictions: What was predicted for the test images, by protocol, such as "linear".
     """
 
     folder: str
-    labels: np.ndarray
-    predictions: dict[str, np.ndarray]
+    predictions: dict[str, Predictions]
 
     def hits(self, protocol: str) -> np.ndarray:
         """Whether each test image got its label, bool [M]."""
-        return self.predictions[protocol] == self.labels
+        return self.predictions[protocol].predicted == self.predictions[protocol].labels
 
 
 def load(folder: str) -> Evaluation:
-    """Reads a run's newest evaluation.
+    """Reads a run's last evaluation.
 
     Raises:
       FileNotFoundError: If the run has not been evaluated.
     """
-    kept = {int(path.stem.rpartition("_")[2]): path for path in pathlib.Path(folder).glob("features/predictions_*.npz")}
-    if not kept:
+    path = predictions_path(pathlib.Path(folder))
+    if not path.is_file():
         raise FileNotFoundError(
             f"A run must have been evaluated: python run.py --mode=eval --model_dir={folder}. Received: {folder!r}"
         )
-    with np.load(kept[max(kept)]) as arrays:
-        places = [place for place in arrays.files if place.startswith("eval/")]
-        return Evaluation(folder, arrays["labels"], {place.partition("/")[2]: arrays[place] for place in places})
+    by_place = read(path)
+    return Evaluation(folder, {place[5:]: found for place, found in by_place.items() if place.startswith("eval/")})
 
 
 def find(pattern: str) -> list[Evaluation]:
@@ -79,11 +77,19 @@ def check_same_images(evaluations: Sequence[Evaluation]) -> None:
     for other in evaluations[1:]:
         images = _test_images(other.folder)
         is_known_to_differ = first_images is not None and images is not None and images != first_images
-        if is_known_to_differ or not np.array_equal(first.labels, other.labels):
+        if is_known_to_differ or not _have_same_examples(first, other):
             raise ValueError(
                 "Runs can be compared on the same test images alone: evaluate one of them on those of the other, with "
                 f"--mode=eval --eval_data_dir. Received: {first.folder!r} and {other.folder!r}"
             )
+
+
+def _have_same_examples(first: Evaluation, second: Evaluation) -> bool:
+    """Whether two evaluations were made on images of the same names and labels, in the same order."""
+    a, b = (next(iter(one.predictions.values()), None) for one in (first, second))
+    if a is None or b is None:
+        return True
+    return np.array_equal(a.examples, b.examples) and np.array_equal(a.labels, b.labels)
 
 
 def _test_images(folder: str) -> dict[str, object] | None:

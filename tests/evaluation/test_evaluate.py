@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_simclr import builders
 from tf_simclr.data import sources
-from tf_simclr.evaluation import evaluate
+from tf_simclr.evaluation import cache, evaluate, predictions, table
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.runs import models
 from tf_simclr.settings import RunConfig, override
@@ -24,13 +24,23 @@ TINY = {
     "train.precision": "float32",
     "eval.baselines": True,
 }
-METRICS = {f"knn_{name}" for name in ("top_1_accuracy", "k", "temperature")} | {
-    "linear_top_1_accuracy", "linear_top_5_accuracy", "linear_regularization_c", "linear_regularization_candidates",
-    "linear_held_out_fraction", "linear_held_out_parts", "linear_max_iterations", "linear_seed", "linear_temperature",
-    "linear_mean_confidence",
+MEASURED = {
+    f"{name}{end}"
+    for name in ("top_1_accuracy", "top_5_accuracy", "mean_per_class_accuracy", "expected_calibration_error")
+    for end in ("", "_low", "_high")
+} | {"mean_confidence"}
+SETTINGS = {
+    "knn": {"k", "temperature"},
+    "linear": {
+        "regularization_c", "regularization_candidates", "held_out_fraction", "held_out_parts", "max_iterations",
+        "seed", "temperature",
+    },
 }  # fmt: skip
-OF_CLASSIFIER = {"eval/label_top_1_accuracy", "eval/label_top_5_accuracy", "eval/regularization_loss"}
-ALWAYS = {"global_step", "eval/num_test_images"}
+METRICS = {f"{protocol}_{name}" for protocol, settings in SETTINGS.items() for name in MEASURED | settings}
+DIFFERENCES = {f"{name}_top_1_difference{end}" for name in SETTINGS for end in ("", "_low", "_high")}
+OF_CLASSIFIER = {f"eval/label_{name}" for name in MEASURED} | {"eval/regularization_loss"}
+ALWAYS = {"global_step", "eval/num_test_images", "protocols", "encoders"}
+BASELINES = ("eval_untrained", "eval_raw_pixels")
 
 
 def make_source(num_examples, seed):
@@ -48,33 +58,43 @@ def judge(folder, changes):
     result = evaluate.evaluate(config, model, train, test, folder)
     for name in ("result.json", "result_0.json"):
         assert json.loads((folder / name).read_text()) == result
-    return result, dict(np.load(folder / "features" / "predictions_0.npz")), test.labels
+    return result, predictions.read(predictions.predictions_path(folder)), test.labels
 
 
 def test_a_pretrained_encoder_and_the_baselines_are_judged_by_every_protocol(tmp_path):
-    result, predictions, labels = judge(tmp_path, {"seed": 5})
-    subjects = ("eval", "eval_untrained", "eval_raw_pixels")
-    judged = {f"{subject}/{name}" for subject in subjects for name in METRICS}
+    result, predicted, labels = judge(tmp_path, {"seed": 5})
+    encoders = ("eval", *BASELINES)
+    judged = {f"{encoder}/{name}" for encoder in encoders for name in METRICS}
+    judged |= {f"{encoder}/{name}" for encoder in BASELINES for name in DIFFERENCES}
     assert result.keys() == ALWAYS | OF_CLASSIFIER | judged
+    assert result["protocols"]["knn"] == {"title": "kNN (k=90)", "k": 90, "temperature": 0.1}
+    assert result["protocols"].keys() == {"knn", "linear", "label"} and tuple(result["encoders"]) == encoders
     assert result["eval/num_test_images"] == 40
     assert (result["eval/knn_k"], result["eval/knn_temperature"], result["eval/linear_seed"]) == (90, 0.1, 5)
     assert result["eval_raw_pixels/linear_top_1_accuracy"] > 0.9
     # The model has not been trained: of one seed, the two are the same.
     for name in METRICS:
         assert result[f"eval/{name}"] == result[f"eval_untrained/{name}"]
+    assert result["eval_untrained/linear_top_1_difference"] == 0
+    pixels = result["eval_raw_pixels/linear_top_1_accuracy"]
+    assert result["eval_raw_pixels/knn_top_1_difference"] == pytest.approx(
+        result["eval/knn_top_1_accuracy"] - result["eval_raw_pixels/knn_top_1_accuracy"]
+    )
 
-    np.testing.assert_array_equal(predictions.pop("labels"), labels)
-    assert predictions.keys() == {f"{subject}/{p}" for subject in subjects for p in ("knn", "linear")} | {"eval/label"}
-    for place, predicted in predictions.items():
-        assert predicted.dtype == np.int64
-        assert np.mean(predicted == labels) == result[f"{place}_top_1_accuracy"]
-    table = evaluate.describe(result)
-    assert "kNN (k=90)" in table and f"{result['eval/linear_top_1_accuracy']:.1%}" in table
-    assert [line[2:36].strip() for line in table.splitlines() if line.startswith("  ")] == [
+    assert list(predicted) == [f"{encoder}/{p}" for encoder in encoders for p in ("knn", "linear")] + ["eval/label"]
+    for place, found in predicted.items():
+        np.testing.assert_array_equal(found.labels, labels)
+        assert found.examples.tolist() == [str(i) for i in range(40)]
+        assert np.mean(found.predicted == labels) == pytest.approx(result[f"{place}_top_1_accuracy"])
+        assert found.scores.mean() == pytest.approx(result[f"{place}_mean_confidence"], abs=1e-6)
+    lines = table.describe(result).splitlines()
+    assert lines[0].split("  ")[0] == "top-1 accuracy on 40 test images" and "kNN (k=90)" in lines[0]
+    assert [line[2:30].strip() for line in lines if line.startswith("  ")] == [
         "raw pixels", "the untrained encoder", "this encoder", "the online classifier"
     ]  # fmt: skip
-    assert f"the online classifier {result['eval/label_top_1_accuracy']:>21.1%}" in table
-    assert "40 test images: the 95 % interval of " in table
+    low, high = (result[f"eval_raw_pixels/linear_top_1_accuracy_{end}"] for end in ("low", "high"))
+    assert lines[1].endswith(f"{100 * pixels:.1f}% [{100 * low:.1f}, {100 * high:.1f}]")
+    assert "This encoder is not told apart from the untrained encoder: +0.0 points [+0.0, +0.0], linear" in lines
 
     probe = LinearProbe.load(tmp_path / "features" / "linear_0.npz")
     assert probe.class_names == tuple("abcdef") and probe.weights.shape[1] == 6
@@ -103,37 +123,32 @@ def test_images_of_unknown_label_are_left_out_and_tensorboard_gets_the_accuracie
     model = models.initial_model(config, 90, 6)
     train, test = make_source(90, seed=1), make_source(40, seed=2)
     result = evaluate.evaluate(config, model, train, test, tmp_path)
-    assert result["eval/knn_k"] == 1 and "kNN (k=1)" in evaluate.describe(result)
+    assert result["eval/knn_k"] == 1 and "kNN (k=1)" in table.describe(result)
     again = evaluate.evaluate(config, model, add_unlabelled(train, 5), add_unlabelled(test, 300), tmp_path)
-    assert again == pytest.approx(result, rel=1e-3) and again["eval/num_test_images"] == 40
-    with pytest.raises(ValueError, match="needs images with labels"):  # The first batch has none.
-        changed = override(config, {"eval.steps": 1})
-        evaluate.evaluate(changed, model, train, add_unlabelled(test, 300), tmp_path)
+    assert again == result and again["eval/num_test_images"] == 40
 
     accuracies = {name: value for name, value in result.items() if name.endswith("accuracy")}
     written = list(scalars(tmp_path))
-    assert len(written) == len(accuracies) == 5
+    assert len(written) == len(accuracies) == 9
     assert {name: value for _, name, value in written} == pytest.approx(accuracies)
 
 
 def test_a_model_trained_on_labels_is_judged_by_its_classifier(tmp_path):
-    result, predictions, labels = judge(tmp_path, {"train_mode": "supervised", "eval.steps": 2, "eval.batch_size": 16})
-    baselines = ("eval_untrained", "eval_raw_pixels")
-    assert result.keys() == ALWAYS | OF_CLASSIFIER | {f"{name}/{metric}" for name in baselines for metric in METRICS}
+    result, predicted, labels = judge(tmp_path, {"train_mode": "supervised", "eval.steps": 2, "eval.batch_size": 16})
+    assert result.keys() == ALWAYS | OF_CLASSIFIER | {f"{name}/{metric}" for name in BASELINES for metric in METRICS}
     assert result["eval/num_test_images"] == 32
-    assert predictions.keys() == {"labels", "eval/label"} | {
-        f"{name}/{p}" for name in baselines for p in ("knn", "linear")
-    }
+    assert predicted.keys() == {"eval/label"} | {f"{name}/{p}" for name in BASELINES for p in ("knn", "linear")}
     assert not list((tmp_path / "features").glob("linear_*"))
-    np.testing.assert_array_equal(predictions["labels"], labels[:32])  # The first two batches.
-    assert np.mean(predictions["eval/label"] == labels[:32]) == result["eval/label_top_1_accuracy"]
-    table = evaluate.describe(result)
-    assert [line[2:36].strip() for line in table.splitlines() if line.startswith("  ")] == [
+    found = predicted["eval/label"]
+    np.testing.assert_array_equal(found.labels, labels[:32])  # The first two batches.
+    assert np.mean(found.predicted == found.labels) == result["eval/label_top_1_accuracy"]
+    text = table.describe(result)
+    assert [line[2:30].strip() for line in text.splitlines() if line.startswith("  ")] == [
         "raw pixels", "the untrained encoder", "the classifier"
     ]  # fmt: skip
-    assert f"32 test images: the 95 % interval of {result['eval/label_top_1_accuracy']:.1%} is " in table
+    assert text.startswith("top-1 accuracy on 32 test images")
     result, _, _ = judge(tmp_path, {"train_mode": "supervised", "eval.baselines": False})
-    assert result.keys() == ALWAYS | OF_CLASSIFIER and "raw pixels" not in evaluate.describe(result)
+    assert result.keys() == ALWAYS | OF_CLASSIFIER and "raw pixels" not in table.describe(result)
 
 
 def test_without_labels_there_is_nothing_to_judge(tmp_path):
@@ -142,4 +157,82 @@ def test_without_labels_there_is_nothing_to_judge(tmp_path):
     result = evaluate.evaluate(config, builders.build_model(config, 90, None), unlabelled, unlabelled, tmp_path)
     assert result == {"global_step": 0}
     assert {path.name for path in tmp_path.iterdir()} == {"result.json", "result_0.json"}
-    assert evaluate.describe(result) == "No accuracies: the images have no labels."
+    assert table.describe(result) == "No accuracies: the images have no labels."
+
+
+class Reads(sources.ArraySource):
+    """Counts the images that are read of it; `stop_at` ends the reading there, as a kill would."""
+
+    read = 0
+    stop_at = None
+
+    def eval_examples(self, start=0):
+        def count(position, *example):
+            Reads.read += 1
+            if Reads.stop_at is not None and position >= Reads.stop_at:
+                raise InterruptedError("killed")
+            return position
+
+        def watch(position, *example):
+            seen = tf.py_function(count, [position], tf.int64)
+            return tf.ensure_shape(seen, []), *example
+
+        return super().eval_examples(start).map(watch)
+
+
+def test_what_is_found_is_not_found_again_and_what_changed_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(Reads, "read", 0)
+    train, test = (
+        Reads(*(getattr(made, name) for name in ("images", "labels", "class_names")))
+        for made in (make_source(90, seed=1), make_source(40, seed=2))
+    )
+    config = override(RunConfig(), TINY | {"eval.protocols": ("knn",), "eval.knn_k": 5})
+    model = models.initial_model(config, 90, 6)
+
+    def reads(**changes):
+        before = Reads.read
+        evaluate.evaluate(
+            override(config, {name.replace("__", "."): value for name, value in changes.items()}),
+            model,
+            train,
+            test,
+            tmp_path,
+        )
+        return Reads.read - before
+
+    assert reads() == 3 * 130  # Three encoders.
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "features").rglob("*.npz")}
+    assert reads() == 0
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert reads(eval__knn_k=3) == 0 and reads(eval__protocols=("knn", "linear")) == 0
+    assert reads(eval__steps=1) == 3 * 40  # Other test images.
+    model.encoder.trainable_weights[0].assign_add(tf.ones_like(model.encoder.trainable_weights[0]))
+    assert reads(eval__steps=1) == 130  # The baselines are what they were.
+    test.labels[0] = (test.labels[0] + 1) % 6
+    assert reads(eval__steps=1) == 3 * 40
+    assert len(list((tmp_path / "features").glob("eval_train_*"))) == 1  # What is outdated goes.
+
+
+def test_a_killed_extraction_continues_and_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_PART_EXAMPLES", 16)
+    monkeypatch.setattr(Reads, "read", 0)
+    config = override(RunConfig(), TINY | {"eval.batch_size": 8})
+    model = models.initial_model(config, 90, 6)
+    made = make_source(90, seed=1)
+    images = cache.Images("train", Reads(made.images, made.labels, made.class_names), 6)
+
+    def extract(folder):
+        encoder = cache.FrozenEncoder("eval", "this encoder", 16, {}, lambda: model.encoder)
+        return cache.CachedFeatures(tmp_path / folder, encoder, images, 8).features
+
+    whole = extract("whole")
+    monkeypatch.setattr(Reads, "stop_at", 40)
+    with pytest.raises(tf.errors.OpError, match="killed"):
+        extract("killed")
+    monkeypatch.setattr(Reads, "stop_at", None)
+    before = Reads.read
+    again = extract("killed")
+    assert 50 <= Reads.read - before < 90
+    np.testing.assert_array_equal(again.representations, whole.representations)
+    np.testing.assert_array_equal(again.labels, made.labels)
+    assert again.keys.tolist() == [str(i) for i in range(90)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.evaluation import KNN, Features, Linear, extract
+from tf_simclr.evaluation import KNN, Features, Linear
+from tf_simclr.evaluation.features import Encoded, extract
 from tf_simclr.keras import keras
 
 
@@ -26,45 +27,48 @@ def make_images(num_examples: int) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.float32), labels
 
 
+def encode(encoder, images: np.ndarray, labels: np.ndarray) -> Encoded:
+    """What `extract` finds, in batches of 32."""
+    positions = np.arange(len(images))
+    columns = positions, list(map(str, positions)), images, labels
+    batches = extract(encoder, tf.data.Dataset.from_tensor_slices(columns).batch(32))
+    return Encoded(*map(np.concatenate, zip(*batches, strict=True)))
+
+
 def test_evaluation_leaves_the_encoder_byte_identical():
     encoder = make_encoder()
     before = [variable.numpy().tobytes() for variable in encoder.variables]
     assert len(encoder.non_trainable_variables) == 2  # The moving statistics are among them.
     images, labels = make_images(100)
-    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(32)
-    features, extracted_labels = extract(encoder, dataset)
-    train, test = (Features(features[part], labels[part], 3) for part in (slice(60), slice(60, None)))
-    knn, linear = (protocol(train, test) for protocol in (KNN(), Linear()))
+    encoded = encode(encoder, images, labels)
+    train, test = (Features(encoded.representations[part], labels[part], 3) for part in (slice(60), slice(60, None)))
+    knn, linear = (protocol(train, test.representations) for protocol in (KNN(), Linear()))
     assert [variable.numpy().tobytes() for variable in encoder.variables] == before
-    np.testing.assert_array_equal(extracted_labels, labels)
-    assert features.dtype == np.float32 and extracted_labels.dtype == np.int64
-    np.testing.assert_allclose(features, encoder(images, training=False), rtol=1e-5, atol=1e-6)
-    assert len(knn.predictions) == len(linear.predictions) == 40
-    assert knn.metrics["k"] == 60
+    np.testing.assert_array_equal(encoded.positions, np.arange(100))
+    np.testing.assert_array_equal(encoded.labels, labels)
+    assert encoded.keys[7] == b"7" and encoded.labels.dtype == np.int64
+    assert encoded.representations.dtype == np.float32
+    np.testing.assert_allclose(encoded.representations, encoder(images, training=False), rtol=1e-5, atol=1e-6)
+    assert len(knn.probabilities) == len(linear.probabilities) == 40 and knn.settings["k"] == 60
 
 
-def test_extract_without_labels_and_in_half_precision():
-    images, _ = make_images(10)
+def test_extract_in_half_precision():
+    images, labels = make_images(10)
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         encoder = make_encoder()
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    features, labels = extract(encoder, tf.data.Dataset.from_tensor_slices(images).batch(4))
-    assert labels is None
+    features = encode(encoder, images, labels).representations
     assert features.shape == (10, 6) and features.dtype == np.float32
     assert np.abs(features).max() > 0
 
 
 def test_extract_refuses_what_cannot_be_judged():
-    images, _ = make_images(4)
-    dataset = tf.data.Dataset.from_tensor_slices(images).batch(2)
-    with pytest.raises(ValueError, match="at least one image"):
-        extract(make_encoder(), dataset.take(0))
     broken = make_encoder()
     broken.layers[1].bias.assign(tf.fill([6], np.nan))
     with pytest.raises(ValueError, match="finite"):
-        extract(broken, dataset)
+        encode(broken, *make_images(4))
 
 
 @pytest.mark.parametrize("label", [-1, 2])

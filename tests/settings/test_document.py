@@ -4,12 +4,12 @@ import re
 
 from paths import ROOT
 
-from tf_simclr import builders
+from tf_simclr import builders, evaluation
 from tf_simclr.settings import SETTINGS, command_line, document
 
 
 def test_help_names_every_flag_once_and_fits_into_100_columns():
-    text = document.help_text(builders.NAMES)
+    text = document.help_text(builders.NAMES | evaluation.NAMES)
     assert max(map(len, text.splitlines())) <= 100
     titles = re.findall(r"^(\w+)(?::| run$)", text, re.MULTILINE)
     for section in {one.section for one in SETTINGS.values()} - {""}:
@@ -36,4 +36,6 @@ def test_help_tells_default_choices_and_rule():
 
 def test_the_page_of_the_settings_is_up_to_date():
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert page == document.markdown(builders.NAMES), "docs/settings.md is behind the settings: run `make docs`"
+    assert page == document.markdown(builders.NAMES | evaluation.NAMES), (
+        "docs/settings.md is behind the settings: run `make docs`"
+    )

@@ -3,7 +3,7 @@
 from absl import flags
 from paths import ROOT
 
-from tf_simclr import builders
+from tf_simclr import builders, evaluation
 from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
 from tf_simclr.settings import command_line
 
@@ -14,5 +14,5 @@ def parse(*arguments, read_checkpoint=settings_of_checkpoint):
     command_line.define(values)
     values(["run.py", *arguments])
     return command_line.to_config(
-        values, ROOT, names=builders.NAMES, read_run=settings_of_run, read_checkpoint=read_checkpoint
+        values, ROOT, names=builders.NAMES | evaluation.NAMES, read_run=settings_of_run, read_checkpoint=read_checkpoint
     )

@@ -1,8 +1,12 @@
 """Judges frozen representations: protocols such as kNN and linear evaluation, and the program that runs them."""
 
-from tf_simclr.evaluation.features import Features, extract
+from tf_simclr.evaluation.features import Features
+from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.evaluation.protocols.knn import KNN
 from tf_simclr.evaluation.protocols.linear import Linear
 from tf_simclr.evaluation.scores import Protocol, Scores
 
-__all__ = ["KNN", "Features", "Linear", "Protocol", "Scores", "extract"]
+# The settings whose choices only the evaluation knows, with those choices.
+NAMES: dict[str, tuple[str, ...]] = {"eval.protocols": tuple(PROTOCOLS)}
+
+__all__ = ["KNN", "NAMES", "Features", "Linear", "Protocol", "Scores"]

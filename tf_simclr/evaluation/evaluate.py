@@ -1,6 +1,7 @@
-"""The evaluation program: runs protocols on the model of a run, and writes `result.json`."""
+"""The evaluation program: runs protocols on the model of a run and on encoders beside it, and writes `result.json`."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -8,41 +9,28 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from scipy.special import softmax
 
 from tf_simclr import files
-from tf_simclr.data import batches, sources
-from tf_simclr.evaluation.features import Features, extract
+from tf_simclr.data import sources
+from tf_simclr.evaluation import predictions
+from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of, digest_of, remove_older
+from tf_simclr.evaluation.encoders import THIS, FrozenEncoder, raw_pixels, this_encoder, untrained_encoder
 from tf_simclr.evaluation.probe import probe_path
-from tf_simclr.evaluation.protocols.knn import KNN
-from tf_simclr.evaluation.protocols.linear import Linear
+from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.evaluation.scores import Protocol, Scores
-from tf_simclr.keras import keras
-from tf_simclr.metrics.classification import accuracy_interval, top_k_accuracy
+from tf_simclr.evaluation.table import LABEL
+from tf_simclr.evaluation.verdict import Verdict, judge
+from tf_simclr.metrics import paired
+from tf_simclr.metrics.classification import top_k_accuracy
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import models, writers
+from tf_simclr.runs import writers
 from tf_simclr.settings import RunConfig
 
 _CLASSIFIER_BATCH = 4096
-
-# What is judged: prefix of the keys in result.json, and its name in reports.
-SUBJECTS = {"eval": "this encoder", "eval_untrained": "the untrained encoder", "eval_raw_pixels": "raw pixels"}
-
-
-def _protocols(config: RunConfig) -> tuple[Protocol, ...]:
-    """The protocols that judge the subjects."""
-    return KNN(k=config.eval.knn_k), Linear(seed=config.seed)
-
-
-def _subjects(
-    config: RunConfig, model: SimCLR | Classifier, train: sources.Source
-) -> Iterator[tuple[str, keras.Model]]:
-    """Keys of SUBJECTS with their encoders: this one if it is pretrained, and the baselines if the config asks."""
-    if isinstance(model, SimCLR):
-        yield "eval", model.encoder
-    if config.eval.baselines:
-        yield "eval_untrained", models.initial_model(config, train.num_examples, train.num_classes).encoder
-        yield "eval_raw_pixels", keras.Sequential([keras.layers.Flatten()])
+# The code that verdicts follow from.
+_JUDGEMENT = ("evaluation/*.py", "evaluation/protocols/*.py", "metrics/*.py")
 
 
 def evaluate(
@@ -51,23 +39,25 @@ def evaluate(
     """Judges a run's model and writes the result and the predictions.
 
     The protocols judge a pretrained encoder, frozen; its online classifier is judged as well. A model trained on labels
-    is judged by its classifier. Images whose label is unknown (-1) are left out.
+    is judged by its classifier. Images whose label is unknown (-1) are left out. What an earlier evaluation has found
+    from the same weights, images, settings and code is not made again.
 
     Args:
-      config: The run; `eval.baselines` asks the protocols to judge raw pixels and the untrained encoder as well.
+      config: The run; `eval.protocols` names the protocols, and `eval.baselines` asks them to judge raw pixels and the
+        untrained encoder as well.
       model: The run's model, restored or just trained; it is not changed.
       train: Labelled images that the evaluation learns from.
       test: Labelled images to test on.
       folder: The run's folder. Gets `result.json`, `result_<step>.json`, the accuracies for TensorBoard and, if there
-        are labels, `features/predictions_<step>.npz`: the labels of the test images, int64 [M], and under
-        "SUBJECT/PROTOCOL" the classes predicted for them, int64 [M]; those of the classifier under "eval/label". After
-        a pretraining it also gets `features/linear_<step>.npz`, the linear classifier that was evaluated, a
-        `LinearProbe`.
+        are labels, `features/`: representations, `predictions.parquet` and, after a pretraining, the linear
+        classifier that was evaluated as `linear_<step>.npz`, a `LinearProbe`.
 
     Returns:
-      The result: `global_step` and, if there are labels, `eval/num_test_images`, each metric of a protocol as
-      "SUBJECT/PROTOCOL_METRIC", such as `eval/knn_top_1_accuracy`, and the metrics of the classifier and the penalty on
-      the weights under the reference's names.
+      The result: `global_step` and, if there are labels, `eval/num_test_images`, each metric and setting of a protocol
+      as "ENCODER/PROTOCOL_NAME", such as `eval/knn_top_1_accuracy`, an interval beside its number as `<name>_low` and
+      `<name>_high`; how much better this encoder is than another as "OTHER/PROTOCOL_top_1_difference"; the metrics of
+      the classifier and the penalty on the weights under the reference's names; the settings of the protocols under
+      `protocols` and the encoders' titles under `encoders`.
 
     Raises:
       ValueError: If a label is out of range or the training labels do not allow an evaluation.
@@ -77,19 +67,12 @@ def evaluate(
     if train.num_classes is None or test.num_classes is None:
         logging.warning("Nothing to evaluate: the images have no labels")
     else:
-        logging.info("Evaluating this encoder on %d images", test.num_examples)
-        encoded_test = _encode(config, model.encoder, test, train.num_classes, config.eval.steps)
-        result["eval/num_test_images"] = len(encoded_test.labels)
-        scores = _judge_frozen(config, model, train, test, encoded_test)
-        if model.classifier is not None:
-            scores["eval/label"] = _judge_classifier(model, encoded_test)
-            result["eval/regularization_loss"] = float(sum(model.losses))
-        result |= {
-            f"{place}_{name}": value for place, judged in scores.items() for name, value in judged.metrics.items()
-        }
-        _write_predictions(folder / "features" / f"predictions_{step}.npz", encoded_test.labels, scores)
-        if "eval/linear" in scores and (probe := scores["eval/linear"].probe) is not None:
-            dataclasses.replace(probe, class_names=train.class_names).save(probe_path(folder, step))
+        bench = _Bench(config, model, train, test, folder / "features")
+        verdicts = bench.verdicts()
+        result |= bench.describe(verdicts)
+        predictions.write(predictions.predictions_path(folder), bench.test_features, verdicts)
+        if (linear := verdicts.get(f"{THIS}/linear")) is not None and linear.probe is not None:
+            dataclasses.replace(linear.probe, class_names=train.class_names).save(probe_path(folder, step))
         accuracies = {name: value for name, value in result.items() if name.endswith("accuracy")}
         writers.write_result(folder, step, accuracies)
     for name in ("result.json", f"result_{step}.json"):
@@ -97,72 +80,121 @@ def evaluate(
     return result
 
 
-def _judge_frozen(
-    config: RunConfig, model: SimCLR | Classifier, train: sources.Source, test: sources.Source, encoded_test: Features
-) -> dict[str, Scores]:
-    """Scores by "SUBJECT/PROTOCOL"; `encoded_test` holds the test images under this encoder."""
-    scores = {}
-    for subject, encoder in _subjects(config, model, train):
-        if subject != "eval":
-            logging.info("Evaluating %s", SUBJECTS[subject])
-            encoded_test = _encode(config, encoder, test, encoded_test.num_classes, config.eval.steps)
-        encoded_train = _encode(config, encoder, train, encoded_test.num_classes)
-        for protocol in _protocols(config):
-            scores[f"{subject}/{protocol.name}"] = protocol(encoded_train, encoded_test)
-    return scores
+class _Bench:
+    """The encoders, protocols and images of an evaluation."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        model: SimCLR | Classifier,
+        train: sources.Source,
+        test: sources.Source,
+        folder: pathlib.Path,
+    ):
+        self._config, self._model, self._folder = config, model, folder
+        folder.mkdir(exist_ok=True)
+        num_classes = train.num_classes or 0
+        limit = None if config.eval.steps is None else config.eval.steps * config.eval.batch_size
+        self._train = Images("train", _labelled(train), num_classes)
+        self._test = Images("test", _labelled(test), num_classes, limit)
+        self._protocols = [PROTOCOLS[name](config) for name in config.eval.protocols]
+
+    def _encoders(self) -> Iterator[FrozenEncoder]:
+        """This one if it is pretrained, and those that the config asks to compare it with."""
+        if isinstance(self._model, SimCLR):
+            yield self._this
+        if self._config.eval.baselines:
+            yield untrained_encoder(self._config, self._model, self._train.source.num_examples)
+            yield raw_pixels(self._config)
+
+    @functools.cached_property
+    def _this(self) -> FrozenEncoder:
+        return this_encoder(self._config, self._model)
+
+    def _features(self, encoder: FrozenEncoder, images: Images) -> CachedFeatures:
+        return CachedFeatures(self._folder, encoder, images, self._config.eval.batch_size)
+
+    @functools.cached_property
+    def test_features(self) -> Any:
+        """The representations of the test images under this encoder."""
+        return self._features(self._this, self._test).features
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """The verdicts by "ENCODER/PROTOCOL"; that of the model's own classifier is "eval/label"."""
+        verdicts = {}
+        for encoder in self._encoders():
+            train, test = (self._features(encoder, images) for images in (self._train, self._test))
+            for protocol in self._protocols:
+                verdicts[f"{encoder.name}/{protocol.name}"] = self._verdict(protocol, train, test)
+        if self._model.classifier is not None:
+            verdicts[f"{THIS}/{LABEL}"] = self._verdict_of_classifier()
+        return verdicts
+
+    def _verdict(self, protocol: Protocol, train: CachedFeatures, test: CachedFeatures) -> Verdict:
+        """What a protocol finds, or has found before."""
+        settings = {"protocol": protocol.name, **dataclasses.asdict(protocol)}  # type: ignore[call-overload]
+        key = digest_of({"train": train.key, "test": test.key, "settings": settings, "code": code_of(*_JUDGEMENT)})
+        path = self._folder / f"{train.encoder.name}_{protocol.name}_{key}.npz"
+        if path.is_file():
+            return Verdict.load(path)
+        logging.info("Evaluating %s: %s", train.encoder.title, protocol.title)
+        verdict = judge(protocol(train.features, test.features.representations), test.features.labels)
+        verdict.save(path)
+        remove_older(path)
+        return verdict
+
+    def _verdict_of_classifier(self) -> Verdict:
+        """That of the classifier that was trained with the model, with the reference's top-5 accuracy in any case."""
+        test = self.test_features
+        dataset = tf.data.Dataset.from_tensor_slices(test.representations).batch(_CLASSIFIER_BATCH)
+        logits = np.concatenate([np.asarray(self._model.classify(batch, training=False)) for batch in dataset])
+        verdict = judge(Scores(softmax(logits.astype(np.float64), axis=1)), test.labels)
+        top_5 = {"top_5_accuracy": top_k_accuracy(logits, test.labels, 5)}
+        return dataclasses.replace(verdict, metrics=top_5 | dict(verdict.metrics))
+
+    def describe(self, verdicts: dict[str, Verdict]) -> dict[str, Any]:
+        """The entries of result.json."""
+        labels = self.test_features.labels
+        result: dict[str, Any] = {f"{THIS}/num_test_images": len(labels)}
+        for place, verdict in verdicts.items():
+            values = {**verdict.metrics, **verdict.settings}
+            result |= {f"{place}_{name}": value for name, value in values.items()}
+            result |= {f"{place}_{name}": value for name, value in _difference(place, verdicts, labels).items()}
+        if self._model.classifier is not None:
+            result[f"{THIS}/regularization_loss"] = float(sum(self._model.losses))
+        result["protocols"] = self._settings(verdicts)
+        result["encoders"] = {encoder.name: encoder.title for encoder in self._encoders()}
+        return result
+
+    def _settings(self, verdicts: dict[str, Verdict]) -> dict[str, Any]:
+        """The protocols by name, each with its title and the settings that decide its number."""
+        found = {}
+        for protocol in self._protocols:
+            settings = next(
+                (verdict.settings for place, verdict in verdicts.items() if place.endswith(f"/{protocol.name}")), None
+            )
+            if settings is not None:
+                found[protocol.name] = {"title": protocol.title.format(**settings), **settings}
+        if f"{THIS}/{LABEL}" in verdicts:
+            kind = "online classifier" if isinstance(self._model, SimCLR) else "classifier"
+            found[LABEL] = {"title": f"the {kind}"}
+        return found
 
 
-def _judge_classifier(model: SimCLR | Classifier, test: Features) -> Scores:
-    """Scores of the classifier that was trained with the model."""
-    dataset = tf.data.Dataset.from_tensor_slices(test.representations).batch(_CLASSIFIER_BATCH)
-    logits = np.concatenate([np.asarray(model.classify(batch, training=False)) for batch in dataset])
-    metrics = {f"top_{k}_accuracy": top_k_accuracy(logits, test.labels, k) for k in (1, 5)}
-    return Scores(metrics, np.argmax(logits, axis=1))
+def _difference(place: str, verdicts: dict[str, Verdict], labels: np.ndarray) -> dict[str, float]:
+    """How much more often this encoder is right than the one of `place`, by the same protocol; empty if it is this."""
+    encoder, _, protocol = place.partition("/")
+    this = verdicts.get(f"{THIS}/{protocol}")
+    if encoder == THIS or this is None:
+        return {}
+    hits, others = this.predicted == labels, verdicts[place].predicted == labels
+    low, high = paired.difference_interval(hits, others)
+    name = "top_1_difference"
+    return {name: float(hits.mean() - others.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
-def _encode(
-    config: RunConfig,
-    encoder: keras.Model,
-    source: sources.Source,
-    num_classes: int,
-    num_batches: int | None = None,
-) -> Features:
-    """Representations of the labelled images of a source, or of its first batches."""
-    dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=config.eval.batch_size)
-    representations, labels = extract(encoder, dataset.take(num_batches or -1))
-    if labels is None or (labels < 0).all():
-        raise ValueError("Evaluation needs images with labels. Received: images without labels")
-    is_labelled = labels >= 0
-    return Features(representations[is_labelled], labels[is_labelled], num_classes)
-
-
-def _write_predictions(path: pathlib.Path, labels: np.ndarray, scores: dict[str, Scores]) -> None:
-    arrays: dict[str, Any] = {place: judged.predictions for place, judged in scores.items()}
-    path.parent.mkdir(exist_ok=True)
-    with files.replacing(path) as beside:
-        np.savez_compressed(beside, labels=labels, **arrays)
-
-
-def describe(result: dict[str, Any]) -> str:
-    """Formats the result as a table for the terminal, or as one line if it has no accuracies."""
-    if "eval/num_test_images" not in result:
-        return "No accuracies: the images have no labels."
-    lines = []
-    rows = [subject for subject in reversed(SUBJECTS) if f"{subject}/linear_top_1_accuracy" in result]
-    if rows:
-        knn_title = f"kNN (k={result[f'{rows[0]}/knn_k']})"
-        lines.append(f"{'top-1 accuracy on the test images':36}{'linear':>9}{knn_title:>14}")
-    for subject in rows:
-        linear, knn = (result[f"{subject}/{kind}_top_1_accuracy"] for kind in ("linear", "knn"))
-        lines.append(f"  {SUBJECTS[subject]:34}{linear:>9.1%}{knn:>14.1%}")
-    is_pretrained = "eval" in rows
-    if "eval/label_top_1_accuracy" in result:
-        top_1, top_5 = (result[f"eval/label_top_{k}_accuracy"] for k in (1, 5))
-        lines.append(f"{'accuracy on the test images':36}{'top-1':>9}{'top-5':>14}")
-        lines.append(
-            f"  {'the online classifier' if is_pretrained else 'the classifier':34}{top_1:>9.1%}{top_5:>14.1%}"
-        )
-    accuracy = result["eval/linear_top_1_accuracy" if is_pretrained else "eval/label_top_1_accuracy"]
-    count = result["eval/num_test_images"]
-    low, high = accuracy_interval(accuracy, count)
-    return "\n".join([*lines, f"{count:,} test images: the 95 % interval of {accuracy:.1%} is {low:.1%} to {high:.1%}"])
+def _labelled(source: sources.Source) -> sources.Source:
+    """The images of a source that have a label, where that is known before they are read."""
+    if source.labels is None or source.is_labelled.all():
+        return source
+    return source.subset(np.flatnonzero(source.is_labelled))

@@ -1,6 +1,9 @@
-"""Representations of a data set under a frozen encoder."""
+"""Representations of images under a frozen encoder."""
 
 import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +11,7 @@ import tensorflow as tf
 from tf_simclr.keras import keras
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Features:
     """Representations of labelled images.
 
@@ -16,6 +19,7 @@ class Features:
       representations: float32 [N, F].
       labels: int64 [N] in [0, num_classes).
       num_classes: Number of classes.
+      keys: The names of the images, [N], as their source gives them; None if nobody needs them.
 
     Raises:
       ValueError: If a label is out of range.
@@ -24,45 +28,88 @@ class Features:
     representations: np.ndarray
     labels: np.ndarray
     num_classes: int
+    keys: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         labels = self.labels
         if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
             raise ValueError(f"Labels must lie in [0, {self.num_classes}). Received: {labels.min()} to {labels.max()}")
 
+    def __len__(self) -> int:
+        return len(self.labels)
 
-def extract(encoder: keras.Model, dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray | None]:
-    """Encodes every image of a data set, in order, in inference mode; the encoder does not change.
+    def take(self, indices: np.ndarray) -> "Features":
+        """Those of the images at `indices`, integers [M], in that order."""
+        keys = None if self.keys is None else self.keys[indices]
+        return dataclasses.replace(
+            self, representations=self.representations[indices], labels=self.labels[indices], keys=keys
+        )
+
+
+class Encoded(NamedTuple):
+    """A batch of encoded images, one row for each.
+
+    Attributes:
+      positions: int64 [b], of the images in their source.
+      keys: Their names, bytes [b].
+      labels: int64 [b], -1 for an image without a label.
+      representations: float32 [b, F].
+    """
+
+    positions: np.ndarray
+    keys: np.ndarray
+    labels: np.ndarray
+    representations: np.ndarray
+
+
+def extract(encoder: Callable[..., tf.Tensor], dataset: tf.data.Dataset) -> Iterator[Encoded]:
+    """Encodes the images of a data set in inference mode; the encoder does not change.
+
+    If the variables of the encoder are on several replicas, each of them encodes a share of every batch.
 
     Args:
-      encoder: Maps images [b, S, S, 3], float32 in [0, 1], to representations [b, F] of any float dtype.
-      dataset: Finite; yields batches (images, labels), or images alone.
+      encoder: A `keras.Model`, or a function of the images alone, to representations [b, F] of any float dtype.
+      dataset: Of `batches.eval_dataset`.
 
-    Returns:
-      features: float32 [N, F].
-      labels: int64 [N], or `None` if the data set has none.
+    Yields:
+      The batches, in order.
 
     Raises:
-      ValueError: If the data set is empty or a feature is not finite.
+      ValueError: If a feature is not finite.
     """
-    spec = dataset.element_spec
-    labelled = isinstance(spec, tuple)
-    image_spec = spec[0] if labelled else spec
-    # The batch axis stays open, so that the smaller last batch does not cause another trace.
-    signature = [tf.TensorSpec([None, *image_spec.shape[1:]], image_spec.dtype)]
+    encode = _make_encode(encoder, dataset.element_spec[2])
+    for positions, keys, images, labels in dataset:
+        representations = encode(images)
+        if not np.isfinite(representations).all():
+            raise ValueError("The encoder must return finite features. Received: NaN or infinity in its output")
+        yield Encoded(positions.numpy(), keys.numpy().astype(np.bytes_), labels.numpy(), representations)
 
-    @tf.function(input_signature=signature)
-    def encode(images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(encoder(images, training=False), tf.float32)
 
-    features, labels = [], []
-    for batch in dataset:
-        features.append(encode(batch[0] if labelled else batch).numpy())
-        if labelled:
-            labels.append(batch[1].numpy())
-    if not features:
-        raise ValueError("The data set to evaluate on must hold at least one image. Received: none")
-    all_features = np.concatenate(features)
-    if not np.isfinite(all_features).all():
-        raise ValueError("The encoder must return finite features. Received: NaN or infinity in its output")
-    return all_features, np.concatenate(labels).astype(np.int64) if labelled else None
+def _make_encode(encoder: Callable[..., tf.Tensor], spec: tf.TensorSpec) -> Callable[[tf.Tensor], np.ndarray]:
+    """Makes the function from images [b, ...] of the spec to representations, float32 [b, F]."""
+    options = {"training": False} if isinstance(encoder, keras.Model) else {}
+    strategy = getattr(encoder, "distribute_strategy", tf.distribute.get_strategy())
+    replicas, size = strategy.num_replicas_in_sync, 0
+
+    def encode_share(images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(encoder(images, **options), tf.float32)
+
+    if replicas == 1:
+        # The batch axis stays open, so that a smaller last batch does not cause another trace.
+        encode_batch = tf.function(encode_share, input_signature=[tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)])
+        return lambda images: encode_batch(images).numpy()
+
+    encode_on_replicas = tf.function(lambda shares: strategy.run(encode_share, args=(shares,)))
+
+    def encode(images: tf.Tensor) -> np.ndarray:
+        nonlocal size
+        size = max(size, math.ceil(len(images) / replicas) * replicas)  # One for all batches: a TPU wants that.
+        filled = tf.concat([images, tf.repeat(images[:1], size - len(images), axis=0)], axis=0)
+        shares = tf.split(filled, replicas)
+        by_replica = strategy.experimental_distribute_values_from_function(
+            lambda context: shares[context.replica_id_in_sync_group]
+        )
+        found = strategy.experimental_local_results(encode_on_replicas(by_replica))
+        return tf.concat(found, axis=0)[: len(images)].numpy()
+
+    return encode

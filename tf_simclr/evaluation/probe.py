@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -48,17 +50,25 @@ class LinearProbe:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it to an .npz file, as `files.replacing` does."""
-        values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         with files.replacing(path) as beside:
-            np.savez(beside, **values)
+            np.savez(beside, **self.to_arrays())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "LinearProbe":
         """Reads what `save` wrote."""
         with np.load(path) as arrays:
-            names = tuple(arrays["class_names"].tolist()) if "class_names" in arrays else None
-            numbers = float(arrays["regularization_c"]), float(arrays["temperature"])
-            return cls(arrays["weights"], arrays["bias"], *numbers, names)
+            return cls.from_arrays(dict(arrays))
+
+    def to_arrays(self) -> dict[str, Any]:
+        """Its attributes by name, without the class names if it has none."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "LinearProbe":
+        """Takes what `to_arrays` gave."""
+        names = tuple(arrays["class_names"].tolist()) if "class_names" in arrays else None
+        numbers = float(arrays["regularization_c"]), float(arrays["temperature"])
+        return cls(arrays["weights"], arrays["bias"], *numbers, names)
 
 
 def probe_path(folder: pathlib.Path, step: int) -> pathlib.Path:

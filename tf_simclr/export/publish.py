@@ -201,7 +201,8 @@ def _fit_pca(config: RunConfig, encoder: keras.Model, source: sources.Source) ->
     """
     batch_size, wanted = config.eval.batch_size, config.export.pca_dim
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=batch_size)
-    features, _ = extract(encoder, dataset.shard(math.ceil(source.num_examples / MAX_PCA_IMAGES), 0))
+    taken = dataset.shard(math.ceil(source.num_examples / MAX_PCA_IMAGES), 0)
+    features = np.concatenate([batch.representations for batch in extract(encoder, taken)])
     check_pca_dim(config, features.shape[1], len(features))
     pca = PCA(wanted, svd_solver="covariance_eigh").fit(features.astype(np.float64))
     return pca.mean_, pca.components_

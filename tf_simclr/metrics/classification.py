@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from scipy.stats import binomtest
 
 # The label of an example whose class is not known.
 UNKNOWN = -1
@@ -113,21 +112,6 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     return float(np.mean(np.any(top_classes == labels[:, None], axis=1)))
 
 
-def accuracy_interval(accuracy: float, num_examples: int) -> tuple[float, float]:
-    """The interval of Wilson (1927) that holds the accuracy on all possible examples with 95 % confidence.
-
-    >>> low, high = accuracy_interval(0.65, num_examples=140)
-    >>> f"{low:.3f} to {high:.3f}"
-    '0.568 to 0.724'
-
-    Args:
-      accuracy: The share of correct predictions, in [0, 1].
-      num_examples: Number of independent examples that it was measured on.
-    """
-    interval = binomtest(round(accuracy * num_examples), num_examples).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Fits the temperature T > 0 for which the softmax of logits / T fits the labels best.
 
@@ -160,12 +144,3 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
     found = minimize_scalar(log_loss, bounds=np.log([0.01, 100]), method="bounded")
     return float(np.exp(found.x)), float(found.fun)
-
-
-def mean_confidence(logits: np.ndarray) -> float:
-    """Mean probability of the predicted class; for a calibrated classifier, about its accuracy.
-
-    >>> round(mean_confidence(np.array([[0.0, 0.0], [0.0, 100.0]])), 4)
-    0.75
-    """
-    return float(np.mean(np.exp(np.max(log_softmax(np.asarray(logits, np.float64), axis=1), axis=1))))

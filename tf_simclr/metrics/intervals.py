@@ -20,35 +20,40 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(metric: Callable[[np.ndarray], np.ndarray], num_examples: int, *, seed: int = 0) -> Interval:
-    """The percentile bootstrap interval of a metric, resampling the test examples.
+def bootstrap(metrics: Callable[[np.ndarray], np.ndarray], num_examples: int, *, seed: int = 0) -> list[Interval]:
+    """The percentile bootstrap intervals of metrics, resampling the test examples.
 
-    It covers the choice of the test examples, not the seeds of training: encoders trained anew differ by more.
+    They cover the choice of the test examples, not the seeds of training: encoders trained anew differ by more.
 
     >>> hits = np.arange(1000) % 10 < 7
-    >>> bootstrap(lambda examples: hits[examples].mean(axis=-1), 1000)
-    Interval(low=0.67, high=0.728)
+    >>> bootstrap(lambda counts: counts @ hits[:, None] / 1000, 1000)
+    [Interval(low=0.67, high=0.728)]
 
     Args:
-      metric: From examples, int64 [R, N], each row one resample of positions, to the metric of every row, [R].
+      metrics: From how often each resample has drawn each example, float64 [R, N], each row of sum N, to the metrics of
+        every resample, [R, K].
       num_examples: N, the number of test examples.
-      seed: Of the resampling.
+      seed: Of the resampling; the resamples follow from it and N alone.
 
     Returns:
-      The interval; both ends are the metric itself if there is one example.
+      The K intervals; both ends are the metric itself if there is one example.
     """
-    examples = np.arange(num_examples)
     if num_examples < 2:
-        value = float(metric(examples[None])[0])
-        return Interval(value, value)
+        return [Interval(float(value), float(value)) for value in metrics(np.ones([1, num_examples]))[0]]
+
+    def of_resamples(examples: np.ndarray, axis: int) -> np.ndarray:
+        rows = np.moveaxis(np.atleast_2d(examples), axis, -1)
+        bins = rows + num_examples * np.arange(len(rows))[:, None]
+        counts = np.bincount(bins.ravel(), minlength=rows.size).reshape(rows.shape).astype(np.float64)
+        return np.reshape(metrics(counts).T, [-1, *np.moveaxis(examples, axis, -1).shape[:-1]])
+
     result = stats.bootstrap(
-        (examples,),
-        lambda rows, axis: metric(np.moveaxis(rows, axis, -1)),
+        (np.arange(num_examples),),
+        of_resamples,
         n_resamples=NUM_RESAMPLES,
         batch=max(1, _BATCH_ELEMENTS // num_examples),
         confidence_level=LEVEL,
         method="percentile",
         random_state=np.random.default_rng(seed),
     )
-    low, high = result.confidence_interval
-    return Interval(float(low), float(high))
+    return [Interval(float(low), float(high)) for low, high in zip(*result.confidence_interval, strict=True)]

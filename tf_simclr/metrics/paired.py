@@ -72,5 +72,5 @@ def difference_interval(hits_a: np.ndarray, hits_b: np.ndarray, *, seed: int = 0
       hits_b: The same of the second one.
       seed: Of the resampling.
     """
-    differences = hits_a.astype(np.int64) - hits_b.astype(np.int64)
-    return bootstrap(lambda examples: differences[examples].mean(axis=-1), len(differences), seed=seed)
+    differences = hits_a.astype(np.float64) - hits_b
+    return bootstrap(lambda counts: counts @ differences[:, None] / len(differences), len(differences), seed=seed)[0]

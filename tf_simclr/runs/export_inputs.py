@@ -42,7 +42,7 @@ def of_sources(config: RunConfig, sources: builders.Sources) -> ExportInputs:
     batch = next(iter(dataset), None)
     if batch is None:
         raise ValueError("An export is verified on test images, of which none can be decoded. Received: no image")
-    images = np.rint((batch[0] if isinstance(batch, tuple) else batch).numpy() * 255).astype(np.uint8)
+    images = np.rint(batch[2].numpy() * 255).astype(np.uint8)
     train = sources.train
     return ExportInputs(images, train.num_examples, train.num_classes, train.class_names)
 

@@ -217,6 +217,9 @@ class EvalConfig:
         None, "Batches to evaluate on; none uses them all.",
         rule=rules.AT_LEAST_1, flag="eval_steps", unset=0, resumable=True,
     )  # fmt: skip
+    protocols: tuple[str, ...] = setting(
+        ("knn", "linear"), "Names of the protocols that judge the encoder.", flag="eval_protocols", resumable=True
+    )
     knn_k: int = setting(
         200, "Neighbours that vote in the kNN evaluation, or all training images if there are fewer.",
         rule=rules.AT_LEAST_1, flag="knn_k", resumable=True,

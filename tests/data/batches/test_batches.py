@@ -161,7 +161,7 @@ def test_a_file_that_breaks_later_moves_no_other_example(folder, files, caplog):
     try:
         with caplog.at_level("WARNING"):
             broken = batches(train(files))
-            evaluated = np.concatenate([labels for _, labels in evaluate(files)])
+            evaluated = np.concatenate([labels for *_, labels in evaluate(files)])
     finally:
         path.write_bytes(content)
     for (views, labels, keys), (expected_views, expected_labels, expected_keys) in zip(broken, whole, strict=True):
@@ -211,17 +211,22 @@ def test_evaluation_goes_through_all_examples_in_order(array, files, image_size)
     decoded = [decode.decode_image(tf.io.read_file(path)).numpy() for path in files.paths]
     for source, originals in ((array, array.images), (files, decoded)):
         results = list(evaluate(source, image_size).as_numpy_iterator())
-        assert [len(images) for images, _ in results] == [5, 5, 5, 3]
-        np.testing.assert_array_equal(np.concatenate([labels for _, labels in results]), np.arange(COUNT))
+        assert [len(images) for _, _, images, _ in results] == [5, 5, 5, 3]
+        positions, keys, images, labels = map(np.concatenate, zip(*results, strict=True))
+        np.testing.assert_array_equal(positions, np.arange(COUNT))
+        np.testing.assert_array_equal(labels, np.arange(COUNT))
+        assert [key.decode() for key in keys] == list(source.keys)
         expected = np.stack([center.preprocess_for_eval(image, image_size) for image in originals])
-        np.testing.assert_allclose(np.concatenate([images for images, _ in results]), expected, atol=1e-6)
+        np.testing.assert_allclose(images, expected, atol=1e-6)
 
 
-def test_evaluation_without_labels_gives_images_alone(array, files):
+def test_evaluation_starts_anywhere_and_labels_images_without_a_label_minus_1(array, files):
     for source in (array, files):
-        unlabelled = evaluate(dataclasses.replace(source, labels=None))
-        assert unlabelled.element_spec.shape.as_list() == [None, SIZE, SIZE, 3]
-        assert unlabelled.element_spec.dtype == tf.float32
+        unlabelled = eval_dataset(dataclasses.replace(source, labels=None), image_size=SIZE, batch_size=5, start=16)
+        ((positions, keys, images, labels),) = unlabelled.as_numpy_iterator()
+        assert (positions.tolist(), labels.tolist()) == ([16, 17], [-1, -1])
+        assert [key.decode() for key in keys] == list(source.keys[16:])
+        assert images.shape == (2, SIZE, SIZE, 3) and images.dtype == np.float32
 
 
 @pytest.mark.slow

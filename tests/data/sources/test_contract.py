@@ -56,9 +56,13 @@ def test_a_source_answers_for_itself(source):
     assert all(name.endswith(key) for name, key in zip(batch["name"], source.keys, strict=True))
     if not source.has_one_size:
         assert all(content.startswith(b"\x89PNG") for content in source.sample_encoded(3))
-    images, labels = zip(*source.in_memory().eval_examples().as_numpy_iterator(), strict=True)
-    np.testing.assert_array_equal(np.stack(images), [pixels(i) for i in range(COUNT)])
-    np.testing.assert_array_equal(labels, np.arange(COUNT) % 2)
+    for read in (source, source.in_memory()):
+        for start in (0, 7):
+            positions, keys, images, labels = zip(*read.eval_examples(start).as_numpy_iterator(), strict=True)
+            assert list(positions) == list(range(start, COUNT))
+            assert [key.decode() for key in keys] == list(source.keys[start:])
+            np.testing.assert_array_equal(np.stack(images), [pixels(i) for i in range(start, COUNT)])
+            np.testing.assert_array_equal(labels, np.arange(start, COUNT) % 2)
 
 
 @pytest.mark.parametrize("source", KINDS, indirect=True)

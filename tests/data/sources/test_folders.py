@@ -52,7 +52,7 @@ def test_images_beside_the_class_folders_have_no_label_and_take_none_away(tmp_pa
     assert list(source.keys) == ["Unlabelled/1.png", "a/1.png", "b/1.png", "cover.png"]
     assert (source.class_names, source.num_classes) == (("a", "b"), 2)
     np.testing.assert_array_equal(source.labels, [-1, 0, 1, -1])
-    assert [int(label) for _, label in source.eval_examples()] == [-1, 0, 1, -1]
+    assert [int(label) for *_, label in source.eval_examples()] == [-1, 0, 1, -1]
     assert source.subset(np.array([0, 3])).num_classes is None
     # What has no label is not held out, because nothing can be tested on it.
     rest, held_out = sources.holdout(source, 0.5)

@@ -50,7 +50,7 @@ def test_all_rows_are_read_once_an_epoch_and_a_run_resumes(tmp_path, as_struct):
     epochs = np.reshape(whole, [2, 16])
     assert all(len(set(epoch)) == 16 for epoch in epochs) and list(epochs[0]) != list(epochs[1])
     assert labels_of(source, 3) == whole[3:]
-    numbers = [int(label) for _, label in source.eval_examples().as_numpy_iterator()]
+    numbers = [int(label) for *_, label in source.eval_examples().as_numpy_iterator()]
     assert numbers == list(range(COUNT))
 
 

@@ -139,11 +139,12 @@ def test_streamed_training_is_shuffled_complete_and_resumable(data_dir, start_se
 def test_streamed_evaluation_goes_through_all_records(data_dir):
     source = from_tfds("varied_images", "train", data_dir)
     results = list(eval_dataset(source, image_size=40, batch_size=8).as_numpy_iterator())
-    assert [len(images) for images, _ in results] == [8, 8, 8, 6]
-    labels = np.concatenate([labels for _, labels in results])
-    assert sorted(labels) == list(range(COUNT))
+    assert [len(images) for _, _, images, _ in results] == [8, 8, 8, 6]
+    positions, keys, images, labels = map(np.concatenate, zip(*results, strict=True))
+    assert sorted(labels) == list(range(COUNT)) == positions.tolist()
+    assert [key.decode() for key in keys] == list(source.keys)
     expected = np.stack([center.preprocess_for_eval(pixels(i, 20 + i, 50 - i), 40) for i in labels])
-    np.testing.assert_allclose(np.concatenate([images for images, _ in results]), expected, atol=1e-6)
+    np.testing.assert_allclose(images, expected, atol=1e-6)
 
 
 def test_streams_without_labels_give_images_alone(data_dir):
@@ -153,7 +154,8 @@ def test_streams_without_labels_give_images_alone(data_dir):
     assert train.element_spec["images"] == tf.TensorSpec([4, 2, 8, 8, 3], tf.uint8)
     assert len(list(train)) == 1
     evaluation = eval_dataset(source, image_size=8, batch_size=COUNT)
-    assert [images.shape for images in evaluation] == [(COUNT, 8, 8, 3)]
+    ((_, _, images, labels),) = evaluation.as_numpy_iterator()
+    assert images.shape == (COUNT, 8, 8, 3) and set(labels) == {-1}
 
 
 def test_records_come_in_the_order_of_the_seed_under_numbers_and_names_that_stay(data_dir):
@@ -212,7 +214,7 @@ def test_broken_records_are_replaced_and_named_and_move_no_other(data_dir, tmp_p
         train_two_epochs(tmp_path, max_fraction=2 / COUNT)
     source = from_tfds("varied_images", "train", tmp_path)
     evaluated = eval_dataset(source, image_size=8, batch_size=COUNT)
-    ((_, labels),) = evaluated.as_numpy_iterator()
+    ((*_, labels),) = evaluated.as_numpy_iterator()
     assert sorted([*labels, *(in_file[i] for i in (3, 11, 12))]) == list(range(COUNT)) and len(source.broken) == 3
 
 

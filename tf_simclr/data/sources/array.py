@@ -73,8 +73,11 @@ class ArraySource(Source):
 
         return index_batches(self.num_examples, steps).map(gather)
 
-    def eval_examples(self) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices(self._columns())
+    def eval_examples(self, start: int = 0) -> tf.data.Dataset:
+        positions = np.arange(start, self.num_examples)
+        keys = list(map(os.fsencode, self.keys[start:]))
+        labels = np.full(self.num_examples, -1) if self.labels is None else self.labels
+        return tf.data.Dataset.from_tensor_slices((positions, keys, self.images[start:], labels[start:]))
 
     def _columns(self) -> tuple[np.ndarray, ...]:
         return (self.images,) if self.labels is None else (self.images, self.labels)

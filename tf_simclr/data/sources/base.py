@@ -89,6 +89,10 @@ class Source(abc.ABC):
             identity["digest of the labels"] = files.digest(np.ascontiguousarray(self.labels).data)
         return identity
 
+    def fingerprint(self) -> dict[str, Any]:
+        """`identity`, and what else tells that an image has another content than before, at the cost of a look."""
+        return self.identity()
+
     def _identifying_bytes(self) -> Any:
         """Bytes, or a buffer of them, that identify these images."""
         return os.fsencode("\n".join(self.keys))  # Names may consist of any bytes.
@@ -119,11 +123,15 @@ class Source(abc.ABC):
         """
 
     @abc.abstractmethod
-    def eval_examples(self) -> tf.data.Dataset:
+    def eval_examples(self, start: int = 0) -> tf.data.Dataset:
         """Reads every image once, in order, without the broken ones.
 
+        Args:
+          start: The position to start from.
+
         Returns:
-          Dataset of (image uint8 [H, W, 3], label int64 []), or (image,) without labels.
+          Dataset of (position int64 [], of the image in that order; key string []; image uint8 [H, W, 3]; label int64
+          [], -1 if it has none).
         """
 
     @abc.abstractmethod

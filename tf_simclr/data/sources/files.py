@@ -4,10 +4,12 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_simclr import files
 from tf_simclr.data.files.broken import BrokenFiles, broken_reason
 from tf_simclr.data.files.names import Names
 from tf_simclr.data.formats import decode
@@ -76,6 +78,10 @@ class FileSource(EncodedSource):
         readable = np.flatnonzero([path not in self.broken for path in self.reported_paths])
         return readable[np.searchsorted(readable, indices) % len(readable)] if readable.size else indices
 
+    def fingerprint(self) -> dict[str, Any]:
+        sizes = map(len, self.contents) if self.contents is not None else map(_size_of, self.paths)
+        return {**self.identity(), "digest of the sizes": files.digest(np.array(list(sizes), np.int64).data)}
+
     def subset(self, indices: np.ndarray) -> "FileSource":
         names = Names(self.names).take(indices)
         return dataclasses.replace(
@@ -136,13 +142,15 @@ class FileSource(EncodedSource):
         examples = batches.map(lambda epoch, indices: (tf.fill(tf.shape(indices[0]), epoch), *indices)).unbatch()
         return steps.in_lane(examples).map(read_example, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def eval_examples(self) -> tf.data.Dataset:
+    def eval_examples(self, start: int = 0) -> tf.data.Dataset:
         read = self._reader(stops_run=False)
+        key_at = Names(self.keys).lookup()
         known = self.replacements() == np.arange(self.num_examples)
-        indices = tf.data.Dataset.from_tensor_slices(np.flatnonzero(known))
+        indices = tf.data.Dataset.from_tensor_slices(np.flatnonzero(known[start:]) + start)
         examples = indices.map(lambda index: (index, *read(index)), num_parallel_calls=tf.data.AUTOTUNE)
         readable = examples.filter(lambda index, used, *example: used == index)
-        return readable.map(lambda index, used, *example: example)
+        unlabelled = () if self.labels is not None else (tf.constant(-1, tf.int64),)
+        return readable.map(lambda index, used, *example: (index, key_at(index), *example, *unlabelled))
 
     def _reader(self, *, stops_run: bool, reports: bool = True) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
         """Makes the function index -> (index of the file read, image, label).
@@ -193,3 +201,11 @@ class FileSource(EncodedSource):
         if stops_run:
             self.broken.check()
         return used
+
+
+def _size_of(path: str) -> int:
+    """The size of a file in bytes; -1 if it has gone."""
+    try:
+        return tf.io.gfile.stat(os.fsencode(path)).length
+    except tf.errors.NotFoundError:
+        return -1

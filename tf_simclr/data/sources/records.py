@@ -116,18 +116,20 @@ class RecordSource(EncodedSource):
         number = tf.cond(is_wanted, lambda: number, lambda: report(candidates.take(1).get_single_element()[1]))
         return number, *example
 
-    def eval_examples(self) -> tf.data.Dataset:
+    def eval_examples(self, start: int = 0) -> tf.data.Dataset:
         report = functools.partial(self._report, False, False)
 
-        def read(number: tf.Tensor, name: tf.Tensor, encoded: tf.Tensor, *label: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def read(position: tf.Tensor, record: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+            _, name, encoded, *label = record
             image = decode.try_decode_image(encoded, self.max_pixels)
             is_broken = tf.size(image) == 0
             is_broken = tf.cond(
                 is_broken, lambda: tf.numpy_function(report, [name, encoded], tf.bool), lambda: is_broken
             )
-            return tf.ensure_shape(is_broken, []), image, *label
+            key = tf.strings.regex_replace(name, "^.*/", "")  # As in `keys`.
+            return tf.ensure_shape(is_broken, []), position, key, image, *(label or [tf.constant(-1, tf.int64)])
 
-        examples = self.records().map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        examples = self.records().enumerate().skip(start).map(read, num_parallel_calls=tf.data.AUTOTUNE)
         readable = examples.filter(lambda is_broken, *example: ~is_broken)
         return readable.map(lambda is_broken, *example: example)
 

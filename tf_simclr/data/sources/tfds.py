@@ -227,9 +227,9 @@ def _load_array(source: TfdsSource) -> ArraySource:
     columns = list(zip(*source.eval_examples().batch(256).as_numpy_iterator(), strict=True))
     if not columns:
         raise ValueError(f"No image of the TFDS data set can be decoded. Received: {source.name!r}")
-    images, *labels = (np.concatenate(column) for column in columns)
+    images, labels = map(np.concatenate, columns[2:])
     if len(images) < source.num_examples:
         source.broken.add(source.lost)
     # The examples of a split without labels have the label -1.
-    has_labels = bool(labels) and (labels[0] >= 0).any()
-    return ArraySource(images, labels[0] if has_labels else None, source.class_names if has_labels else None)
+    has_labels = (labels >= 0).any()
+    return ArraySource(images, labels if has_labels else None, source.class_names if has_labels else None)

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.scores import Scores
-from tf_simclr.metrics.classification import top_k_accuracy
 
 # Similarities held at a time: 128 MiB of float32, whatever the size of the training set.
 _BLOCK_ELEMENTS = 2**25
@@ -31,23 +30,20 @@ class KNN:
     temperature: float = 0.1
 
     name: ClassVar[str] = "knn"
+    title: ClassVar[str] = "kNN (k={k})"
 
-    def __call__(self, train: Features, test: Features) -> Scores:
-        """Scores with the metrics `top_1_accuracy`, `k` (capped) and `temperature`."""
-        scores = knn_scores(
+    def __call__(self, train: Features, test: np.ndarray) -> Scores:
+        """The shares of the classes in the votes, with the settings `k` (capped) and `temperature`."""
+        votes = knn_scores(
             train.representations,
             train.labels,
-            test.representations,
+            test,
             num_classes=train.num_classes,
             k=self.k,
             temperature=self.temperature,
         )
-        metrics = {
-            "top_1_accuracy": top_k_accuracy(scores, test.labels),
-            "k": min(self.k, len(train.labels)),
-            "temperature": self.temperature,
-        }
-        return Scores(metrics, np.argmax(scores, axis=1))
+        settings = {"k": min(self.k, len(train)), "temperature": self.temperature}
+        return Scores(votes / votes.sum(axis=1, keepdims=True), settings)
 
 
 def knn_scores(

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 from absl import logging
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -20,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.evaluation.scores import Scores
-from tf_simclr.metrics.classification import calibrate, mean_confidence, top_k_accuracy
+from tf_simclr.metrics.classification import calibrate, top_k_accuracy
 
 _HELD_OUT_FRACTION = 0.1
 # One part decides if a tenth is this many examples; otherwise, parts are held out in turn until they are as many.
@@ -43,9 +44,10 @@ class Linear:
     max_iterations: int = 100
 
     name: ClassVar[str] = "linear"
+    title: ClassVar[str] = "linear"
 
-    def __call__(self, train: Features, test: Features) -> Scores:
-        """Scores with the metrics `top_1_accuracy` and, for more than 5 classes, `top_5_accuracy`, and the settings.
+    def __call__(self, train: Features, test: np.ndarray) -> Scores:
+        """The calibrated probabilities of the classifier, and how its penalty was chosen.
 
         Raises:
           ValueError: If the training labels do not suffice to choose the regularisation.
@@ -58,12 +60,7 @@ class Linear:
             grid=self.regularization_grid,
             max_iterations=self.max_iterations,
         )
-        logits = probe.scores(test.representations)
-        metrics = {"top_1_accuracy": top_k_accuracy(logits, test.labels)}
-        if train.num_classes > 5:
-            metrics["top_5_accuracy"] = top_k_accuracy(logits, test.labels, 5)
-        metrics |= {
-            "mean_confidence": mean_confidence(logits / probe.temperature),
+        settings = {
             "temperature": probe.temperature,
             "regularization_c": probe.regularization_c,
             "regularization_candidates": len(self.regularization_grid),
@@ -72,7 +69,8 @@ class Linear:
             "max_iterations": self.max_iterations,
             "seed": self.seed,
         }
-        return Scores(metrics, np.argmax(logits, axis=1), probe)
+        logits = probe.scores(test).astype(np.float64) / probe.temperature
+        return Scores(softmax(logits, axis=1), settings, probe)
 
 
 # The matrix products are thin and memory-bound: BLAS threads speed them up little, and slow them down tenfold if other

@@ -1,0 +1,68 @@
+"""The encoders that an evaluation judges: this one, and those to compare it with."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tf_simclr import devices, files
+from tf_simclr.keras import keras
+from tf_simclr.models.classifier import Classifier
+from tf_simclr.models.simclr import SimCLR
+from tf_simclr.runs import models
+from tf_simclr.settings import RunConfig, to_dict
+
+# The prefix of this encoder's keys in result.json; those of the encoders beside it start with "eval_".
+THIS = "eval"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrozenEncoder:
+    """An encoder to judge, built when it is needed: what is known of its representations may be in the cache.
+
+    Attributes:
+      name: Prefix of its keys in result.json, such as "eval" or "eval_untrained".
+      title: Its name in reports.
+      image_size: Side S of its input in pixels.
+      identity: What its representations of an image follow from, as JSON: digests of weights, settings, precision.
+      build: Returns it: a `keras.Model`, or a function, from images float32 [b, S, S, 3] in [0, 1] to [b, F].
+    """
+
+    name: str
+    title: str
+    image_size: int
+    identity: Mapping[str, Any]
+    build: Callable[[], Callable[..., tf.Tensor]]
+
+
+def this_encoder(config: RunConfig, model: SimCLR | Classifier) -> FrozenEncoder:
+    """The encoder of a run's model, as its weights are now."""
+    weights = [f"{weight.shape} {files.digest(weight.tobytes())}" for weight in model.encoder.get_weights()]
+    identity = {"weights": files.digest("\n".join(weights).encode()), **_architecture(config)}
+    return FrozenEncoder(THIS, "this encoder", config.data.image_size, identity, lambda: model.encoder)
+
+
+def untrained_encoder(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> FrozenEncoder:
+    """The same encoder with the weights that a run of this seed starts from, unless it starts from a checkpoint."""
+
+    def build() -> keras.Model:
+        with model.distribute_strategy.scope():
+            return models.initial_model(config, num_examples, getattr(model.classifier, "units", None)).encoder
+
+    identity = {"seed": config.seed, "tensorflow": tf.__version__, **_architecture(config)}
+    return FrozenEncoder("eval_untrained", "the untrained encoder", config.data.image_size, identity, build)
+
+
+def raw_pixels(config: RunConfig) -> FrozenEncoder:
+    """The pixels themselves."""
+    size = config.data.image_size
+    return FrozenEncoder(
+        "eval_raw_pixels", "raw pixels", size, {"pixels": size}, lambda: keras.Sequential([keras.layers.Flatten()])
+    )
+
+
+def _architecture(config: RunConfig) -> dict[str, Any]:
+    """The settings that an encoder follows from, besides its weights."""
+    precision, _ = devices.resolve_precision(config.train.precision)
+    return {"model": to_dict(config)["model"], "precision": precision}

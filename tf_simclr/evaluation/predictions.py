@@ -1,0 +1,70 @@
+"""What every protocol predicted for every test image, in a run's `features/predictions.parquet`.
+
+The columns are `protocol` (the encoder and the protocol, such as "eval/linear"), `example` (the name of the image),
+`label` and `predicted` (numbers of classes) and `score` (the probability of the predicted class).
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tf_simclr import files
+from tf_simclr.data.files.names import in_print
+from tf_simclr.evaluation.features import Features
+from tf_simclr.evaluation.verdict import Verdict
+
+
+class Predictions(NamedTuple):
+    """What one protocol predicted.
+
+    Attributes:
+      examples: The names of the images, [M].
+      labels: int64 [M].
+      predicted: int64 [M].
+      scores: float32 [M].
+    """
+
+    examples: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    scores: np.ndarray
+
+
+def predictions_path(folder: pathlib.Path) -> pathlib.Path:
+    """Where a run's folder keeps the predictions of its last evaluation."""
+    return folder / "features" / "predictions.parquet"
+
+
+def write(path: pathlib.Path, test: Features, verdicts: Mapping[str, Verdict]) -> None:
+    """Writes the predictions for the test images, by protocol, as `files.replacing` does."""
+    places = pa.array(list(verdicts))
+    examples = pa.array([in_print(key) for key in test.keys] if test.keys is not None else [""] * len(test))
+    count = len(test)
+    table = pa.table(
+        {
+            "protocol": pa.DictionaryArray.from_arrays(
+                np.repeat(np.arange(len(verdicts), dtype=np.int32), count), places
+            ),
+            "example": pa.chunked_array([examples] * len(verdicts)),
+            "label": np.tile(test.labels, len(verdicts)),
+            "predicted": np.concatenate([verdict.predicted for verdict in verdicts.values()]),
+            "score": np.concatenate([verdict.confidence for verdict in verdicts.values()]),
+        }
+    )
+    path.parent.mkdir(exist_ok=True)
+    with files.replacing(path) as beside:
+        pq.write_table(table, beside)
+
+
+def read(path: pathlib.Path) -> dict[str, Predictions]:
+    """Reads the predictions by protocol, in the order in which they were written."""
+    table = pq.read_table(path)
+    places = table["protocol"].to_numpy()
+    columns = [table[name].to_numpy() for name in ("example", "label", "predicted", "score")]
+    return {
+        str(place): Predictions(*(column[places == place] for column in columns)) for place in dict.fromkeys(places)
+    }

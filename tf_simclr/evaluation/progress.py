@@ -1,0 +1,35 @@
+"""Shows how far a pass over images has come."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+from absl import logging
+from tqdm import tqdm
+
+from tf_simclr.evaluation.features import Encoded
+
+_LOG_EVERY_SECONDS = 10.0
+
+
+def progress(batches: Iterable[Encoded], title: str, *, done: int, total: int) -> Iterator[Encoded]:
+    """Passes batches on; a terminal shows a bar with images/s and the time left, a log gets a line now and then.
+
+    Args:
+      batches: What was found for the next images.
+      title: What is encoded, such as "test images of this encoder".
+      done: Images that were encoded before.
+      total: Images in all.
+    """
+    with tqdm(total=total, initial=done, unit="image", desc=title, disable=not sys.stderr.isatty()) as bar:
+        start = logged = time.monotonic()
+        first = done
+        for batch in batches:
+            done += len(batch.positions)
+            bar.update(len(batch.positions))
+            now = time.monotonic()
+            if bar.disable and now - logged >= _LOG_EVERY_SECONDS:
+                rate, logged = (done - first) / (now - start), now
+                left = tqdm.format_interval((total - done) / rate)
+                logging.info("%s: %d of %d, %.0f images/s, %s left", title.capitalize(), done, total, rate, left)
+            yield batch

@@ -1,0 +1,67 @@
+"""What an evaluation found out about an encoder by a protocol, and where it is kept."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_simclr import files
+from tf_simclr.evaluation.probe import LinearProbe
+from tf_simclr.evaluation.scores import Scores
+from tf_simclr.metrics.probabilities import measure
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Verdict:
+    """The numbers of a protocol, and what they are from.
+
+    Attributes:
+      metrics: Values by name, such as "top_1_accuracy" and "top_1_accuracy_low".
+      settings: Those of the protocol that decide the numbers.
+      predicted: The predicted class of every test image, int64 [M].
+      confidence: Its probability, float32 [M].
+      probe: The linear classifier, if it is one.
+    """
+
+    metrics: Mapping[str, float]
+    settings: Mapping[str, Any]
+    predicted: np.ndarray
+    confidence: np.ndarray
+    probe: LinearProbe | None = None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes it to an .npz file, as `files.replacing` does."""
+        numbers = json.dumps({"metrics": dict(self.metrics), "settings": dict(self.settings)})
+        probe = {} if self.probe is None else self.probe.to_arrays()
+        arrays = {f"probe_{name}": value for name, value in probe.items()}
+        with files.replacing(path) as beside:
+            np.savez(beside, numbers=numbers, predicted=self.predicted, confidence=self.confidence, **arrays)
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Verdict":
+        """Reads what `save` wrote."""
+        with np.load(path) as arrays:
+            probe = {name.removeprefix("probe_"): arrays[name] for name in arrays.files if name.startswith("probe_")}
+            numbers = json.loads(str(arrays["numbers"]))
+            return cls(
+                **numbers,
+                predicted=arrays["predicted"],
+                confidence=arrays["confidence"],
+                probe=LinearProbe.from_arrays(probe) if probe else None,
+            )
+
+
+def judge(scores: Scores, labels: np.ndarray) -> Verdict:
+    """Compares what a protocol says with the labels of the test images, int64 [M]."""
+    probabilities = scores.probabilities
+    return Verdict(
+        measure(probabilities, labels),
+        scores.settings,
+        np.argmax(probabilities, axis=1),
+        np.max(probabilities, axis=1).astype(np.float32),
+        scores.probe,
+    )

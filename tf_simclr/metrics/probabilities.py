@@ -1,0 +1,80 @@
+"""Metrics of the probabilities that a classifier gives to the classes of test examples, with intervals."""
+
+import numpy as np
+from scipy import sparse
+
+from tf_simclr.metrics.intervals import bootstrap
+
+# Bins of confidence in the expected calibration error; Guo et al. use 15.
+CALIBRATION_BINS = 15
+
+
+def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Judges probabilities by every metric that has a meaning for their number of classes.
+
+    All but the mean confidence have a bootstrap interval over the test examples, beside them under `<name>_low` and
+    `<name>_high`:
+
+    * `top_1_accuracy`: the share of the examples whose label has the highest probability; ties go to the lower class.
+    * `top_5_accuracy`: the share whose label is among the five highest; only for more than five classes.
+    * `mean_per_class_accuracy`: the mean of the classes' top-1 accuracies, over the classes among the labels.
+    * `expected_calibration_error`: the mean distance between confidence and accuracy over 15 bins of equal width,
+      weighted by their examples (Guo et al., "On Calibration of Modern Neural Networks", 2017, equation 3).
+    * `mean_confidence`: the mean probability of the predicted class; about the accuracy if that is calibrated.
+
+    Args:
+      probabilities: Float [M, C], rows of sum 1.
+      labels: Integers [M] in [0, C).
+
+    Returns:
+      The metrics and the ends of their intervals, all in [0, 1].
+    """
+    count, num_classes = probabilities.shape
+    predicted, confidence = np.argmax(probabilities, axis=1), np.max(probabilities, axis=1)
+    hits = (predicted == labels).astype(np.float64)
+    names = ["top_1_accuracy"]
+    columns = [hits]
+    if num_classes > 5:
+        names.append("top_5_accuracy")
+        columns.append((rank_of_label(probabilities, labels) < 5).astype(np.float64))
+    means = np.stack(columns, axis=1)
+    by_class = _indicators(labels, num_classes)
+    hits_by_class = by_class.multiply(hits[:, None]).tocsr()
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = _indicators(bins, CALIBRATION_BINS).multiply((confidence - hits)[:, None]).tocsr()
+
+    def metrics(counts: np.ndarray) -> np.ndarray:
+        """How often examples were drawn, [R, M], to the metrics, [R, K]."""
+        drawn, right = counts @ by_class, counts @ hits_by_class
+        of_classes = np.divide(right, drawn, out=np.zeros_like(right), where=drawn > 0)
+        mean_per_class = of_classes.sum(axis=1) / np.maximum((drawn > 0).sum(axis=1), 1)
+        calibration_error = np.abs(counts @ gaps).sum(axis=1) / count
+        return np.concatenate([counts @ means / count, np.stack([mean_per_class, calibration_error], axis=1)], axis=1)
+
+    names += ["mean_per_class_accuracy", "expected_calibration_error"]
+    (values,), intervals = metrics(np.ones([1, count])), bootstrap(metrics, count)
+    found: dict[str, float] = {}
+    for name, value, (low, high) in zip(names, values.tolist(), intervals, strict=True):
+        found |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return found | {"mean_confidence": float(np.mean(confidence))}
+
+
+def rank_of_label(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes come before each example's label by score, int64 [M]; ties go to the lower class.
+
+    >>> rank_of_label(np.array([[0.1, 0.7, 0.2], [0.4, 0.4, 0.2]]), np.array([2, 1]))
+    array([1, 1])
+
+    Args:
+      scores: Floats [M, C].
+      labels: Integers [M] in [0, C).
+    """
+    of_label = scores[np.arange(len(labels)), labels][:, None]
+    is_before = (scores > of_label) | ((scores == of_label) & (np.arange(scores.shape[1]) < labels[:, None]))
+    return np.count_nonzero(is_before, axis=1)
+
+
+def _indicators(groups: np.ndarray, num_groups: int) -> sparse.csr_matrix:
+    """Whether each example is in each group, float64 [M, G]."""
+    rows = np.arange(len(groups))
+    return sparse.csr_matrix((np.ones(len(groups)), (rows, groups)), [len(groups), num_groups])
