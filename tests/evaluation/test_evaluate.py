@@ -66,7 +66,7 @@ def test_a_pretrained_encoder_and_the_baselines_are_judged_by_every_protocol(tmp
     encoders = ("eval", *BASELINES)
     judged = {f"{encoder}/{name}" for encoder in encoders for name in METRICS}
     judged |= {f"{encoder}/{name}" for encoder in BASELINES for name in DIFFERENCES}
-    assert result.keys() == ALWAYS | OF_CLASSIFIER | judged
+    assert result.keys() == ALWAYS | OF_CLASSIFIER | judged | {"eval/num_test_images_in_train"}
     assert result["protocols"]["knn"] == {"title": "kNN (k=90)", "k": 90, "temperature": 0.1}
     assert result["protocols"].keys() == {"knn", "linear", "label"} and tuple(result["encoders"]) == encoders
     assert result["eval/num_test_images"] == 40
@@ -236,3 +236,31 @@ def test_a_killed_extraction_continues_and_ends_as_if_nothing_had_happened(tmp_p
     np.testing.assert_array_equal(again.representations, whole.representations)
     np.testing.assert_array_equal(again.labels, made.labels)
     assert again.keys.tolist() == [str(i) for i in range(90)]
+
+
+def test_the_labels_of_the_test_images_decide_nothing_but_the_numbers(tmp_path):
+    """Whatever they are, the same is chosen, fitted and predicted; and the model stays as it was, bit by bit."""
+    config = override(RunConfig(), TINY | {"eval.baselines": False})
+    model = models.initial_model(config, 90, 6)
+    before = [weight.tobytes() for weight in model.get_weights()]
+    train, test = make_source(90, seed=1), make_source(40, seed=2)
+    evaluate.evaluate(config, model, train, test, tmp_path)
+    found = predictions.read(predictions.predictions_path(tmp_path))
+    result = json.loads((tmp_path / "result.json").read_text())
+    settings, accuracy = result["protocols"], result["eval/linear_top_1_accuracy"]
+    test.labels[:] = np.random.default_rng(0).permutation(test.labels)
+    poisoned = evaluate.evaluate(config, model, train, test, tmp_path)
+    for place, again in predictions.read(predictions.predictions_path(tmp_path)).items():
+        np.testing.assert_array_equal(again.predicted, found[place].predicted)
+        np.testing.assert_array_equal(again.scores, found[place].scores)
+    assert poisoned["protocols"] == settings and poisoned["eval/linear_top_1_accuracy"] != accuracy
+    assert [weight.tobytes() for weight in model.get_weights()] == before
+
+
+def test_test_images_among_the_training_images_are_said(tmp_path):
+    config = override(RunConfig(), TINY | {"eval.baselines": False, "eval.protocols": ("knn",)})
+    train, test = make_source(90, seed=1), make_source(40, seed=2)
+    test.images[3:5] = train.images[50:52]
+    result = evaluate.evaluate(config, models.initial_model(config, 90, 6), train, test, tmp_path)
+    assert result["eval/num_test_images_in_train"] == 2
+    assert "Caution: 2 of the 40 test images are, pixel by pixel, among the training images" in table.describe(result)

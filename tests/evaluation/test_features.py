@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicas import mirrored
 
 from tf_simclr.evaluation import KNN, Features, Linear
 from tf_simclr.evaluation.features import Encoded, extract
@@ -75,3 +76,28 @@ def test_extract_refuses_what_cannot_be_judged():
 def test_labels_out_of_range_are_refused(label):
     with pytest.raises(ValueError, match=rf"\[0, 2\).*Received: {min(label, 0)} to {max(label, 1)}"):
         Features(np.zeros([3, 4], np.float32), np.array([0, label, 1]), 2)
+
+
+@pytest.mark.parametrize("num_replicas", [2, 4])
+def test_replicas_share_the_work_and_find_the_same(num_replicas):
+    images, labels = make_images(45)  # 13 in the last batch: no multiple of 2 or 4.
+    alone = make_encoder()
+    whole = encode(alone, images, labels)
+    with mirrored(num_replicas).scope():
+        encoder = make_encoder()
+        encoder.set_weights(alone.get_weights())
+    again = encode(encoder, images, labels)
+    for name in ("positions", "keys", "labels", "digests"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
+    np.testing.assert_allclose(again.representations, whole.representations, rtol=1e-5, atol=1e-6)
+
+
+def test_test_images_that_are_training_images_are_counted():
+    images, labels = make_images(12)
+    images[7], images[9] = images[2], images[2] + 1 / 255
+    encoded = encode(make_encoder(), images, labels)
+    train, test = (
+        Features(encoded.representations[part], labels[part], 3, digests=encoded.digests[part])
+        for part in (slice(6), slice(6, 12))
+    )
+    assert test.count_in(train) == 1 and train.count_in(train.take(np.array([0, 3]))) == 2

@@ -105,7 +105,8 @@ class CachedFeatures:
         if not is_labelled.any():
             raise ValueError("Evaluation needs images with labels. Received: images without labels")
         names = np.array([os.fsdecode(key) for key in found.keys], object)
-        features = Features(found.representations, np.maximum(found.labels, 0), self.images.num_classes, names)
+        labels = np.maximum(found.labels, 0)
+        features = Features(found.representations, labels, self.images.num_classes, names, found.digests)
         return features if is_labelled.all() else features.take(np.flatnonzero(is_labelled))
 
     def _extract(self, place: pathlib.Path) -> None:
@@ -162,8 +163,8 @@ def _read(place: pathlib.Path) -> Encoded:
     columns = []
     for path in paths:
         with np.load(path) as arrays:
-            columns.append([arrays[name] for name in ("positions", "keys", "labels")])
-    positions, keys, labels = map(np.concatenate, zip(*columns, strict=True))
+            columns.append([arrays[name] for name in Encoded._fields if name != "representations"])
+    positions, keys, labels, digests = map(np.concatenate, zip(*columns, strict=True))
     representations, filled = np.empty([0, 0], np.float32), 0
     for path in paths:
         with np.load(path) as arrays:
@@ -172,7 +173,7 @@ def _read(place: pathlib.Path) -> Encoded:
             representations = np.empty([len(positions), part.shape[1]], np.float32)
         representations[filled : filled + len(part)] = part
         filled += len(part)
-    return Encoded(positions, keys, labels, representations)
+    return Encoded(positions, keys, labels, digests, representations)
 
 
 def digest_of(values: Mapping[str, Any]) -> str:

@@ -137,7 +137,7 @@ class _Bench:
         path = self._folder / f"{train.encoder.name}_{protocol.name}_{key}.npz"
         if path.is_file():
             return Verdict.load(path)
-        logging.info("Evaluating %s: %s", train.encoder.title, protocol.title)
+        logging.info("Evaluating %s: %s", train.encoder.title, protocol.name)
         verdict = judge(protocol(train.features, test.features.representations), test.features.labels)
         verdict.save(path)
         remove_older(path)
@@ -154,8 +154,11 @@ class _Bench:
 
     def describe(self, verdicts: dict[str, Verdict]) -> dict[str, Any]:
         """The entries of result.json."""
-        labels = self.test_features.labels
+        test = self.test_features
+        labels = test.labels
         result: dict[str, Any] = {f"{THIS}/num_test_images": len(labels)}
+        if isinstance(self._model, SimCLR):
+            result[f"{THIS}/num_test_images_in_train"] = test.count_in(self._features(self._this, self._train).features)
         for place, verdict in verdicts.items():
             values = {**verdict.metrics, **verdict.settings}
             result |= {f"{place}_{name}": value for name, value in values.items()}

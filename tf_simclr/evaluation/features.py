@@ -20,6 +20,7 @@ class Features:
       labels: int64 [N] in [0, num_classes).
       num_classes: Number of classes.
       keys: The names of the images, [N], as their source gives them; None if nobody needs them.
+      digests: Of their pixels, uint64 [N]; empty if nobody needs them.
 
     Raises:
       ValueError: If a label is out of range.
@@ -29,6 +30,7 @@ class Features:
     labels: np.ndarray
     num_classes: int
     keys: np.ndarray | None = None
+    digests: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros([0], np.uint64))
 
     def __post_init__(self) -> None:
         labels = self.labels
@@ -40,10 +42,17 @@ class Features:
 
     def take(self, indices: np.ndarray) -> "Features":
         """Those of the images at `indices`, integers [M], in that order."""
-        keys = None if self.keys is None else self.keys[indices]
         return dataclasses.replace(
-            self, representations=self.representations[indices], labels=self.labels[indices], keys=keys
+            self,
+            representations=self.representations[indices],
+            labels=self.labels[indices],
+            keys=None if self.keys is None else self.keys[indices],
+            digests=self.digests[indices] if len(self.digests) else self.digests,
         )
+
+    def count_in(self, others: "Features") -> int:
+        """How many of these images are, pixel by pixel, among the others, where both have digests."""
+        return int(np.isin(self.digests, others.digests).sum())
 
 
 class Encoded(NamedTuple):
@@ -53,12 +62,14 @@ class Encoded(NamedTuple):
       positions: int64 [b], of the images in their source.
       keys: Their names, bytes [b].
       labels: int64 [b], -1 for an image without a label.
+      digests: uint64 [b], of the pixels that the encoder got.
       representations: float32 [b, F].
     """
 
     positions: np.ndarray
     keys: np.ndarray
     labels: np.ndarray
+    digests: np.ndarray
     representations: np.ndarray
 
 
@@ -82,7 +93,14 @@ def extract(encoder: Callable[..., tf.Tensor], dataset: tf.data.Dataset) -> Iter
         representations = encode(images)
         if not np.isfinite(representations).all():
             raise ValueError("The encoder must return finite features. Received: NaN or infinity in its output")
-        yield Encoded(positions.numpy(), keys.numpy().astype(np.bytes_), labels.numpy(), representations)
+        digests = _digest(images).numpy().view(np.uint64)[:, 0]
+        yield Encoded(positions.numpy(), keys.numpy().astype(np.bytes_), labels.numpy(), digests, representations)
+
+
+@tf.function(reduce_retracing=True)
+def _digest(images: tf.Tensor) -> tf.Tensor:
+    """The hash of every image, uint8 [b, 8]."""
+    return tf.raw_ops.Fingerprint(data=tf.image.convert_image_dtype(images, tf.uint8), method="farmhash64")
 
 
 def _make_encode(encoder: Callable[..., tf.Tensor], spec: tf.TensorSpec) -> Callable[[tf.Tensor], np.ndarray]:

@@ -17,6 +17,7 @@ def describe(result: Mapping[str, Any]) -> str:
         [
             *_accuracies(result),
             *_differences(result),
+            *_leaks(result),
             "In brackets: 95 % intervals over the test images; another seed of training may differ by more.",
         ]
     )
@@ -48,6 +49,15 @@ def _differences(result: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"This encoder is {verdict} {encoder}: {value:+.1f} points [{low:+.1f}, {high:+.1f}], "
             f"{result['protocols'][judged[-1]]['title']}"
+        )
+
+
+def _leaks(result: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence about test images that are training images, too."""
+    if count := result.get("eval/num_test_images_in_train"):
+        yield (
+            f"Caution: {count:,} of the {result['eval/num_test_images']:,} test images are, pixel by pixel, among the "
+            "training images, which flatters every number; --mode=check names them"
         )
 
 
