@@ -21,7 +21,9 @@ def write_run(folder: pathlib.Path, wrong, labels=LABELS, digest="a", protocols=
         f"eval/{name}": np.where(np.isin(np.arange(len(labels)), wrong), labels + 1, labels) for name in protocols
     }
     predicted["eval_untrained/linear"] = labels * 0
-    verdicts = {place: Verdict({}, {}, found, np.ones(len(labels), np.float32)) for place, found in predicted.items()}
+    verdicts = {
+        place: Verdict({}, {}, {}, found, np.ones(len(labels), np.float32)) for place, found in predicted.items()
+    }
     keys = np.arange(len(labels)).astype(str)
     test = Features(np.zeros([len(labels), 1]), labels, 1 + labels.max(), keys)
     predictions.write(predictions.predictions_path(folder), test, verdicts)
@@ -64,6 +66,19 @@ def test_several_runs_a_side_show_their_spread(tmp_path):
 def test_a_protocol_without_a_title_goes_by_its_name(tmp_path):
     runs = [compare.load(write_run(tmp_path / name, range(5), protocols=("prototypes",))) for name in ("a", "b")]
     assert compare.compare(runs[:1], runs[1:]).startswith("prototypes, 1,000 test images: 99.5% and 99.5%")
+
+
+def test_settings_that_differ_are_said(tmp_path):
+    runs = []
+    for name, k in (("a", 200), ("b", 20)):
+        folder = write_run(tmp_path / name, range(5), protocols=("knn",))
+        settings = {"title": f"kNN (k={k})", "k": k, "temperature": 0.1, "seed": k, "chosen": {"c": k}}
+        write_json(tmp_path / name / "result.json", {"protocols": {"knn": settings}})
+        runs.append(compare.load(folder))
+    *_, last, caution = compare.compare(runs[:1], runs[1:]).splitlines()
+    assert "Another seed" in last
+    assert caution == f"Caution: kNN is not the same protocol everywhere: k is 200 in {tmp_path}/a, 20 in {tmp_path}/b"
+    assert "Caution" not in compare.compare(runs[:1], [runs[0]._replace(folder="c")])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -26,6 +26,8 @@ from tf_simclr.metrics.intervals import LEVEL
 _TITLES = {"knn": "kNN", "linear": "linear evaluation", "label": "the classifier trained with the encoder"}
 # Differences with a larger p-value count as ties, as in the paper's tables.
 SIGNIFICANT = 0.05
+# What the settings of a protocol may differ in: its name, its draws, and what it chooses for an encoder.
+_MAY_DIFFER = {"title", "seed", "chosen"}
 
 
 class Evaluation(NamedTuple):
@@ -34,10 +36,12 @@ class Evaluation(NamedTuple):
     Attributes:
       folder: The run.
       predictions: What was predicted for the test images, by protocol, such as "linear".
+      settings: By protocol, those that decide its number.
     """
 
     folder: str
     predictions: dict[str, Predictions]
+    settings: dict[str, dict[str, Any]]
 
     def hits(self, protocol: str) -> np.ndarray:
         """Whether each test image got its label, bool [M]."""
@@ -55,8 +59,9 @@ def load(folder: str) -> Evaluation:
         raise FileNotFoundError(
             f"A run must have been evaluated: python run.py --mode=eval --model_dir={folder}. Received: {folder!r}"
         )
-    by_place = read(path)
-    return Evaluation(folder, {place[5:]: found for place, found in by_place.items() if place.startswith("eval/")})
+    by_place = {place[5:]: found for place, found in read(path).items() if place.startswith("eval/")}
+    result = pathlib.Path(folder, "result.json")
+    return Evaluation(folder, by_place, read_json(result).get("protocols", {}) if result.is_file() else {})
 
 
 def find(pattern: str) -> list[Evaluation]:
@@ -136,6 +141,16 @@ def describe_groups(protocol: str, first: Sequence[Evaluation], second: Sequence
     )
 
 
+def describe_settings(protocol: str, evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    """A line about each setting of a protocol that the evaluations do not have in common."""
+    known = [one.settings.get(protocol, {}) for one in evaluations]
+    for name in sorted(set().union(*known) - _MAY_DIFFER):
+        values = [settings.get(name) for settings in known]
+        if any(value != values[0] for value in values):
+            shown = ", ".join(f"{value} in {one.folder}" for value, one in zip(values, evaluations, strict=True))
+            yield f"Caution: {_TITLES.get(protocol, protocol)} is not the same protocol everywhere: {name} is {shown}"
+
+
 def compare(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> str:
     """The comparison as text for the terminal.
 
@@ -161,6 +176,7 @@ def compare(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> str:
     else:
         for protocol in common:
             lines += describe_groups(protocol, first, second)
+    lines += [line for protocol in common for line in describe_settings(protocol, everyone)]
     return "\n".join(lines)
 
 

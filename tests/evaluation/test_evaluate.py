@@ -67,7 +67,7 @@ def test_a_pretrained_encoder_and_the_baselines_are_judged_by_every_protocol(tmp
     judged = {f"{encoder}/{name}" for encoder in encoders for name in METRICS}
     judged |= {f"{encoder}/{name}" for encoder in BASELINES for name in DIFFERENCES}
     assert result.keys() == ALWAYS | OF_CLASSIFIER | judged | {"eval/num_test_images_in_train"}
-    assert result["protocols"]["knn"] == {"title": "kNN (k=90)", "k": 90, "temperature": 0.1}
+    assert result["protocols"]["knn"] == {"title": "kNN (k=90)", "k": 90, "temperature": 0.1, "chosen": {}}
     assert result["protocols"].keys() == {"knn", "linear", "label"} and tuple(result["encoders"]) == encoders
     assert result["eval/num_test_images"] == 40
     assert (result["eval/knn_k"], result["eval/knn_temperature"], result["eval/linear_seed"]) == (90, 0.1, 5)

@@ -160,7 +160,7 @@ class _Bench:
         if isinstance(self._model, SimCLR):
             result[f"{THIS}/num_test_images_in_train"] = test.count_in(self._features(self._this, self._train).features)
         for place, verdict in verdicts.items():
-            values = {**verdict.metrics, **verdict.settings}
+            values = {**verdict.metrics, **verdict.settings, **verdict.chosen}
             result |= {f"{place}_{name}": value for name, value in values.items()}
             result |= {f"{place}_{name}": value for name, value in _difference(place, verdicts, labels).items()}
         if self._model.classifier is not None:
@@ -170,14 +170,13 @@ class _Bench:
         return result
 
     def _settings(self, verdicts: dict[str, Verdict]) -> dict[str, Any]:
-        """The protocols by name, each with its title and the settings that decide its number."""
-        found = {}
+        """The protocols by name: title, the settings that decide the number, and what was chosen for this encoder."""
+        found: dict[str, Any] = {}
         for protocol in self._protocols:
-            settings = next(
-                (verdict.settings for place, verdict in verdicts.items() if place.endswith(f"/{protocol.name}")), None
-            )
-            if settings is not None:
-                found[protocol.name] = {"title": protocol.title.format(**settings), **settings}
+            for place, verdict in verdicts.items():
+                if place.endswith(f"/{protocol.name}") and protocol.name not in found:
+                    title = protocol.title.format(**verdict.settings)
+                    found[protocol.name] = {"title": title, **verdict.settings, "chosen": dict(verdict.chosen)}
         if f"{THIS}/{LABEL}" in verdicts:
             kind = "online classifier" if isinstance(self._model, SimCLR) else "classifier"
             found[LABEL] = {"title": f"the {kind}"}

@@ -18,11 +18,13 @@ class Scores:
     Attributes:
       probabilities: Of every class for every test image, float [M, C], rows of sum 1.
       settings: Those that decide the number, such as {"k": 200}, as JSON.
+      chosen: Those that the protocol has chosen by itself, as JSON.
       probe: The linear classifier that they are from, if they are from one.
     """
 
     probabilities: np.ndarray
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     probe: LinearProbe | None = None
 
 

@@ -22,6 +22,7 @@ class Verdict:
     Attributes:
       metrics: Values by name, such as "top_1_accuracy" and "top_1_accuracy_low".
       settings: Those of the protocol that decide the numbers.
+      chosen: Those that it has chosen by itself.
       predicted: The predicted class of every test image, int64 [M].
       confidence: Its probability, float32 [M].
       probe: The linear classifier, if it is one.
@@ -29,13 +30,14 @@ class Verdict:
 
     metrics: Mapping[str, float]
     settings: Mapping[str, Any]
+    chosen: Mapping[str, Any]
     predicted: np.ndarray
     confidence: np.ndarray
     probe: LinearProbe | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it to an .npz file, as `files.replacing` does."""
-        numbers = json.dumps({"metrics": dict(self.metrics), "settings": dict(self.settings)})
+        numbers = json.dumps({name: dict(getattr(self, name)) for name in ("metrics", "settings", "chosen")})
         probe = {} if self.probe is None else self.probe.to_arrays()
         arrays = {f"probe_{name}": value for name, value in probe.items()}
         with files.replacing(path) as beside:
@@ -61,6 +63,7 @@ def judge(scores: Scores, labels: np.ndarray) -> Verdict:
     return Verdict(
         measure(probabilities, labels),
         scores.settings,
+        scores.chosen,
         np.argmax(probabilities, axis=1),
         np.max(probabilities, axis=1).astype(np.float32),
         scores.probe,

@@ -36,9 +36,11 @@ def test_separates_what_is_separable(num_classes):
     np.testing.assert_array_equal(np.argmax(judged.probabilities, axis=1), test.labels)
     assert KNN()(train, test.representations).settings["k"] == 200
     assert np.mean(np.max(judged.probabilities, axis=1)) > 0.99
-    assert judged.settings == {
+    assert judged.chosen == {
         "regularization_c": judged.probe.regularization_c,
         "temperature": judged.probe.temperature,
+    }
+    assert judged.settings == {
         "regularization_candidates": 5,
         "held_out_fraction": 0.1,
         "held_out_parts": 10,
@@ -74,7 +76,7 @@ def test_regularisation_is_chosen_on_examples_that_were_not_fitted():
 def test_test_examples_do_not_influence_the_choice():
     train = make_clusters(300, 3, 8, noise=3.0, seed=1)
     tests = [make_clusters(50, 3, 8, noise=noise, seed=2) for noise in (0.01, 3.0, 100.0)]
-    assert len({Linear()(train, test.representations).settings["regularization_c"] for test in tests}) == 1
+    assert len({Linear()(train, test.representations).chosen["regularization_c"] for test in tests}) == 1
 
 
 def test_a_class_without_examples_is_never_predicted():

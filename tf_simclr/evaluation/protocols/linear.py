@@ -60,9 +60,8 @@ class Linear:
             grid=self.regularization_grid,
             max_iterations=self.max_iterations,
         )
+        chosen = {"regularization_c": probe.regularization_c, "temperature": probe.temperature}
         settings = {
-            "temperature": probe.temperature,
-            "regularization_c": probe.regularization_c,
             "regularization_candidates": len(self.regularization_grid),
             "held_out_fraction": _HELD_OUT_FRACTION,
             "held_out_parts": len(_held_out_masks(train.labels, self.seed)),
@@ -70,7 +69,7 @@ class Linear:
             "seed": self.seed,
         }
         logits = probe.scores(test).astype(np.float64) / probe.temperature
-        return Scores(softmax(logits, axis=1), settings, probe)
+        return Scores(softmax(logits, axis=1), settings, chosen, probe)
 
 
 # The matrix products are thin and memory-bound: BLAS threads speed them up little, and slow them down tenfold if other
