@@ -36,7 +36,7 @@ def test_two_runs_are_compared_image_by_image(tmp_path, capsys):
     b = write_run(tmp_path / "b", range(60, 190))  # 40 of them are wrong in both
     compare.main([a, b])
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "linear evaluation, 1,000 test images: 90.0% and 87.0%"
+    assert said[0] == "linear, 1,000 test images: 90.0% and 87.0%"
     low, high = (float(word.strip("+")) for word in said[1].split("interval ")[1].split(" (")[0].split(" to "))
     deviation = 100 * np.sqrt((0.15 - 0.03**2) / 1000)
     np.testing.assert_allclose([low, high], [3 - 1.96 * deviation, 3 + 1.96 * deviation], atol=0.3)
@@ -63,11 +63,6 @@ def test_several_runs_a_side_show_their_spread(tmp_path):
     assert f"difference +10.0 points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}, p = {test.pvalue:.3g}" in said
 
 
-def test_a_protocol_without_a_title_goes_by_its_name(tmp_path):
-    runs = [compare.load(write_run(tmp_path / name, range(5), protocols=("prototypes",))) for name in ("a", "b")]
-    assert compare.compare(runs[:1], runs[1:]).startswith("prototypes, 1,000 test images: 99.5% and 99.5%")
-
-
 def test_settings_that_differ_are_said(tmp_path):
     runs = []
     for name, k in (("a", 200), ("b", 20)):
@@ -77,7 +72,10 @@ def test_settings_that_differ_are_said(tmp_path):
         runs.append(compare.load(folder))
     *_, last, caution = compare.compare(runs[:1], runs[1:]).splitlines()
     assert "Another seed" in last
-    assert caution == f"Caution: kNN is not the same protocol everywhere: k is 200 in {tmp_path}/a, 20 in {tmp_path}/b"
+    assert (
+        caution
+        == f"Caution: kNN (k=200) is not the same protocol everywhere: k is 200 in {tmp_path}/a, 20 in {tmp_path}/b"
+    )
     assert "Caution" not in compare.compare(runs[:1], [runs[0]._replace(folder="c")])
 
 

@@ -22,8 +22,6 @@ from tf_simclr.files import read_json
 from tf_simclr.metrics import paired
 from tf_simclr.metrics.intervals import LEVEL
 
-# What the terminal calls the protocols of `features/predictions.parquet`; others by their own name.
-_TITLES = {"knn": "kNN", "linear": "linear evaluation", "label": "the classifier trained with the encoder"}
 # Differences with a larger p-value count as ties, as in the paper's tables.
 SIGNIFICANT = 0.05
 # What the settings of a protocol may differ in: its name, its draws, and what it chooses for an encoder.
@@ -46,6 +44,10 @@ class Evaluation(NamedTuple):
     def hits(self, protocol: str) -> np.ndarray:
         """Whether each test image got its label, bool [M]."""
         return self.predictions[protocol].predicted == self.predictions[protocol].labels
+
+    def title(self, protocol: str) -> str:
+        """What reports call a protocol."""
+        return self.settings.get(protocol, {}).get("title", protocol)
 
 
 def load(folder: str) -> Evaluation:
@@ -108,7 +110,7 @@ def describe_pair(protocol: str, first: Evaluation, second: Evaluation) -> Itera
     a, b = first.hits(protocol), second.hits(protocol)
     difference, (low, high) = a.mean() - b.mean(), paired.difference_interval(a, b)
     p_value = paired.mcnemar(a, b)
-    yield f"{_TITLES.get(protocol, protocol)}, {len(a):,} test images: {a.mean():.1%} and {b.mean():.1%}"
+    yield f"{first.title(protocol)}, {len(a):,} test images: {a.mean():.1%} and {b.mean():.1%}"
     yield (
         f"  difference {100 * difference:+.1f} points, {LEVEL:.0%} interval {100 * low:+.1f} to {100 * high:+.1f} "
         "(paired bootstrap)"
@@ -128,7 +130,7 @@ def describe_groups(protocol: str, first: Sequence[Evaluation], second: Sequence
         spread = f", standard deviation {100 * accuracies.std(ddof=1):.1f} points" if len(accuracies) > 1 else ""
         shown = ", ".join(f"{accuracy:.1%}" for accuracy in accuracies)
         found = f"mean {accuracies.mean():.1%} of {len(accuracies)} runs ({shown}){spread}"
-        yield f"{_TITLES.get(protocol, protocol)}, {name} side: {found}"
+        yield f"{first[0].title(protocol)}, {name} side: {found}"
     difference = sides[0].mean() - sides[1].mean()
     if min(map(len, sides)) < 2:
         yield f"  difference {100 * difference:+.1f} points; an interval takes two runs a side"
@@ -148,7 +150,7 @@ def describe_settings(protocol: str, evaluations: Sequence[Evaluation]) -> Itera
         values = [settings.get(name) for settings in known]
         if any(value != values[0] for value in values):
             shown = ", ".join(f"{value} in {one.folder}" for value, one in zip(values, evaluations, strict=True))
-            yield f"Caution: {_TITLES.get(protocol, protocol)} is not the same protocol everywhere: {name} is {shown}"
+            yield f"Caution: {evaluations[0].title(protocol)} is not the same protocol everywhere: {name} is {shown}"
 
 
 def compare(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> str:
