@@ -50,9 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
         np.savez("embeddings.npz", path=np.array(paths, str)[valid], embedding=embedding[valid])
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    others = int((~valid).sum())
     print(
         f"embeddings.npz: {valid.sum()} embeddings of {embedding.shape[1]} features; "
-        f"{(~valid).sum()} files are not images"
+        f"{others} " + ("file is not an image" if others == 1 else "files are not images")
     )
 
 

@@ -29,7 +29,7 @@ def test_classes_and_images_without_one_are_named(images, tmp_path, caplog):
     counts = np.bincount(train.labels[train.labels >= 0])
     assert f"2 classes: a ({counts[0]}), b ({counts[1]})" in caplog.text
     assert f"1 of {train.num_examples} images have no label, so they are trained on but no part" in caplog.text
-    assert ": cover.png" in caplog.text and ": .tif 1, and 1 files that describe images: .csv 1" in caplog.text
+    assert ": cover.png" in caplog.text and ": .tif 1, and 1 file that describes images: .csv 1" in caplog.text
     assert json.loads((tmp_path / "run" / "data_report.json").read_text())["ignored"] == {".tif": 1, ".csv": 1}
 
 

@@ -143,7 +143,7 @@ def test_the_ten_lines_without_a_server(folder, encoder, tmp_path):
     (photos / "notes.txt").write_text("no image")
     command = [sys.executable, str(ROOT / "examples" / "feature_extractor.py"), str(folder / "1"), str(photos)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert f"3 embeddings of {FEATURES} features; 1 files are not images" in done.stdout
+    assert f"3 embeddings of {FEATURES} features; 1 file is not an image" in done.stdout
     found = np.load(tmp_path / "embeddings.npz")
     assert [pathlib.Path(path).name for path in found["path"]] == ["0.png", "1.png", "2.png"]
     expected = encoder(preprocess_for_eval(images, encoder.input_shape[1]), training=False)

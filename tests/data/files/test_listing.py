@@ -143,13 +143,13 @@ def test_other_files_are_counted_by_suffix_and_the_kept_list_remembers_them(tree
     assert listing.list_images(str(tree), tmp_path / "lists").ignored == expected
     assert listing.list_images(f"{tree}/*/*").ignored == expected
     assert ignored.describe(expected).endswith(
-        ": without a suffix 2, .tif 2, .heic 1, and 1 files that describe images: .csv 1"
+        ": without a suffix 2, .tif 2, .heic 1, and 1 file that describes images: .csv 1"
     )
 
 
 def test_files_of_a_suffix_that_is_not_known_are_named_when_there_is_nothing_else(tmp_path):
     write(f"{tmp_path}/a.tif", b"x")
-    with pytest.raises(ValueError, match=r"at any depth; it holds 1 files that are not images .*: \.tif 1\. Received"):
+    with pytest.raises(ValueError, match=r"at any depth; it holds 1 file that is not an image .*: \.tif 1\. Received"):
         listing.list_images(str(tmp_path))
 
 

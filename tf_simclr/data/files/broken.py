@@ -15,7 +15,7 @@ from absl import logging
 
 from tf_simclr import files
 from tf_simclr.data.files import ignored
-from tf_simclr.data.files.names import in_print
+from tf_simclr.data.files.names import counted, in_print
 from tf_simclr.data.files.walk import is_local
 from tf_simclr.data.formats import decode
 
@@ -115,8 +115,8 @@ class BrokenFiles:
             if new:
                 self.write()
                 logging.warning(
-                    "Skipped %d broken image files (%d of %d so far): %s",
-                    len(new), len(self), self.num_files, _describe(new),
+                    "Skipped %s (%d of %d so far): %s",
+                    counted(len(new), "broken image file"), len(self), self.num_files, _describe(new),
                 )  # fmt: skip
 
     def ignore(self, counts: Mapping[str, int]) -> None:

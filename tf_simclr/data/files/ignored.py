@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from tf_simclr.data.files.names import counted
 from tf_simclr.data.formats import decode
 
 # What commonly lies beside images and describes them; no image is lost with it.
@@ -23,9 +24,11 @@ def describe(ignored: Mapping[str, int]) -> str:
     text = ""
     if images:
         formats = ", ".join(decode.IMAGE_SUFFIXES)
-        text = f"{sum(images.values()):,} files that are not images of these formats ({formats}): {_list(images)}"
+        count, verb = sum(images.values()), "is not an image" if sum(images.values()) == 1 else "are not images"
+        text = f"{counted(count, 'file')} that {verb} of these formats ({formats}): {_list(images)}"
     if beside:
-        text += f"{', and ' if text else ''}{sum(beside.values()):,} files that describe images: {_list(beside)}"
+        count, verb = sum(beside.values()), "describes" if sum(beside.values()) == 1 else "describe"
+        text += f"{', and ' if text else ''}{counted(count, 'file')} that {verb} images: {_list(beside)}"
     return text
 
 

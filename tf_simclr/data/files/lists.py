@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_simclr.data.files import labels
-from tf_simclr.data.files.names import in_print
+from tf_simclr.data.files.names import counted, in_print
 from tf_simclr.data.files.walk import exists, is_folder, is_local, readable_entries
 from tf_simclr.data.formats import decode
 
@@ -74,8 +74,9 @@ def read(path: str) -> Iterator[tuple[str, str, str | None]]:
         meaning += f"; unlabelled for having several labels: {len(several):,}, first {in_print(next(iter(several)))}"
     name = f"`{header[column]}`" if header else f"{column + 1} of a table without a header"
     logging.info(
-        "%s: %d rows with %d different files, in column %s; %s", in_print(path), len(rows), len(files), name, meaning
-    )
+        "%s: %s with %s, in column %s; %s",
+        in_print(path), counted(len(rows), "row"), counted(len(files), "different file"), name, meaning,
+    )  # fmt: skip
     for (place, key), label in files.items():
         yield place, key, None if label is None else _as_text(label)
 

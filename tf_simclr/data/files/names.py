@@ -15,6 +15,11 @@ def in_print(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def counted(count: int, noun: str) -> str:
+    """The number of what the noun says, such as "1 file" and "1,024 files"; the noun takes an "s"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 class Names(Sequence[str]):
     """An immutable sequence of names, stored as their concatenated bytes and the end of each name.
 

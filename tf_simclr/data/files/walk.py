@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr.data.files.names import in_print
+from tf_simclr.data.files.names import counted, in_print
 from tf_simclr.data.formats import decode
 
 # Every run and every check keeps this file in its folder, so a folder that has it holds no images of the user.
@@ -183,5 +183,5 @@ class Walk:
     def _count(self, root: str) -> None:
         self._num_files += 1
         if time.monotonic() > self._next_message:
-            logging.info("Listing %s: %d files so far", root, self._num_files)
+            logging.info("Listing %s: %s so far", root, counted(self._num_files, "file"))
             self._next_message = time.monotonic() + _PROGRESS_SECONDS

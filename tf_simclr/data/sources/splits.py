@@ -9,6 +9,7 @@ from typing import NamedTuple
 from absl import logging
 
 from tf_simclr.data.files import walk
+from tf_simclr.data.files.names import counted
 from tf_simclr.data.sources.tfrecord import are_tfrecords
 
 TRAIN = "train"
@@ -179,7 +180,9 @@ def _unnested(folder: str, name: str) -> str:
 def _log_loose_images(folder: str) -> None:
     loose = [entry.name for entry in walk.readable_entries(folder) if not entry.is_folder]
     if loose:
-        logging.warning("Left out %d images beside the parts of %s, such as %s", len(loose), folder, min(loose))
+        logging.warning(
+            "Left out %s beside the parts of %s, such as %s", counted(len(loose), "image"), folder, min(loose)
+        )
 
 
 def _advise(folder: str, names: Sequence[str], found: dict[str, str]) -> str:
