@@ -16,6 +16,7 @@ from paths import ROOT
 import run
 from tf_simclr import builders, evaluation
 from tf_simclr.data import batches
+from tf_simclr.evaluation import predictions
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.export import publish, verify
 from tf_simclr.runs import checkpoints
@@ -137,6 +138,10 @@ def test_the_export_classifies_as_was_evaluated(finished_run, image_folder):
     is_right = [name.decode() == path.parent.name for name, path in zip(named, paths, strict=True)]
     assert np.mean(is_right) == pytest.approx(result["eval/linear_top_1_accuracy"])
     assert np.max(answer["scores"], axis=1).mean() == pytest.approx(result["eval/linear_mean_confidence"], abs=1e-3)
+    found = predictions.read(predictions.predictions_path(folder))["eval/linear"]  # Image by image.
+    assert [pathlib.Path(name).name for name in found.examples] == [path.name for path in paths]
+    np.testing.assert_array_equal(found.predicted, np.argmax(answer["scores"], axis=1))
+    np.testing.assert_allclose(found.scores, np.max(answer["scores"], axis=1), atol=1e-3)
 
 
 def test_a_run_that_was_not_evaluated_exports_no_classifier_and_says_how_to_add_it(image_folder, tmp_path):
