@@ -16,6 +16,8 @@ import pytest
 import tensorflow as tf
 from paths import GOLDEN, ROOT
 
+from tf_simclr.data.formats import decode
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
 )
@@ -52,6 +54,23 @@ def photos() -> np.ndarray:
     waves = rng.uniform(1, 20, [16, 3, 2])
     phase = waves[..., 0, None, None] * rows + waves[..., 1, None, None] * columns
     return np.moveaxis(127.5 * (1 + np.sin(phase)), 1, -1).astype(np.uint8)
+
+
+@pytest.fixture
+def quick_decoder(monkeypatch):
+    """Has graphs decode PNG and JPEG files by one operation, for tests of what surrounds the decoding.
+
+    The graph that knows every kind of file takes TensorFlow a second in each new pipeline. Why a file is broken is
+    found outside of graphs, and still by the whole decoder.
+    """
+    whole = decode.decode_image
+
+    def decode_image(encoded, max_pixels=decode.headers.MAX_PIXELS):
+        if tf.executing_eagerly():
+            return whole(encoded, max_pixels)
+        return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
+
+    monkeypatch.setattr(decode, "decode_image", decode_image)
 
 
 @pytest.fixture
