@@ -14,9 +14,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import numpy as np
 import pytest
 import tensorflow as tf
+from decoding import decode_quickly
 from paths import GOLDEN, ROOT
-
-from tf_simclr.data.formats import decode
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
@@ -58,19 +57,8 @@ def photos() -> np.ndarray:
 
 @pytest.fixture
 def quick_decoder(monkeypatch):
-    """Has graphs decode PNG and JPEG files by one operation, for tests of what surrounds the decoding.
-
-    The graph that knows every kind of file takes TensorFlow a second in each new pipeline. Why a file is broken is
-    found outside of graphs, and still by the whole decoder.
-    """
-    whole = decode.decode_image
-
-    def decode_image(encoded, max_pixels=decode.headers.MAX_PIXELS):
-        if tf.executing_eagerly():
-            return whole(encoded, max_pixels)
-        return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
-
-    monkeypatch.setattr(decode, "decode_image", decode_image)
+    """Has graphs decode image files by one operation, see `decode_quickly`."""
+    decode_quickly(monkeypatch)
 
 
 @pytest.fixture

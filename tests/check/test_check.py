@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from checks import SETTINGS, make_config, photo, write
+from decoding import decode_quickly
 from PIL import Image, ImageDraw, ImageEnhance
 from zoo import encode
 
@@ -165,7 +166,9 @@ def folder(tmp_path_factory):
 def checked(folder, tmp_path_factory):
     """(report, exit status, folder of the run) of a whole check."""
     model_dir = tmp_path_factory.mktemp("run")
-    return *run.look(make_config(model_dir, folder)), model_dir
+    with pytest.MonkeyPatch.context() as patch:
+        decode_quickly(patch)
+        return *run.look(make_config(model_dir, folder)), model_dir
 
 
 def by_topic(model_dir):
