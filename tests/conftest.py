@@ -14,6 +14,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import numpy as np
 import pytest
 import tensorflow as tf
+from decoding import decode_quickly
 from paths import GOLDEN, ROOT
 
 tf.config.set_logical_device_configuration(
@@ -52,6 +53,12 @@ def photos() -> np.ndarray:
     waves = rng.uniform(1, 20, [16, 3, 2])
     phase = waves[..., 0, None, None] * rows + waves[..., 1, None, None] * columns
     return np.moveaxis(127.5 * (1 + np.sin(phase)), 1, -1).astype(np.uint8)
+
+
+@pytest.fixture
+def quick_decoder(monkeypatch):
+    """Has graphs decode image files by one operation, see `decode_quickly`."""
+    decode_quickly(monkeypatch)
 
 
 @pytest.fixture

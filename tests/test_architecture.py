@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import fnmatch
+import functools
 import os
 import pathlib
 import subprocess
@@ -73,14 +74,14 @@ def parse(path: str, text: str) -> Module:
     return Module(path, ".".join(parts[in_package:]), parent, in_package, text, ast.parse(text, path))
 
 
-def modules() -> Iterator[Module]:
+@functools.cache
+def modules() -> tuple[Module, ...]:
     """Everything that is there by now but the tests."""
     files = [ROOT / "run.py"]
     for folder in (PACKAGE, "configs", "benchmarks"):
         files += sorted((ROOT / folder).rglob("*.py"))
-    for file in files:
-        if file.is_file():
-            yield parse(file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8"))
+    existing = (file for file in files if file.is_file())
+    return tuple(parse(file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8")) for file in existing)
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -402,9 +403,8 @@ RULES = list(dict.fromkeys(rule for rule, _, _ in VIOLATIONS))
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_code_keeps(rule):
-    files = list(modules())
-    assert any(module.name == "keras" for module in files)
-    found = [f"{module.path}:{text}" for module in files for text in rule(module)]
+    assert any(module.name == "keras" for module in modules())
+    found = [f"{module.path}:{text}" for module in modules() for text in rule(module)]
     assert not found, "\n".join(found)
 
 

@@ -1,6 +1,7 @@
 """Whole runs on a folder of small images: what they write, how they resume, what they refuse."""
 
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -12,6 +13,7 @@ import pytest
 import tensorflow as tf
 from command import parse
 from paths import ROOT
+from processes import variables
 
 import run
 from tf_simclr import builders, evaluation
@@ -31,7 +33,7 @@ SETTINGS = {
     "model.resnet_depth": 10,
     "model.width_multiplier": 0.1,
     "model.stem": "strided",
-    "model.num_groups": 2,
+    "model.num_groups": 1,
     "optimizer.warmup_epochs": 0.5,
     "optimizer.weight_decay": 1e-4,
     "train.global_batch_size": 8,
@@ -59,6 +61,14 @@ def image_folder(photos, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def image_array(photos, tmp_path_factory):
+    """Twenty images without labels, in a file that takes no time to open."""
+    path = tmp_path_factory.mktemp("array") / "images.npz"
+    np.savez(path, images=np.concatenate([photos, 255 - photos])[:20, :16, :16])
+    return path
+
+
 @pytest.fixture(scope="module", autouse=True)
 def exports_that_are_not_verified():
     """Verification takes a process each time; tests/test_export.py and whole runs elsewhere are about it."""
@@ -83,8 +93,16 @@ def train(settings):
 
 @pytest.fixture(scope="module")
 def finished_run(image_folder, tmp_path_factory):
-    settings = make_config(tmp_path_factory.mktemp("run") / "deep" / "er", image_folder, eval__baselines=True)
+    model_dir = tmp_path_factory.mktemp("run") / "deep" / "er"
+    settings = make_config(model_dir, image_folder, eval__baselines=True, train__log_every_steps=3)
     return settings, run.run(settings)
+
+
+def copy_of(finished_run, folder, *left_out):
+    """A copy of the run in another folder, without the files and folders of these names; its settings."""
+    settings, _ = finished_run
+    shutil.copytree(settings.model_dir, folder, ignore=shutil.ignore_patterns(*left_out))
+    return override(settings, {"model_dir": str(folder)})
 
 
 def test_a_run_leaves_everything_behind(finished_run):
@@ -100,8 +118,11 @@ def test_a_run_leaves_everything_behind(finished_run):
     assert "eval_untrained/linear_top_1_accuracy" in result
     assert "eval_raw_pixels/linear_top_1_accuracy" in result
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in metrics] == list(range(1, 13))
-    assert metrics[0]["learning_rate"] == 0
+    assert [line["step"] for line in metrics] == [3, 6, 9, 12]
+    # A warm-up of one step, which starts at 0, then half a cosine over the other eleven; lines have means of three.
+    rates = [0, *(0.3 * 8 / 256 * (1 + math.cos(math.pi * step / 11)) / 2 for step in range(11))]
+    expected = np.reshape(rates, [4, 3]).mean(axis=1)
+    np.testing.assert_allclose([line["learning_rate"] for line in metrics], expected, rtol=1e-5)
     speed = [json.loads(line) for line in (folder / "speed.jsonl").read_text().splitlines()]
     assert all(0 <= line["data_wait_share"] <= 1 and line["images_per_second"] > 0 for line in speed)
     assert list(folder.glob("events.out.tfevents.*"))
@@ -144,21 +165,25 @@ def test_the_export_classifies_as_was_evaluated(finished_run, image_folder):
     np.testing.assert_allclose(found.scores, np.max(answer["scores"], axis=1), atol=1e-3)
 
 
-def test_a_run_that_was_not_evaluated_exports_no_classifier_and_says_how_to_add_it(image_folder, tmp_path):
-    settings = make_config(tmp_path, image_folder, mode="train", train__steps=2, optimizer__warmup_epochs=0)
+def test_a_run_that_was_not_evaluated_exports_no_classifier_and_says_how_to_add_it(finished_run, tmp_path):
+    settings = copy_of(finished_run, tmp_path / "run", "saved_model", "features", "result*.json")
+    settings = override(settings, {"mode": "export"})
     report = run.run(settings)
     assert "without `classify`, since no classifier was evaluated: run --mode=eval, move this export away" in report
-    target = tmp_path / "saved_model" / "2"
+    target = tmp_path / "run" / "saved_model" / "12"
     assert "classify" not in tf.saved_model.load(str(target)).signatures
     assert json.loads((target / "model_card.json").read_text())["classifier"] is None
-    run.run(override(settings, {"mode": "eval"}))
-    report = run.run(override(settings, {"mode": "export"}))  # A server may hold the export, so it stays.
+    copy_of(finished_run, tmp_path / "evaluated")  # with what --mode=eval would write
+    for name in ("features", "result.json", "result_12.json"):
+        (tmp_path / "evaluated" / name).rename(tmp_path / "run" / name)
+    report = run.run(settings)  # A server may hold the export, so it stays.
     assert "`classify` is not the classifier of the last evaluation: move this export away" in report
     target.rename(tmp_path / "away")
-    assert "`classify`" not in run.run(override(settings, {"mode": "export"}))
+    assert "`classify`" not in run.run(settings)
     assert "classify" in tf.saved_model.load(str(target)).signatures
 
 
+@pytest.mark.usefixtures("quick_decoder")
 def test_a_finished_run_is_not_trained_again(finished_run):
     settings, report = finished_run
     written = (pathlib.Path(settings.model_dir) / "metrics.jsonl").stat().st_mtime_ns
@@ -166,8 +191,25 @@ def test_a_finished_run_is_not_trained_again(finished_run):
     assert (pathlib.Path(settings.model_dir) / "metrics.jsonl").stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
-def test_a_killed_run_resumes_as_if_nothing_had_happened(image_folder, tmp_path, monkeypatch, precision):
+@pytest.mark.usefixtures("quick_decoder")
+def test_a_killed_run_resumes_as_if_nothing_had_happened(finished_run, tmp_path):
+    """From what a kill in the midst of a line leaves: the checkpoint of step 5, and metrics up to step 8."""
+    finished = pathlib.Path(finished_run[0].model_dir)
+    killed = copy_of(finished_run, tmp_path / "run", "ckpt-1?.*", "saved_model", "features", "result*.json")
+    lines = (finished / "metrics.jsonl").read_text().splitlines(True)
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join([*lines[:2], '{"step": 9, "lo']))
+    assert list(list_checkpoints(tmp_path / "run")) == [5]
+    train(killed)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == "".join(lines)
+    resumed, uninterrupted = (variables(list_checkpoints(folder)[12]) for folder in (tmp_path / "run", finished))
+    assert resumed.keys() == uninterrupted.keys() and len(resumed) > 30
+    for name, value in uninterrupted.items():
+        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_an_interrupted_run_resumes_as_if_nothing_had_happened(image_folder, tmp_path, monkeypatch, precision):
     changes = {"train__precision": precision, "train__log_every_steps": 3}  # 8 and 5, below, are in the midst of a line
     uninterrupted, steps = train(make_config(tmp_path / "a", image_folder, **changes))
 
@@ -253,26 +295,27 @@ def test_determinism_is_switched_on_where_a_program_starts(monkeypatch):
         assert switched_on == [True] * asks
 
 
-def test_divergence_stops_the_run_and_spares_the_checkpoints(image_folder, tmp_path):
+def test_divergence_stops_the_run_and_spares_the_checkpoints(image_array, tmp_path):
     diverging = {"optimizer__name": "momentum", "optimizer__base_learning_rate": 1e30, "train__checkpoint_steps": 1}
     message = r"Training diverged at step \d+: .* learning rate is .*; the last good checkpoint is .*/ckpt-\d\. Usual"
     with pytest.raises(FloatingPointError, match=message):
-        run.run(make_config(tmp_path, image_folder, **diverging))
+        run.run(make_config(tmp_path, image_array, **diverging))
     newest = tf.train.latest_checkpoint(tmp_path / "checkpoints")
     weights = [name for name, _ in tf.train.list_variables(newest) if name.startswith("model/") and "VALUE" in name]
     assert len(weights) > 10
     assert all(np.isfinite(tf.train.load_variable(newest, name)).all() for name in weights)
 
 
-def test_settings_that_were_refused_do_not_lock_the_folder(image_folder, tmp_path):
+def test_settings_that_were_refused_do_not_lock_the_folder(image_array, tmp_path):
     with pytest.raises(ValueError, match="warm-up"):
-        run.run(make_config(tmp_path, image_folder, optimizer__warmup_epochs=100))
+        run.run(make_config(tmp_path, image_array, optimizer__warmup_epochs=100))
     with open_run(
-        make_config(tmp_path, image_folder, mode="train", train__steps=2, optimizer__warmup_epochs=0)
+        make_config(tmp_path, image_array, mode="train", train__steps=2, optimizer__warmup_epochs=0)
     ) as folder:
         assert (folder / "config.json").is_file()
 
 
+@pytest.mark.usefixtures("quick_decoder")
 @pytest.mark.parametrize(("mode", "place"), [("export", "no/longer/there"), ("eval", "{0}/../{0.name}/")])
 def test_a_finished_run_can_be_exported_without_its_images_and_evaluated_where_they_are(finished_run, mode, place):
     settings, report = finished_run
@@ -446,23 +489,26 @@ def test_a_checkpoint_can_be_exported_without_its_data(finished_run, tmp_path):
         ),
         ({"export__pca_dim": 21}, ValueError, "pca_dim must be at most .*use --export_pca_dim="),
         (
-            {"model__stem": "imagenet", "data__image_size": 4},
+            {"model__stem": "imagenet", "model__num_groups": 2, "data__image_size": 4},
             ValueError,
             "shrinks images by a factor of 8: use --image_size=8. Received: image_size 4",
         ),
         ({"mode": "eval"}, FileNotFoundError, "holds no checkpoint"),
     ],
 )
-def test_bad_settings_are_refused_in_a_sentence(image_folder, tmp_path, changes, error, message):
+def test_bad_settings_are_refused_in_a_sentence(image_array, tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
-        run.run(make_config(tmp_path, **{"data_dir": image_folder, **changes}))
+        run.run(make_config(tmp_path, **{"data_dir": image_array, **changes}))
 
 
-def test_a_batch_that_is_not_set_fits_itself_to_few_images(image_folder, tmp_path, caplog):
+def test_a_batch_that_is_not_set_fits_itself_to_few_images(image_array, tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO", logger="absl")
+    monkeypatch.setattr(program, "_fit", lambda *arguments: None)
+    monkeypatch.setattr(program.callbacks, "write_view_sheet", lambda *arguments: None)
     changes = {"train__global_batch_size": None, "train__steps": 1, "optimizer__warmup_epochs": 0}
-    settings = make_config(tmp_path, image_folder, **changes)
-    train(settings)
+    settings = make_config(tmp_path, image_array, **changes)
+    with open_run(settings) as folder:
+        program.train(settings, builders.build_sources(settings, folder), folder)
     assert "A step takes 16 images, since there are fewer than 512; --train_batch_size changes that" in caplog.text
     assert "Training on 20 images: steps 0 to 1 of 16 images each" in caplog.text
     with open_run(settings):  # the same settings, so the run resumes
@@ -475,10 +521,10 @@ def test_too_little_memory_is_a_sentence():
     assert "a tensor of shape[8,30000,10000]: lower --train_batch_size or --image_size" in said and "\n" not in said
 
 
-def test_a_model_dir_that_cannot_be_written_is_refused(image_folder, tmp_path):
+def test_a_model_dir_that_cannot_be_written_is_refused(image_array, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match="model_dir must be a writable folder"):
-        run.run(make_config(tmp_path / "file" / "run", image_folder))
+        run.run(make_config(tmp_path / "file" / "run", image_array))
 
 
 def test_the_command_line_says_what_is_wrong_without_a_traceback(tmp_path):

@@ -62,7 +62,7 @@ def test_chain_equals_tf_image(sampler):
         np.testing.assert_allclose(views[index], image, atol=1e-5 + 2 * overshoot)
 
 
-@pytest.mark.parametrize("rank", [4, 5])
+@pytest.mark.parametrize("rank", [4, pytest.param(5, marks=pytest.mark.slow)])
 def test_same_pixels_with_xla_and_with_an_unknown_batch_size(rank):
     images = make_images(8) if rank == 4 else make_images(16).reshape(8, 2, 24, 24, 3)
     augmentation = Augmentation(image_size=24, seed=1)
@@ -156,7 +156,10 @@ MIXED = (
 )
 
 
-@pytest.mark.parametrize(("is_cropped", "jit_compile"), [(False, False), (False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("is_cropped", "jit_compile"),
+    [(False, False), pytest.param(False, True, marks=pytest.mark.slow), (True, False)],
+)
 def test_each_view_is_what_its_branch_makes_whatever_the_others(is_cropped, jit_compile):
     images = make_images(12).reshape(4, 3, 24, 24, 3) if is_cropped else make_images(4)
     keys = example_keys(3, 7, 4)

@@ -9,6 +9,8 @@ from layouts import lay_out
 
 from tf_simclr import builders
 
+pytestmark = pytest.mark.usefixtures("quick_decoder")
+
 
 def build(tmp_path, **changes):
     changes = {"mode": "train_then_eval", **changes}

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from checks import SETTINGS, make_config, photo, write
+from decoding import decode_quickly
 from PIL import Image, ImageDraw, ImageEnhance
 from zoo import encode
 
 import run
 from benchmarks import near_duplicates
 from tf_simclr import builders
-from tf_simclr.augment import Augmentation
+from tf_simclr.augment import Augmentation, RandomCrop
 from tf_simclr.check import duplicates as check_duplicates
 from tf_simclr.check import images as check_images
 from tf_simclr.check import memory, settings, sheet
@@ -165,7 +166,9 @@ def folder(tmp_path_factory):
 def checked(folder, tmp_path_factory):
     """(report, exit status, folder of the run) of a whole check."""
     model_dir = tmp_path_factory.mktemp("run")
-    return *run.look(make_config(model_dir, folder)), model_dir
+    with pytest.MonkeyPatch.context() as patch:
+        decode_quickly(patch)
+        return *run.look(make_config(model_dir, folder)), model_dir
 
 
 def by_topic(model_dir):
@@ -222,14 +225,13 @@ def test_a_failure_decides_on_the_exit_status(monkeypatch, tmp_path):
 
 def test_near_duplicates_are_to_be_looked_at(tmp_path, monkeypatch):
     """A few relative paths in the terminal, all in the findings, and the pictures side by side."""
-    for number, quality in enumerate((95, 90, 80, 70, 60)):
-        path = tmp_path / ("test" if number == 4 else "train") / "ab"[number % 2] / f"{number}.jpg"
-        write(path, encode(photo(3, (90, 60)), "JPEG", quality=quality))
-    parts = {
-        part: survey.survey(sources.from_folder(tmp_path / part, class_names=("a", "b"), max_cached_bytes=0))
-        for part in ("train", "test")
-        if part == "train" or (tmp_path / "test/b").mkdir() is None
-    }
+    parts = {}
+    for part, qualities in (("train", {"a/0": 95, "a/2": 80, "b/1": 90, "b/3": 70}), ("test", {"a/4": 60})):
+        files = [encode(photo(3, (90, 60)), "JPEG", quality=quality) for quality in qualities.values()]
+        images = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
+        labels = np.array(["ab".index(name[0]) for name in qualities])
+        paths = tuple(f"{tmp_path / part / name}.jpg" for name in qualities)
+        parts[part] = survey.survey(sources.ArraySource(images, labels, ("a", "b"), paths))
     drawn = []
     monkeypatch.setattr(
         check_duplicates, "write_groups", lambda *arguments: drawn.append(arguments) or sheet.write_groups(*arguments)
@@ -258,6 +260,7 @@ def test_near_duplicates_are_to_be_looked_at(tmp_path, monkeypatch):
         assert min(picture.size) > 200
 
 
+@pytest.mark.usefixtures("quick_decoder")
 def test_names_of_any_bytes_are_checked_shown_and_noted(tmp_path, photos):
     """Names that are no UTF-8: what a check prints and draws, and what a run notes of its images."""
     for index, image in enumerate(photos[:4]):
@@ -271,7 +274,8 @@ def test_names_of_any_bytes_are_checked_shown_and_noted(tmp_path, photos):
     assert [one.name for one in samples] == [source.paths[0], source.paths[-1]]
     findings = [Finding("warn", "duplicates", "Some.", "", [list(found.names)])]
     assert "caf\\udce90.pngs/0.png" in describe(findings).encode().decode()
-    sheet.write_sheet(samples, Augmentation(16), False, tmp_path / "sheet.png")
+    crops = Augmentation(16, branches=((RandomCrop(),),))  # which are traced quickly
+    sheet.write_sheet(samples, crops, False, tmp_path / "sheet.png")
     for start_step in (0, 1):
         identity.check_same_images(builders.Sources(source, source, source), DataConfig(), tmp_path, start_step)
 
@@ -347,6 +351,7 @@ def test_all_classes_are_counted_and_what_has_none_is_named(photos, tmp_path):
     assert ("warn", "label conflict") not in said
 
 
+@pytest.mark.usefixtures("quick_decoder")
 def test_records_are_read_once(tmp_path, monkeypatch):
     with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
         for seed in [0, 1, 2, 0]:

@@ -46,7 +46,15 @@ def is_unchanged(before, layer):
 
 
 @pytest.mark.parametrize(
-    ("after_block", "optimizer"), [*((block, "momentum") for block in (None, *range(5))), (2, "lars"), (2, "adamw")]
+    ("after_block", "optimizer"),
+    [
+        (None, "momentum"),
+        (0, "adamw"),
+        (2, "lars"),
+        (4, "momentum"),
+        *(pytest.param(block, "momentum", marks=pytest.mark.slow) for block in (0, 1, 2, 3)),
+        pytest.param(2, "adamw", marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_frozen_is_frozen_and_the_rest_learns(photos, after_block, optimizer):
     model = build(finetune__after_block=after_block, optimizer__name=optimizer)

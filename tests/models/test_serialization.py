@@ -6,8 +6,9 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import LABELS, augmentation_of, tiny_encoder
+from tiny import LABELS, tiny_encoder
 
+from tf_simclr.augment import Augmentation, RandomCrop, RandomFlip, simclr_chain
 from tf_simclr.keras import keras
 from tf_simclr.losses import NTXent
 from tf_simclr.models.classifier import Classifier
@@ -27,14 +28,17 @@ def frozen_resnet():
     return encoder
 
 
-def make_simclr(encoder):
+CROPS = (RandomCrop(), RandomFlip())
+
+
+def make_simclr(encoder, chain=CROPS):
     return SimCLR(
         encoder,
         ProjectionHead(2, 5, l2=0.1, batch_norm_momentum=0.8),
         image_size=16,
         loss=NTXent(0.3, normalize=False),
         objective_weight=2.0,
-        augmentation=augmentation_of(3),
+        augmentation=Augmentation(16, branches=(chain,) * 3, seed=1),
         online_classifier=linear_classifier(3, l2=0.1),
         classifier_layer=1,
         microbatch_size=6,
@@ -81,10 +85,11 @@ def test_a_model_made_again_takes_the_same_step(make, make_encoder, photos):
 
 
 def test_the_parts_are_made_again():
-    again = SimCLR.from_config(make_simclr(frozen_resnet()).get_config())
+    chain = simclr_chain()
+    again = SimCLR.from_config(make_simclr(frozen_resnet(), chain).get_config())
     assert isinstance(again.encoder, ResNet) and not again.encoder.layers[-1].trainable
     assert again.view_loss == NTXent(0.3, normalize=False)
-    assert again.augmentation == augmentation_of(3)
+    assert again.augmentation == Augmentation(16, branches=(chain,) * 3, seed=1)
     assert (again.objective_weight, again.classifier_layer, again.microbatch_size) == (2.0, 1, 6)
 
 

@@ -14,7 +14,7 @@ SETTINGS = {
     "model.resnet_depth": 10,
     "model.width_multiplier": 0.1,
     "model.stem": "strided",
-    "model.num_groups": 2,
+    "model.num_groups": 1,
     "optimizer.warmup_epochs": 1,
     "train.global_batch_size": 4,
     "train.epochs": 10,

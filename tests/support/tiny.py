@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.augment import Augmentation, simclr_chain
+from tf_simclr.augment import Augmentation, RandomCrop, RandomFlip
 from tf_simclr.keras import keras
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.simclr import SimCLR
@@ -24,8 +24,8 @@ def tiny_encoder(dtype="float64", synchronized=False):
 
 
 def augmentation_of(num_views):
-    """The augmentation of the tiny models."""
-    return Augmentation(16, branches=(simclr_chain(),) * num_views, seed=1)
+    """The augmentation of the tiny models: random, but traced and compiled in a fraction of the whole chain's time."""
+    return Augmentation(16, branches=((RandomCrop(), RandomFlip()),) * num_views, seed=1)
 
 
 def tiny_model(optimizer, *, synchronized=False, jit_compile=False, dtype="float64", classifier=True, num_views=2):

@@ -1,17 +1,20 @@
 """The order of training, resuming, replicas, broken files, and going through a source for evaluation."""
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.augment import Augmentation, center, simclr_chain
+from tf_simclr.augment import Augmentation, RandomCrop, RandomFlip, center, simclr_chain
 from tf_simclr.data import sources
 from tf_simclr.data.batches import eval_dataset, train_dataset
 from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.formats import decode
+
+pytestmark = pytest.mark.usefixtures("quick_decoder")
 
 BATCH = 4
 COUNT = 18  # Four batches an epoch, and two examples over.
@@ -56,6 +59,12 @@ def batches(dataset):
     return [(batch["images"], labels, batch["keys"]) for batch, labels in read]
 
 
+@functools.cache
+def whole_run(source):
+    """The batches of a run of ten steps that nothing happens to, which several tests read."""
+    return batches(train(source))
+
+
 def assert_same(actual, expected):
     assert len(actual) == len(expected)
     for one, other in zip(actual, expected, strict=True):
@@ -66,9 +75,8 @@ def assert_same(actual, expected):
 @pytest.mark.parametrize("kind", ["array", "files"])
 def test_an_epoch_has_every_example_once_but_for_the_tail(request, kind):
     source = request.getfixturevalue(kind)
-    dataset = train(source, total_steps=9)
-    assert dataset.cardinality() == 9
-    labels = np.array([labels for _, labels, _ in batches(dataset)])
+    labels = np.array([labels for _, labels, _ in whole_run(source)])
+    assert len(labels) == 10
     epochs = labels.reshape(-1)[: 2 * 16].reshape(2, 16)
     assert all(len(set(epoch)) == 16 for epoch in epochs)
     assert list(epochs[0]) != list(epochs[1])
@@ -77,12 +85,12 @@ def test_an_epoch_has_every_example_once_but_for_the_tail(request, kind):
     assert list(epochs[0]) != list(other_seed.reshape(-1))
 
 
-@pytest.mark.parametrize("kind", ["array", "files"])
-def test_a_resumed_run_gets_the_batches_of_an_uninterrupted_one(request, kind):
+# Within an epoch, at its end, in the next one, and at the end of the run.
+@pytest.mark.parametrize(("kind", "starts"), [("array", (0, 3, 4, 7, 10)), ("files", (3, 8))])
+def test_a_resumed_run_gets_the_batches_of_an_uninterrupted_one(request, kind, starts):
     source = request.getfixturevalue(kind)
-    uninterrupted = batches(train(source))
-    for start in (0, 3, 4, 7, 10):  # Within an epoch, at its end, in the next one, and at the end of the run.
-        assert_same(batches(train(source, start_step=start)), uninterrupted[start:])
+    for start in starts:
+        assert_same(batches(train(source, start_step=start)), whole_run(source)[start:])
 
 
 def test_the_order_is_uniformly_random():
@@ -100,11 +108,12 @@ def test_the_order_is_uniformly_random():
 
 
 def test_array_batches_are_whole_images_and_need_no_labels(array):
-    for images, labels, _ in batches(train(array)):
+    for images, labels, _ in whole_run(array):
         np.testing.assert_array_equal(images, array.images[labels])
     unlabelled = train(dataclasses.replace(array, labels=None))
     assert unlabelled.element_spec["images"] == tf.TensorSpec([BATCH, 10, 12, 3], tf.uint8)
-    assert_same([[images] for images in batches(unlabelled)], [[images] for images, *_ in batches(train(array))])
+    assert unlabelled.cardinality() == 10
+    assert_same([[images] for images in batches(unlabelled)], [[images] for images, *_ in whole_run(array)])
 
 
 @pytest.mark.parametrize("sampler", ["tensorflow", "uniform_area"])
@@ -127,16 +136,14 @@ def test_file_batches_are_two_crops_of_every_image(files, sampler):
 def test_unlabelled_files_give_views_alone(files):
     dataset = train(dataclasses.replace(files, labels=None, class_names=None), total_steps=2)
     assert dataset.element_spec["images"] == tf.TensorSpec([BATCH, 2, SIZE, SIZE, 3], tf.uint8)
-    assert_same(
-        [[views] for views in batches(dataset)],
-        [[views] for views, *_ in batches(train(files, total_steps=2))],
-    )
+    assert dataset.cardinality() == 2
+    assert_same([[views] for views in batches(dataset)], [[views] for views, *_ in whole_run(files)[:2]])
 
 
 @pytest.mark.parametrize("kind", ["array", pytest.param("files", marks=pytest.mark.slow)])
 def test_the_views_of_an_example_do_not_depend_on_the_batch_size(request, kind):
     source = request.getfixturevalue(kind)
-    augmentation = Augmentation(SIZE, seed=3)
+    augmentation = Augmentation(SIZE, branches=((RandomCrop(), RandomFlip()),) * 2, seed=3)
 
     def views_by_key(batch_size):
         found = {}
@@ -153,7 +160,7 @@ def test_the_views_of_an_example_do_not_depend_on_the_batch_size(request, kind):
 
 
 def test_a_file_that_breaks_later_moves_no_other_example(folder, files, caplog):
-    whole = batches(train(files))
+    whole = whole_run(files)
     files = dataclasses.replace(files, broken=BrokenFiles())  # The module's other tests read the file again.
     path = pathlib.Path(files.paths[5])
     content = path.read_bytes()
@@ -192,7 +199,7 @@ def test_replicas_get_the_contiguous_parts_of_the_same_batch(request, kind):
         ]
         for batch, labels in distributed
     ]
-    assert_same(joined, batches(train(source, total_steps=6)))
+    assert_same(joined, whole_run(source)[:6])
 
 
 def test_too_few_images_and_steps_out_of_order_are_errors(array):

@@ -20,6 +20,8 @@ from tf_simclr.data.sources import files as file_sources
 from tf_simclr.data.sources import folders
 from tf_simclr.settings import RunConfig, override
 
+pytestmark = pytest.mark.usefixtures("quick_decoder")
+
 COUNT = 20
 
 

@@ -16,6 +16,8 @@ from tf_simclr.data.files import ignored, list_cache, listing, walk
 from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.files.names import Names
 
+pytestmark = pytest.mark.usefixtures("quick_decoder")
+
 ODD_NAMES = ["no utf-8 \udcff\udcfe", "new\nline", "a # b, c", "glob[1]*?", "quote\"'\\", "ü" * 120, "100%"]
 
 

@@ -12,6 +12,8 @@ from tf_simclr.data import sources
 from tf_simclr.data.batches import train_dataset
 from tf_simclr.data.sources import cache
 
+pytestmark = pytest.mark.usefixtures("quick_decoder")
+
 
 @pytest.fixture
 def files(photos, tmp_path) -> sources.FileSource:

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from tf_simclr.data import sources
 
+pytestmark = pytest.mark.usefixtures("quick_decoder")
+
 COUNT = 10
 KINDS = ("array", "files", pytest.param("files in memory", marks=pytest.mark.slow), "records")
 

@@ -6,10 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
-import zoo
 
 from tf_simclr.data import sources
 from tf_simclr.data.sources import folders
+
+pytestmark = pytest.mark.usefixtures("quick_decoder")
 
 
 def write(folder: pathlib.Path, name: str, value: int = 0, size: tuple[int, int] = (8, 8)) -> None:
@@ -198,17 +199,6 @@ def test_a_listed_file_that_is_not_there_is_a_broken_one(tmp_path):
     source = sources.from_folder(tmp_path / "list.txt")
     assert names_of(source) == ["1.png"]
     assert [os.path.basename(path) for path, _ in source.skipped] == ["lost.png"]
-
-
-def test_sixteen_bit_images_that_look_black_are_named_with_their_scale(tmp_path, caplog):
-    values = np.arange(64, dtype=np.uint16).reshape(8, 8, 1) * 65
-    for name, bits, factor, is_dark in (("a", None, 1, True), ("b", 12, 1, False), ("c", None, 16, False)):
-        (tmp_path / name).mkdir()
-        for i in range(2):
-            (tmp_path / name / f"{i}.png").write_bytes(zoo.deep_png(values * factor, bits))
-        caplog.clear()
-        assert sources.from_folder(tmp_path / name).images.max() == (4095 >> 8 if is_dark else 255)
-        assert ("reach 4,095 of 65,535 (12 bits): multiply the values by 16" in caplog.text) == is_dark
 
 
 def test_links_and_loops_do_no_harm(tmp_path):

@@ -42,6 +42,7 @@ def labels_of(source, start, total=8):
     return found
 
 
+@pytest.mark.usefixtures("quick_decoder")
 @pytest.mark.parametrize("as_struct", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_all_rows_are_read_once_an_epoch_and_a_run_resumes(tmp_path, as_struct):
     source = sources.open_images(write(tmp_path, as_struct=as_struct))
@@ -54,6 +55,7 @@ def test_all_rows_are_read_once_an_epoch_and_a_run_resumes(tmp_path, as_struct):
     assert numbers == list(range(COUNT))
 
 
+@pytest.mark.usefixtures("quick_decoder")
 def test_columns_are_found_or_named(tmp_path):
     assert sources.open_images(write(tmp_path, image="jpeg", label=None)).labels is None
     place = write(tmp_path, image="photo", label="kind")
@@ -63,6 +65,7 @@ def test_columns_are_found_or_named(tmp_path):
     np.testing.assert_array_equal(named.labels, np.arange(COUNT))
 
 
+@pytest.mark.usefixtures("quick_decoder")
 @pytest.mark.parametrize("unknown", [None, float("nan"), "", "<NA>"])
 def test_rows_without_a_label_take_none_from_the_others(tmp_path, unknown):
     known = [3, 20, 20] if not isinstance(unknown, str) else ["3", "20", "20"]

@@ -8,6 +8,8 @@ from layouts import lay_out
 from tf_simclr.data import sources
 from tf_simclr.data.files import listing
 
+pytestmark = pytest.mark.usefixtures("quick_decoder")
+
 # Folders, and what they are: to train on, to test on (the best first), without labels.
 LAYOUTS = {
     "imagenet": (["train/n1/a.jpg", "train/n2/a.jpg", "val/n1/a.jpg"], "train", ["val"], []),

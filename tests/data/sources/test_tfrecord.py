@@ -31,6 +31,7 @@ def write(folder, names=("image/encoded", "image/class/label"), broken=()):
     return f"{folder}/train-*-of-00002"
 
 
+@pytest.mark.usefixtures("quick_decoder")
 def test_all_records_are_read_once_an_epoch_and_a_run_resumes(tmp_path):
     source = sources.open_images(write(tmp_path))
     assert isinstance(source, sources.TfrecordSource) and source.num_examples == COUNT
@@ -49,6 +50,7 @@ def test_all_records_are_read_once_an_epoch_and_a_run_resumes(tmp_path):
         np.testing.assert_array_equal(labels, expected)
 
 
+@pytest.mark.usefixtures("quick_decoder")
 def test_common_names_are_found_and_others_are_named(tmp_path):
     for names in (("image", "label"), ("jpeg", None)):
         source = sources.open_images(write(tmp_path, names))
@@ -60,6 +62,7 @@ def test_common_names_are_found_and_others_are_named(tmp_path):
     np.testing.assert_array_equal(named.labels, np.arange(COUNT))
 
 
+@pytest.mark.usefixtures("quick_decoder")
 def test_records_without_a_label_take_none_from_the_others(tmp_path):
     """Without the feature, and with the label -1, which marks a part without labels."""
     with tf.io.TFRecordWriter(str(tmp_path / "some.tfrecord")) as writer:
@@ -92,6 +95,7 @@ def test_broken_records_and_a_cut_file_are_skipped_and_counted(tmp_path):
     np.testing.assert_array_equal(labels, source.labels)
 
 
+@pytest.mark.usefixtures("quick_decoder")
 def test_a_part_of_the_records_is_held_out_and_mixing_is_an_error(tmp_path):
     place = write(tmp_path)
     train, held_out = sources.holdout(sources.open_images(place), 0.3)
