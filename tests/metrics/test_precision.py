@@ -33,9 +33,13 @@ def test_is_the_development_kits():
     scores, labels = ranking(60, 5)
     expected = np.mean([devkit(scores[:, c], labels[:, c]) for c in range(5)])
     assert mean_average_precision(scores, labels) == pytest.approx(expected, rel=1e-12)
-    # Ten relevant ones of ten: a recall of 0.3 is reached by three of them exactly.
-    ten, hits = -np.arange(20.0)[:, None], (np.arange(20) % 2 == 1)[:, None]
-    assert mean_average_precision(ten, hits) == pytest.approx(devkit(ten[:, 0], hits[:, 0]), rel=1e-12)
+
+
+def test_a_recall_of_three_tenths_is_reached_by_three_of_ten():
+    """0.1 added up three times is more than 3 / 10; the precision falls right behind the third."""
+    relevant = np.array([1] * 3 + [0] * 7 + [1] * 7, bool)[:, None]
+    scores = -np.arange(17.0)[:, None]
+    assert mean_average_precision(scores, relevant) == pytest.approx((4 * 1 + 7 * 10 / 17) / 11, rel=1e-12)
 
 
 def test_a_class_without_an_example_is_left_out():

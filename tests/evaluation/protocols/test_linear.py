@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 from clusters import make_clusters
-from scipy.special import softmax
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -185,8 +186,26 @@ def test_labels_that_allow_no_evaluation():
 def test_the_papers_grid_has_45_penalties():
     protocol = PROTOCOLS["linear_45"](override(RunConfig(), {"seed": 3}))
     grid = protocol.regularization_grid
-    np.testing.assert_allclose(1 / np.array(grid[::11]), [1e5, 10**2.25, 10**-0.5, 10**-3.25, 1e-6])
+    np.testing.assert_allclose(1 / (2 * np.array(grid[::11])), [1e5, 10**2.25, 10**-0.5, 10**-3.25, 1e-6])
     assert protocol == Linear45(seed=3) and len(grid) == 45 and list(grid) == sorted(grid)
+
+
+def test_the_papers_penalty_is_a_factor_of_the_squared_weights_beside_the_summed_loss():
+    """The objective of google-research's linear_eval, for features that are standardised already."""
+    train = make_clusters(300, 3, 4, noise=2.0, seed=1)
+    features = StandardScaler().fit_transform(train.representations)
+    task = _Task(features, train.labels, 3)
+    place = 20
+    l2 = np.logspace(5, -6, 45)[place]
+
+    def objective(flat):
+        weights, bias = flat[:12].reshape(4, 3), flat[12:]
+        losses = -log_softmax(features @ weights + bias, axis=1)[np.arange(300), train.labels]
+        return losses.sum() + l2 * np.square(weights).sum()
+
+    best = minimize(objective, np.zeros(15), tol=1e-6).x
+    (found,) = fit_path(task.objective(np.arange(300)), [Linear45().regularization_grid[place]], 100)
+    np.testing.assert_allclose(found.weights, best[:12].reshape(4, 3), atol=2e-3)
 
 
 def test_a_penalty_at_the_end_of_the_grid_is_reported(caplog):

@@ -83,13 +83,14 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True)
 class Linear45(Linear):
-    """The same with the grid of the papers: 45 penalties, logarithmically spaced from 1e5 down to 1e-6.
+    """The same with the grid of the papers: 45 penalties l2, logarithmically spaced from 1e5 down to 1e-6.
 
-    The papers do not say what the penalty multiplies. Here it is the factor of |w|^2 / 2 beside the summed loss, on
-    standardised features, so C is its inverse, 1e-5 to 1e6.
+    The papers do not say what the penalty is a factor of. In the code that an author published later (google-research,
+    linear_eval, 2021), it is that of |w|^2 beside the summed loss, so C = 1 / (2 l2), from 5e-6 to 5e5. There, the
+    features are not standardised; where all of them have the deviation s, an l2 there is l2 / s^2 here.
     """
 
-    regularization_grid: tuple[float, ...] = tuple((1 / np.logspace(5, -6, 45)).tolist())
+    regularization_grid: tuple[float, ...] = tuple((0.5 / np.logspace(5, -6, 45)).tolist())
 
     name: ClassVar[str] = "linear_45"
     title: ClassVar[str] = "linear (45 penalties)"
