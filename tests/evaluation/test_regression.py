@@ -13,9 +13,11 @@ GRID = (1e-3, 1e-1, 1.0)
 
 
 def in_blocks(monkeypatch):
-    """Several blocks of unequal length, standardised in every evaluation."""
+    """Several blocks of unequal length, standardised in every evaluation, in three threads."""
     monkeypatch.setattr(regression, "_BLOCK_ELEMENTS", 350)
     monkeypatch.setattr(regression, "_KEPT_ELEMENTS", 0)
+    monkeypatch.setattr(regression, "MANY_OUTPUTS", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
 
 
 def examples(num_classes, tmp_path):

@@ -8,8 +8,10 @@ out copied once more; this reads them where they are, which may be a memory map.
 import contextlib
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,11 @@ from threadpoolctl import ThreadpoolController
 _BLOCK_ELEMENTS = 1 << 20
 # Features that are kept standardised (256 MiB of float32) rather than standardised again in every evaluation.
 _KEPT_ELEMENTS = 1 << 26
-# With so many outputs, the products are bound by arithmetic. Thinner ones are bound by memory: BLAS threads speed them
-# up little, and slow them down tenfold if other work keeps the cores busy.
-_OUTPUTS_FOR_THREADS = 64
+# With so many outputs, products are bound by arithmetic, and every core takes a share of the rows. Thinner ones are
+# bound by memory: more threads speed them up little. BLAS' own threads wait for each other in every product, and are ten
+# times as slow if other work keeps the cores busy.
+MANY_OUTPUTS = 64
+_MOST_THREADS = 16  # Each holds a gradient of its own.
 # scikit-learn's. float32 products allow no smaller gradient: line searches would fail on their rounding.
 _GRADIENT_TOLERANCE = 1e-4
 _LINE_SEARCH_STEPS = 50
@@ -69,8 +73,9 @@ class Objective:
         self._block = max(1, _BLOCK_ELEMENTS // max(features.shape[1], num_outputs))
         self._targets = targets[rows]
         self.mean, self.deviation = self._moments()
-        size = len(rows) * features.shape[1]
-        self._kept = np.concatenate([block for _, block in self._blocks(None)]) if size <= _KEPT_ELEMENTS else None
+        self._kept: np.ndarray | None = None
+        if len(rows) * features.shape[1] <= _KEPT_ELEMENTS:
+            self._kept = np.concatenate([block for _, block in self._blocks(0, len(rows))])
 
     @property
     def num_rows(self) -> int:
@@ -95,17 +100,28 @@ class Objective:
         """About how long an evaluation takes, measured on some of the rows."""
         count = min(len(self._rows), _SAMPLE_ROWS)
         parameters = np.zeros([self.num_outputs, len(self.mean) + 1])
-        with blas_threads(self.num_outputs):
+        with blas_threads(1):
             start = time.perf_counter()
             self._sums(parameters, count)
             return (time.perf_counter() - start) * len(self._rows) / count
 
     def _sums(self, parameters: np.ndarray, count: int) -> tuple[float, np.ndarray]:
         """The sum of the losses of the first rows, and its gradient, float64 [K, F + 1]."""
-        weights, bias = parameters[:, :-1].astype(np.float32), parameters[:, -1:].astype(np.float32)
+        num_shares = min(os.cpu_count() or 1, _MOST_THREADS) if self.num_outputs >= MANY_OUTPUTS else 1
+        ends = np.linspace(0, count, num_shares + 1).astype(int)
+        share = functools.partial(self._sums_of, parameters.astype(np.float32))
+        if num_shares == 1:
+            return share(0, count)
+        with futures.ThreadPoolExecutor(num_shares) as threads:
+            losses, gradients = zip(*threads.map(share, ends[:-1], ends[1:]), strict=True)
+        return sum(losses), functools.reduce(np.add, gradients)
+
+    def _sums_of(self, parameters: np.ndarray, start: int, stop: int) -> tuple[float, np.ndarray]:
+        """The same of the rows from `start` to `stop` - 1, with float32 parameters."""
+        weights, bias = np.ascontiguousarray(parameters[:, :-1]), parameters[:, -1:]
         differentiate = _sigmoid if self._targets.ndim == 2 else _softmax
         loss, gradient = 0.0, np.zeros(parameters.shape)
-        for rows, block in self._blocks(self._kept, count):
+        for rows, block in self._blocks(start, stop):
             # Outputs by rows: sums over a few classes are then sums of long vectors.
             outputs = weights @ block.T + bias
             loss += differentiate(outputs, self._targets[rows])
@@ -113,14 +129,13 @@ class Objective:
             gradient[:, -1] += outputs.sum(axis=1)
         return loss, gradient
 
-    def _blocks(self, kept: np.ndarray | None, stop: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-        """The standardised features in blocks, with the places of their rows among those that are fitted."""
+    def _blocks(self, first: int, stop: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Standardised features in blocks, with the places of their rows among those that are fitted."""
         mean, deviation = self.mean.astype(np.float32), self.deviation.astype(np.float32)
-        stop = len(self._rows) if stop is None else stop
-        for start in range(0, stop, self._block):
+        for start in range(first, stop, self._block):
             rows = slice(start, min(start + self._block, stop))
-            if kept is not None:
-                yield rows, kept[rows]
+            if self._kept is not None:
+                yield rows, self._kept[rows]
             else:
                 block = self._features[self._rows[rows]]
                 block -= mean
@@ -139,9 +154,9 @@ class Objective:
         return mean, np.where(is_constant, 1.0, np.sqrt(variance))
 
 
-def blas_threads(num_outputs: int) -> contextlib.AbstractContextManager[Any]:
-    """A context in which BLAS takes as many threads as help a linear classifier with so many outputs."""
-    return _blas().limit(limits=None if num_outputs >= _OUTPUTS_FOR_THREADS else 1)
+def blas_threads(limit: int | None) -> contextlib.AbstractContextManager[Any]:
+    """A context in which BLAS takes at most so many threads, or all."""
+    return _blas().limit(limits=limit)
 
 
 @functools.cache
@@ -187,7 +202,7 @@ def fit_path(objective: Objective, grid: Sequence[float], max_iterations: int) -
         "ftol": 64 * np.finfo(float).eps,
     }
     for regularization_c in grid:
-        with blas_threads(objective.num_outputs):
+        with blas_threads(1):
             found = minimize(objective, flat, (regularization_c,), jac=True, method="L-BFGS-B", options=options)
         flat = found.x
         parameters = flat.reshape(objective.num_outputs, -1).T
