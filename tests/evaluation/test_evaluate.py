@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import confusion_matrix
 
 from tf_simclr import builders
 from tf_simclr.data import sources
-from tf_simclr.evaluation import cache, evaluate, predictions, table
+from tf_simclr.evaluation import cache, confusions, evaluate, predictions, table
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.runs import models
 from tf_simclr.settings import RunConfig, override
@@ -32,14 +33,15 @@ MEASURED = {
 SETTINGS = {
     "knn": {"k", "temperature"},
     "linear": {
-        "regularization_c", "regularization_candidates", "held_out_fraction", "held_out_parts", "max_iterations",
-        "seed", "temperature",
+        "regularization_c", "regularization_candidates", "regularization_least_c", "regularization_most_c",
+        "regularization_at_end", "converged", "held_out_fraction", "held_out_parts", "max_iterations", "seed",
+        "temperature",
     },
 }  # fmt: skip
 METRICS = {f"{protocol}_{name}" for protocol, settings in SETTINGS.items() for name in MEASURED | settings}
 DIFFERENCES = {f"{name}_top_1_difference{end}" for name in SETTINGS for end in ("", "_low", "_high")}
 OF_CLASSIFIER = {f"eval/label_{name}" for name in MEASURED} | {"eval/regularization_loss"}
-ALWAYS = {"global_step", "eval/num_test_images", "protocols", "encoders"}
+ALWAYS = {"global_step", "eval/num_test_images", "protocols", "encoders", "confusions"}
 BASELINES = ("eval_untrained", "eval_raw_pixels")
 
 
@@ -95,6 +97,14 @@ def test_a_pretrained_encoder_and_the_baselines_are_judged_by_every_protocol(tmp
     low, high = (result[f"eval_raw_pixels/linear_top_1_accuracy_{end}"] for end in ("low", "high"))
     assert lines[1].endswith(f"{100 * pixels:.1f}% [{100 * low:.1f}, {100 * high:.1f}]")
     assert "This encoder is not told apart from the untrained encoder: +0.0 points [+0.0, +0.0], linear" in lines
+
+    with np.load(tmp_path / "features" / "confusion.npz") as matrices:
+        assert matrices.files == ["knn", "linear", "label"]
+        for name in matrices.files:
+            expected = confusion_matrix(labels, predicted[f"eval/{name}"].predicted, labels=range(6))
+            np.testing.assert_array_equal(matrices[name], expected)
+    of_linear = {"linear": predicted["eval/linear"].predicted}
+    assert result["confusions"] == confusions.describe(labels, of_linear, 6, "abcdef")
 
     probe = LinearProbe.load(tmp_path / "features" / "linear_0.npz")
     assert probe.class_names == tuple("abcdef") and probe.weights.shape[1] == 6
@@ -160,6 +170,26 @@ def test_without_labels_there_is_nothing_to_judge(tmp_path):
     assert table.describe(result) == "No accuracies: the images have no labels."
 
 
+def test_mistakes_name_classes_of_any_name_and_only_where_there_are_more_than_two():
+    labels, predicted = np.array([0, 0, 1, 2]), {"knn": np.array([0, 0, 1, 2]), "linear": np.array([1, 1, 0, 2])}
+    names = ("a\udcff", "b\n\x1b[2J", "é")
+    found = confusions.describe(labels, predicted, 3, names)
+    assert found["protocol"] == "linear" and [one["count"] for one in found["most_frequent"]] == [2, 1]
+    assert (
+        table.describe(
+            {
+                "eval/num_test_images": 4,
+                "encoders": {},
+                "confusions": found,
+                "protocols": {"linear": {"title": "linear"}},
+            }
+        ).splitlines()[0]
+        == "Most often mistaken, linear: a\\udcff for b\\n\\x1b[2J (2), b\\n\\x1b[2J for a\\udcff (1)"
+    )
+    assert confusions.describe(labels % 2, {"knn": labels % 2}, 2, None) == {}
+    assert confusions.describe(labels, {"label": labels}, 3, None) == {"protocol": "label", "most_frequent": []}
+
+
 class Reads(sources.ArraySource):
     """Counts the images that are read of it; `stop_at` ends the reading there, as a kill would."""
 
@@ -201,7 +231,8 @@ def test_what_is_found_is_not_found_again_and_what_changed_is(tmp_path, monkeypa
         return Reads.read - before
 
     assert reads() == 3 * 130  # Three encoders.
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "features").rglob("*.npz")}
+    found = set((tmp_path / "features").rglob("*.npz")) - {tmp_path / "features" / "confusion.npz"}
+    kept = {path: path.stat().st_mtime_ns for path in found}
     assert reads() == 0
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
     assert reads(eval__knn_k=3) == 0 and reads(eval__protocols=("knn", "linear")) == 0

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from tf_simclr import files
 from tf_simclr.data import sources
-from tf_simclr.evaluation import predictions
+from tf_simclr.evaluation import confusions, predictions
 from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of, digest_of, remove_older
 from tf_simclr.evaluation.encoders import THIS, FrozenEncoder, raw_pixels, this_encoder, untrained_encoder
 from tf_simclr.evaluation.probe import probe_path
@@ -49,15 +49,15 @@ def evaluate(
       train: Labelled images that the evaluation learns from.
       test: Labelled images to test on.
       folder: The run's folder. Gets `result.json`, `result_<step>.json`, the accuracies for TensorBoard and, if there
-        are labels, `features/`: representations, `predictions.parquet` and, after a pretraining, the linear
-        classifier that was evaluated as `linear_<step>.npz`, a `LinearProbe`.
+        are labels, `features/`: representations, `predictions.parquet`, `confusion.npz` and, after a pretraining, the
+        linear classifier that was evaluated as `linear_<step>.npz`, a `LinearProbe`.
 
     Returns:
       The result: `global_step` and, if there are labels, `eval/num_test_images`, each metric and setting of a protocol
       as "ENCODER/PROTOCOL_NAME", such as `eval/knn_top_1_accuracy`, an interval beside its number as `<name>_low` and
       `<name>_high`; how much better this encoder is than another as "OTHER/PROTOCOL_top_1_difference"; the metrics of
       the classifier and the penalty on the weights under the reference's names; the settings of the protocols under
-      `protocols` and the encoders' titles under `encoders`.
+      `protocols`, the encoders' titles under `encoders` and the most frequent mistakes under `confusions`.
 
     Raises:
       ValueError: If a label is out of range or the training labels do not allow an evaluation.
@@ -71,6 +71,10 @@ def evaluate(
         verdicts = bench.verdicts()
         result |= bench.describe(verdicts)
         predictions.write(predictions.predictions_path(folder), bench.test_features, verdicts)
+        predicted = {place[5:]: found.predicted for place, found in verdicts.items() if place.startswith(f"{THIS}/")}
+        of_test = bench.test_features.labels, predicted, train.num_classes
+        confusions.write(folder, *of_test)
+        result["confusions"] = confusions.describe(*of_test, train.class_names)
         if (linear := verdicts.get(f"{THIS}/linear")) is not None and linear.probe is not None:
             dataclasses.replace(linear.probe, class_names=train.class_names).save(probe_path(folder, step))
         accuracies = {name: value for name, value in result.items() if name.endswith("accuracy")}

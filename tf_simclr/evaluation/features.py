@@ -17,13 +17,14 @@ class Features:
 
     Attributes:
       representations: float32 [N, F].
-      labels: int64 [N] in [0, num_classes).
+      labels: int64 [N] in [0, num_classes); or bool [N, num_classes], whether an image has a class, where it may have
+        several.
       num_classes: Number of classes.
       keys: The names of the images, [N], as their source gives them; None if nobody needs them.
       digests: Of their pixels, uint64 [N]; empty if nobody needs them.
 
     Raises:
-      ValueError: If a label is out of range.
+      ValueError: If a label is out of range, or those of several classes have another shape or dtype.
     """
 
     representations: np.ndarray
@@ -34,11 +35,22 @@ class Features:
 
     def __post_init__(self) -> None:
         labels = self.labels
-        if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
+        if self.is_multi_label:
+            if labels.dtype != bool or labels.shape[1] != self.num_classes:
+                raise ValueError(
+                    f"Labels of several classes must be bool [N, {self.num_classes}]. "
+                    f"Received: {labels.dtype} {list(labels.shape)}"
+                )
+        elif len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
             raise ValueError(f"Labels must lie in [0, {self.num_classes}). Received: {labels.min()} to {labels.max()}")
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image may have several classes."""
+        return self.labels.ndim == 2
 
     def take(self, indices: np.ndarray) -> "Features":
         """Those of the images at `indices`, integers [M], in that order."""
@@ -53,6 +65,15 @@ class Features:
     def count_in(self, others: "Features") -> int:
         """How many of these images are, pixel by pixel, among the others, where both have digests."""
         return int(np.isin(self.digests, others.digests).sum())
+
+
+def check_one_label(train: Features, title: str) -> None:
+    """Raises a `ValueError` for images with several labels, in the name of an evaluation that takes one."""
+    if train.is_multi_label:
+        raise ValueError(
+            f"{title} takes one label for each image; images with several labels can be judged by linear and linear_45 "
+            f"(eval.protocols). Received: labels {list(train.labels.shape)}"
+        )
 
 
 class Encoded(NamedTuple):

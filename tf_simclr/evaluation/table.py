@@ -17,6 +17,7 @@ def describe(result: Mapping[str, Any]) -> str:
         [
             *_accuracies(result),
             *_differences(result),
+            *_confusions(result),
             *_leaks(result),
             "In brackets: 95 % intervals over the test images; another seed of training may differ by more.",
         ]
@@ -50,6 +51,22 @@ def _differences(result: Mapping[str, Any]) -> Iterator[str]:
             f"This encoder is {verdict} {encoder}: {value:+.1f} points [{low:+.1f}, {high:+.1f}], "
             f"{result['protocols'][judged[-1]]['title']}"
         )
+
+
+def _confusions(result: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence about the most frequent mistakes."""
+    found = result["confusions"]
+    if found and found["most_frequent"]:
+        mistakes = ", ".join(
+            f"{_in_a_line(one['label'])} for {_in_a_line(one['predicted'])} ({one['count']:,})"
+            for one in found["most_frequent"]
+        )
+        yield f"Most often mistaken, {result['protocols'][found['protocol']]['title']}: {mistakes}"
+
+
+def _in_a_line(name: str) -> str:
+    """The name of a class without anything that moves the cursor of a terminal."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
 def _leaks(result: Mapping[str, Any]) -> Iterator[str]:

@@ -5,10 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import logsumexp
 
 # The label of an example whose class is not known.
 UNKNOWN = -1
+
+# Rows of logits that are compared at a time.
+_BLOCK_ROWS = 1 << 12
 
 
 def classification_loss(
@@ -132,15 +135,20 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     Returns:
       T in [0.01, 100], and the log-loss for it.
     """
-    logits = logits.astype(np.float64)
     is_known = np.isfinite(logits[0])
     smoothing = is_known.sum() / (len(labels) + is_known.sum())
-    of_labels = np.eye(logits.shape[1])[labels] * (1 - smoothing)
-    targets = (of_labels + smoothing / is_known.sum())[:, is_known]
+    # The mean logit by the weights of the targets; what is left of the log-loss does not depend on the labels.
+    of_labels = np.take_along_axis(logits, labels[:, None], axis=1).sum(dtype=np.float64)
+    of_classes = logits.mean(axis=1, where=is_known, dtype=np.float64).sum()
+    of_targets = (1 - smoothing) * of_labels + smoothing * of_classes
 
     def log_loss(exponent: float) -> float:
-        log_probabilities = log_softmax(logits[:, is_known] / np.exp(exponent), axis=1)
-        return -float(np.sum(targets * log_probabilities)) / len(labels)
+        temperature = np.exp(exponent)
+        partitions = 0.0
+        for start in range(0, len(labels), _BLOCK_ROWS):
+            known = logits[start : start + _BLOCK_ROWS, is_known].astype(np.float64)
+            partitions += logsumexp(known / temperature, axis=1).sum()
+        return float(partitions - of_targets / temperature) / len(labels)
 
     found = minimize_scalar(log_loss, bounds=np.log([0.01, 100]), method="bounded")
     return float(np.exp(found.x)), float(found.fun)

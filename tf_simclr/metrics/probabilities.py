@@ -1,9 +1,12 @@
 """Metrics of the probabilities that a classifier gives to the classes of test examples, with intervals."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from scipy import sparse
 
 from tf_simclr.metrics.intervals import bootstrap
+from tf_simclr.metrics.precision import MeanAveragePrecision
 
 # Bins of confidence in the expected calibration error; Guo et al. use 15.
 CALIBRATION_BINS = 15
@@ -22,13 +25,18 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
       weighted by their examples (Guo et al., "On Calibration of Modern Neural Networks", 2017, equation 3).
     * `mean_confidence`: the mean probability of the predicted class; about the accuracy if that is calibrated.
 
+    Of examples with several labels, the only metric is `mean_average_precision`, the one of PASCAL VOC 2007 (see
+    `precision.mean_average_precision`), with its interval.
+
     Args:
-      probabilities: Float [M, C], rows of sum 1.
-      labels: Integers [M] in [0, C).
+      probabilities: Float [M, C], rows of sum 1 if an example has one label.
+      labels: Integers [M] in [0, C), or bool [M, C].
 
     Returns:
       The metrics and the ends of their intervals, all in [0, 1].
     """
+    if labels.ndim == 2:
+        return _with_intervals(["mean_average_precision"], MeanAveragePrecision(probabilities, labels), len(labels))
     count, num_classes = probabilities.shape
     predicted, confidence = np.argmax(probabilities, axis=1), np.max(probabilities, axis=1)
     hits = (predicted == labels).astype(np.float64)
@@ -52,11 +60,18 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         return np.concatenate([counts @ means / count, np.stack([mean_per_class, calibration_error], axis=1)], axis=1)
 
     names += ["mean_per_class_accuracy", "expected_calibration_error"]
-    (values,), intervals = metrics(np.ones([1, count])), bootstrap(metrics, count)
+    return _with_intervals(names, metrics, count) | {"mean_confidence": float(np.mean(confidence))}
+
+
+def _with_intervals(
+    names: Sequence[str], metrics: Callable[[np.ndarray], np.ndarray], num_examples: int
+) -> dict[str, float]:
+    """The metrics of all examples by name, and the ends of their intervals; `metrics` is as in `bootstrap`."""
+    (values,), intervals = metrics(np.ones([1, num_examples])), bootstrap(metrics, num_examples)
     found: dict[str, float] = {}
     for name, value, (low, high) in zip(names, values.tolist(), intervals, strict=True):
         found |= {name: value, f"{name}_low": low, f"{name}_high": high}
-    return found | {"mean_confidence": float(np.mean(confidence))}
+    return found
 
 
 def rank_of_label(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from clusters import make_clusters
 
-from tf_simclr.evaluation import KNN
+from tf_simclr.evaluation import KNN, Features
 from tf_simclr.evaluation.protocols.knn import knn_scores
 
 
@@ -37,3 +37,17 @@ def test_refuses_what_makes_no_sense():
         KNN(k=0)(features, features.representations)
     with pytest.raises(ValueError, match="temperature=0"):
         KNN(temperature=0)(features, features.representations)
+    several = Features(features.representations, features.labels[:, None] == np.arange(2), 2)
+    with pytest.raises(ValueError, match=r"kNN evaluation takes one label for each image.*Received: labels \[5, 2\]"):
+        KNN()(several, features.representations)
+
+
+def test_of_equally_near_images_the_first_count_whatever_the_blocks(monkeypatch):
+    features = np.tile(np.eye(2, dtype=np.float32), [20, 1])  # 20 images at each of two places.
+    labels = np.arange(40) // 2
+    expected = np.zeros([2, 20])
+    expected[:, :7] = 1  # The first 7 at the same place.
+    for elements in (10, 34, 2**25):
+        monkeypatch.setattr("tf_simclr.evaluation.protocols.knn._BLOCK_ELEMENTS", elements)
+        scores = knn_scores(features, labels, features[:2], num_classes=20, k=7, temperature=0.1)
+        np.testing.assert_array_equal(scores, expected)

@@ -5,20 +5,26 @@ import dataclasses
 import numpy as np
 import pytest
 from clusters import make_clusters
-from scipy.special import softmax
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
-from tf_simclr.evaluation import KNN, Features, Linear
+from tf_simclr.evaluation import KNN, PROTOCOLS, Features, Linear
 from tf_simclr.evaluation.probe import LinearProbe
-from tf_simclr.evaluation.protocols.linear import _fit_path, _held_out_masks, fit_linear
+from tf_simclr.evaluation.protocols.linear import Linear45, _held_out_masks, _Task, fit_linear
+from tf_simclr.evaluation.regression import fit_path
+from tf_simclr.evaluation.verdict import judge
 from tf_simclr.metrics.classification import top_k_accuracy
+from tf_simclr.metrics.precision import mean_average_precision
 from tf_simclr.metrics.probabilities import measure
+from tf_simclr.settings import RunConfig, override
 
 
 def fit(features, seed=0):
     """The probe that the protocol judges by."""
     protocol = Linear(seed)
-    return fit_linear(
+    probe, _ = fit_linear(
         features.representations,
         features.labels,
         num_classes=features.num_classes,
@@ -26,6 +32,7 @@ def fit(features, seed=0):
         grid=protocol.regularization_grid,
         max_iterations=protocol.max_iterations,
     )
+    return probe
 
 
 @pytest.mark.parametrize("num_classes", [2, 6])
@@ -38,10 +45,14 @@ def test_separates_what_is_separable(num_classes):
     assert np.mean(np.max(judged.probabilities, axis=1)) > 0.99
     assert judged.chosen == {
         "regularization_c": judged.probe.regularization_c,
+        "regularization_at_end": judged.probe.regularization_c in (1e-4, 1.0),
         "temperature": judged.probe.temperature,
+        "converged": True,
     }
     assert judged.settings == {
         "regularization_candidates": 5,
+        "regularization_least_c": 1e-4,
+        "regularization_most_c": 1.0,
         "held_out_fraction": 0.1,
         "held_out_parts": 10,
         "max_iterations": 100,
@@ -96,9 +107,10 @@ def test_few_labels_choose_the_best_regularisation(seed):
     """A tenth of 140 examples are 14: judged by their accuracy, a penalty wins that loses seven and nine points."""
     train = make_clusters(140, 7, 30, noise=3.0, seed=seed + 1)
     test = make_clusters(3000, 7, 30, noise=3.0, seed=1000)
+    task = _Task(train.representations, train.labels, 7)
     accuracies = [
-        top_k_accuracy(probe.scores(test.representations), test.labels)
-        for probe in _fit_path(train.representations, train.labels, 7, Linear.regularization_grid, 100)
+        top_k_accuracy(task.probe(found).scores(test.representations), test.labels)
+        for found in fit_path(task.objective(np.arange(140)), Linear.regularization_grid, 100)
     ]
     assert accuracies[2] < max(accuracies) - 0.05  # The one with the best accuracy on the first 14 examples.
     judged = Linear(seed)(train, test.representations)
@@ -169,3 +181,88 @@ def test_labels_that_allow_no_evaluation():
         train = dataclasses.replace(features, labels=labels)
         with pytest.raises(ValueError, match=message):
             Linear()(train, features.representations)
+
+
+def test_the_papers_grid_has_45_penalties():
+    protocol = PROTOCOLS["linear_45"](override(RunConfig(), {"seed": 3}))
+    grid = protocol.regularization_grid
+    np.testing.assert_allclose(1 / (2 * np.array(grid[::11])), [1e5, 10**2.25, 10**-0.5, 10**-3.25, 1e-6])
+    assert protocol == Linear45(seed=3) and len(grid) == 45 and list(grid) == sorted(grid)
+
+
+def test_the_papers_penalty_is_a_factor_of_the_squared_weights_beside_the_summed_loss():
+    """The objective of google-research's linear_eval, for features that are standardised already."""
+    train = make_clusters(300, 3, 4, noise=2.0, seed=1)
+    features = StandardScaler().fit_transform(train.representations)
+    task = _Task(features, train.labels, 3)
+    place = 20
+    l2 = np.logspace(5, -6, 45)[place]
+
+    def objective(flat):
+        weights, bias = flat[:12].reshape(4, 3), flat[12:]
+        losses = -log_softmax(features @ weights + bias, axis=1)[np.arange(300), train.labels]
+        return losses.sum() + l2 * np.square(weights).sum()
+
+    best = minimize(objective, np.zeros(15), tol=1e-6).x
+    (found,) = fit_path(task.objective(np.arange(300)), [Linear45().regularization_grid[place]], 100)
+    np.testing.assert_allclose(found.weights, best[:12].reshape(4, 3), atol=2e-3)
+
+
+def test_a_penalty_at_the_end_of_the_grid_is_reported(caplog):
+    train = make_clusters(300, 3, 8, noise=2.0, seed=1)
+    noise = dataclasses.replace(train, labels=np.random.default_rng(0).integers(0, 3, 300))
+    for examples, grid, is_end in ((noise, (0.1, 1.0, 10.0), True), (train, Linear.regularization_grid, False)):
+        caplog.clear()
+        judged = Linear(regularization_grid=grid)(examples, train.representations)
+        assert judged.settings["regularization_candidates"] == len(grid)
+        least, most = (judged.settings[f"regularization_{name}_c"] for name in ("least", "most"))
+        assert (least, most) == (grid[0], grid[-1])
+        assert judged.chosen["regularization_at_end"] == (judged.chosen["regularization_c"] in (least, most)) == is_end
+        assert ("is an end of the grid from 0.1 to 10" in caplog.text) == is_end
+
+
+def several_labels(num_examples, seed):
+    """Images of one, two or no class."""
+    made = make_clusters(num_examples, 4, 12, noise=1.5, seed=seed)
+    labels = np.stack([made.labels == 0, made.labels >= 2, made.labels % 2 == 1], axis=1)
+    return Features(made.representations, labels, 3)
+
+
+def test_several_labels_get_a_regression_for_each_class():
+    train, test = several_labels(500, seed=1), several_labels(300, seed=2)
+    judged = Linear()(train, test.representations)
+    scaler = StandardScaler().fit(train.representations)
+    for column in range(3):
+        oracle = LogisticRegression(C=judged.chosen["regularization_c"])
+        oracle.fit(scaler.transform(train.representations), train.labels[:, column])
+        expected = oracle.predict_proba(scaler.transform(test.representations))[:, 1]
+        np.testing.assert_allclose(judged.probabilities[:, column], expected, atol=5e-3)
+    assert judged.chosen["temperature"] == 1 and judged.settings["held_out_parts"] == 10
+    verdict = judge(judged, test.labels)
+    assert verdict.metrics.keys() == {f"mean_average_precision{end}" for end in ("", "_low", "_high")}
+    assert verdict.metrics["mean_average_precision"] > 0.8
+
+
+def test_several_labels_choose_the_penalty_of_the_best_precision():
+    train = several_labels(10_000, seed=1)
+    held_out = _held_out_masks(train.labels, seed=0)[0]
+    assert held_out.sum() == 1000
+    task = _Task(train.representations, train.labels, 3)
+    path = fit_path(task.objective(np.flatnonzero(~held_out)), Linear.regularization_grid, 100)
+    precisions = [
+        mean_average_precision(train.representations[held_out] @ found.weights + found.bias, train.labels[held_out])
+        for found in path
+    ]
+    chosen = Linear.regularization_grid.index(Linear()(train, train.representations[:5]).chosen["regularization_c"])
+    assert precisions[chosen] == pytest.approx(max(precisions), abs=1e-5)
+
+
+def test_a_long_evaluation_says_how_long_it_takes(caplog, monkeypatch):
+    train = make_clusters(200, 3, 8, noise=2.0, seed=1)
+    with caplog.at_level("INFO"):
+        Linear()(train, train.representations)
+        assert "will take" not in caplog.text
+        monkeypatch.setattr("tf_simclr.evaluation.regression.Objective.seconds", lambda self: 0.5)
+        Linear()(train, train.representations)
+    # 10 parts of 5 penalties and the last fit, of 20 to 100 evaluations.
+    assert "51 fits of 180 examples with 8 features will take 08:30 to 42:30" in caplog.text

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from tf_simclr.evaluation.protocols.knn import KNN
-from tf_simclr.evaluation.protocols.linear import Linear
+from tf_simclr.evaluation.protocols.linear import Linear, Linear45
+from tf_simclr.evaluation.protocols.linear_sgd import LinearSGD
 from tf_simclr.evaluation.scores import Protocol
 from tf_simclr.settings import RunConfig
 
@@ -11,4 +12,6 @@ from tf_simclr.settings import RunConfig
 PROTOCOLS: dict[str, Callable[[RunConfig], Protocol]] = {
     "knn": lambda config: KNN(k=config.eval.knn_k),
     "linear": lambda config: Linear(seed=config.seed),
+    "linear_45": lambda config: Linear45(seed=config.seed),
+    "linear_sgd": lambda config: LinearSGD(seed=config.seed),
 }

@@ -5,15 +5,16 @@ section 3.4.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.evaluation.features import Features
+from tf_simclr.evaluation.features import Features, check_one_label
 from tf_simclr.evaluation.scores import Scores
 
-# Similarities held at a time: 128 MiB of float32, whatever the size of the training set.
+# Features, and similarities, held at a time: 128 MiB of float32 each, whatever the size of the training set.
 _BLOCK_ELEMENTS = 2**25
 
 
@@ -33,7 +34,12 @@ class KNN:
     title: ClassVar[str] = "kNN (k={k})"
 
     def __call__(self, train: Features, test: np.ndarray) -> Scores:
-        """The shares of the classes in the votes, with the settings `k` (capped) and `temperature`."""
+        """The shares of the classes in the votes, with the settings `k` (capped) and `temperature`.
+
+        Raises:
+          ValueError: If an image may have several labels, or `k` or `temperature` is not positive.
+        """
+        check_one_label(train, "kNN evaluation")
         votes = knn_scores(
             train.representations,
             train.labels,
@@ -74,17 +80,33 @@ def knn_scores(
     if k < 1 or temperature <= 0:
         raise ValueError(f"kNN needs k >= 1 and a positive temperature. Received: k={k}, temperature={temperature}")
     k = min(k, len(train_features))
-    references = tf.math.l2_normalize(train_features, axis=1)
-    queries = tf.math.l2_normalize(test_features, axis=1)
-    block_size = max(1, _BLOCK_ELEMENTS // len(train_features))
-    scores = []
-    for start in range(0, len(test_features), block_size):
-        similarities = tf.matmul(queries[start : start + block_size], references, transpose_b=True)
-        nearest, neighbors = (tensor.numpy() for tensor in tf.math.top_k(similarities, k))
-        # Relative to the nearest one, which keeps a row's order and makes its largest weight 1.
-        weights = np.exp((nearest - nearest[:, :1]) / temperature)
-        # One histogram for the whole block: row r votes in the bins from r * num_classes on.
-        bins = num_classes * np.arange(len(weights))[:, None] + train_labels[neighbors]
-        votes = np.bincount(bins.ravel(), weights.ravel(), minlength=num_classes * len(weights))
-        scores.append(votes.reshape(-1, num_classes))
-    return np.concatenate(scores)
+    nearest, neighbors = _nearest(train_features, test_features, k)
+    # Relative to the nearest one, which keeps a row's order and makes its largest weight 1.
+    weights = np.exp((nearest - nearest[:, :1]) / temperature)
+    # One histogram for all: row r votes in the bins from r * num_classes on.
+    bins = num_classes * np.arange(len(weights))[:, None] + train_labels[neighbors]
+    votes = np.bincount(bins.ravel(), weights.ravel(), minlength=num_classes * len(weights))
+    return votes.reshape(-1, num_classes)
+
+
+def _nearest(references: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The cosine similarities of the k nearest references of each query, float32 [M, k], and which these are."""
+    nearest = np.full([len(queries), k], -np.inf, np.float32)
+    neighbors = np.zeros([len(queries), k], np.int64)
+    for start, block in _normalized_blocks(references, _BLOCK_ELEMENTS // references.shape[1]):
+        for first, some in _normalized_blocks(queries, _BLOCK_ELEMENTS // len(block)):
+            rows = slice(first, first + len(some))
+            found = tf.math.top_k(tf.matmul(some, block, transpose_b=True), min(k, len(block)))
+            # Beside those of the blocks before; of equal ones, the first stays first.
+            similarities = np.concatenate([nearest[rows], found.values], axis=1)
+            places = np.concatenate([neighbors[rows], start + found.indices.numpy().astype(np.int64)], axis=1)
+            best = tf.math.top_k(similarities, k).indices.numpy()
+            nearest[rows] = np.take_along_axis(similarities, best, axis=1)
+            neighbors[rows] = np.take_along_axis(places, best, axis=1)
+    return nearest, neighbors
+
+
+def _normalized_blocks(features: np.ndarray, size: int) -> Iterator[tuple[int, tf.Tensor]]:
+    """Rows of unit length, about `size` at a time, after the place of the first one."""
+    for start in range(0, len(features), max(1, size)):
+        yield start, tf.math.l2_normalize(features[start : start + max(1, size)], axis=1)

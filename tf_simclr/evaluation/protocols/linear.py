@@ -5,27 +5,33 @@ Source: Chen et al. (2020), appendix B.8, and Kornblith et al., "Do Better Image
 """
 
 import dataclasses
+import functools
 import math
-import warnings
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from absl import logging
-from scipy.special import softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
+from scipy.special import expit, softmax
+from tqdm import tqdm
 
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.probe import LinearProbe
+from tf_simclr.evaluation.regression import Objective, Regression, fit_path
 from tf_simclr.evaluation.scores import Scores
-from tf_simclr.metrics.classification import calibrate, top_k_accuracy
+from tf_simclr.metrics.classification import calibrate
+from tf_simclr.metrics.precision import mean_average_precision
 
 _HELD_OUT_FRACTION = 0.1
 # One part decides if a tenth is this many examples; otherwise, parts are held out in turn until they are as many.
 _ENOUGH_HELD_OUT = 1000
+
+# Fits that could take longer are announced.
+_ANNOUNCE_SECONDS = 30.0
+# An easy fit converges after so many evaluations of the objective; a hard one goes on to the last iteration.
+_FEW_EVALUATIONS = 20
+# Held-out features that are read at a time.
+_BLOCK_ELEMENTS = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +53,14 @@ class Linear:
     title: ClassVar[str] = "linear"
 
     def __call__(self, train: Features, test: np.ndarray) -> Scores:
-        """The calibrated probabilities of the classifier, and how its penalty was chosen.
+        """The probabilities of the classifier, and how its penalty was chosen.
+
+        They are calibrated, but for images with several labels.
 
         Raises:
           ValueError: If the training labels do not suffice to choose the regularisation.
         """
-        probe = fit_linear(
+        probe, chosen = fit_linear(
             train.representations,
             train.labels,
             num_classes=train.num_classes,
@@ -60,21 +68,34 @@ class Linear:
             grid=self.regularization_grid,
             max_iterations=self.max_iterations,
         )
-        chosen = {"regularization_c": probe.regularization_c, "temperature": probe.temperature}
         settings = {
             "regularization_candidates": len(self.regularization_grid),
+            "regularization_least_c": self.regularization_grid[0],
+            "regularization_most_c": self.regularization_grid[-1],
             "held_out_fraction": _HELD_OUT_FRACTION,
             "held_out_parts": len(_held_out_masks(train.labels, self.seed)),
             "max_iterations": self.max_iterations,
             "seed": self.seed,
         }
         logits = probe.scores(test).astype(np.float64) / probe.temperature
-        return Scores(softmax(logits, axis=1), settings, chosen, probe)
+        return Scores(expit(logits) if train.is_multi_label else softmax(logits, axis=1), settings, chosen, probe)
 
 
-# The matrix products are thin and memory-bound: BLAS threads speed them up little, and slow them down tenfold if other
-# work keeps the cores busy.
-@threadpool_limits.wrap(limits=1, user_api="blas")
+@dataclasses.dataclass(frozen=True)
+class Linear45(Linear):
+    """The same with the grid of the papers: 45 penalties l2, logarithmically spaced from 1e5 down to 1e-6.
+
+    The papers do not say what the penalty is a factor of. In the code that an author published later (google-research,
+    linear_eval, 2021), it is that of |w|^2 beside the summed loss, so C = 1 / (2 l2), from 5e-6 to 5e5. There, the
+    features are not standardised; where all of them have the deviation s, an l2 there is l2 / s^2 here.
+    """
+
+    regularization_grid: tuple[float, ...] = tuple((0.5 / np.logspace(5, -6, 45)).tolist())
+
+    name: ClassVar[str] = "linear_45"
+    title: ClassVar[str] = "linear (45 penalties)"
+
+
 def fit_linear(
     features: np.ndarray,
     labels: np.ndarray,
@@ -83,7 +104,7 @@ def fit_linear(
     seed: int,
     grid: Sequence[float],
     max_iterations: int,
-) -> LinearProbe:
+) -> tuple[LinearProbe, dict[str, Any]]:
     """Fits a multinomial logistic regression and chooses its regularisation on held-out examples.
 
     Holds out a tenth of every class. On the rest, weakens the penalty step by step, starting each fit where the last
@@ -93,53 +114,168 @@ def fit_linear(
     together, and the least log-loss over all of them wins. Then fits all examples with that penalty. Each fit
     standardises the features by its own examples, and the probe applies the same to its input.
 
-    L-BFGS sees all examples in every iteration, which suits up to about 100,000 of them.
+    Examples with several labels get a binary regression for every class, with one penalty for all of them. A tenth of
+    the examples is held out, the mean average precision stands for the accuracy, and nothing is calibrated.
+
+    L-BFGS sees all examples in every iteration. They are read in blocks where they are; see `regression.Objective`.
 
     Args:
       features: float32 [N, F].
-      labels: Integers [N] in [0, num_classes), of at least two classes.
+      labels: Integers [N] in [0, num_classes), of at least two classes; or bool [N, C].
       num_classes: Number of classes C.
       seed: Decides which examples are held out.
       grid: Candidates for C, the inverse strength of the penalty, in increasing order.
       max_iterations: Most iterations of L-BFGS for each candidate.
 
     Returns:
-      The classifier, for features as they are (not standardised).
+      The classifier, for features as they are (not standardised), and what was chosen for it, as JSON: C, whether it is
+      an end of the grid, the temperature, and whether the last fit converged.
 
     Raises:
       ValueError: If the labels name fewer than two classes, or no class has two examples.
     """
+    task = _Task(features, labels, num_classes)
     parts = _held_out_masks(labels, seed)
-    if len(np.unique(labels)) < 2 or not parts:
+    if len(task.known) < 2 or not parts:
         raise ValueError(
             "Linear evaluation needs two classes and, to choose its regularisation, two examples of a class. "
-            f"Received: {len(labels)} examples of {len(np.unique(labels))} classes"
+            f"Received: {len(labels)} examples of {len(task.known)} classes"
         )
+    best, temperature = _choose(task, parts, grid, max_iterations)
+    found = next(fit_path(task.objective(np.arange(len(labels))), [grid[best]], max_iterations))
+    chosen = {
+        "regularization_c": grid[best],
+        "regularization_at_end": best in (0, len(grid) - 1),
+        "temperature": temperature,
+        "converged": found.is_converged,
+    }
+    return dataclasses.replace(task.probe(found), temperature=temperature), chosen
+
+
+def _choose(
+    task: "_Task", parts: Sequence[np.ndarray], grid: Sequence[float], max_iterations: int
+) -> tuple[int, float]:
+    """The place in the grid of the best C by the examples held out in turn, masks [N], and its temperature."""
+    objectives = [task.objective(np.flatnonzero(~held_out)) for held_out in parts]
+    _announce(objectives, len(grid), max_iterations)
+    labels = np.concatenate([task.labels[held_out] for held_out in parts])
+    # Penalty by penalty: the logits of a large part fit in memory once, not once for each of them.
     paths = [
-        [
-            probe.scores(features[held_out])
-            for probe in _fit_path(features[~held_out], labels[~held_out], num_classes, grid, max_iterations)
-        ]
-        for held_out in parts
+        task.logits(np.flatnonzero(held_out), fit_path(objective, grid, max_iterations))
+        for objective, held_out in zip(objectives, parts, strict=True)
     ]
-    held_out_labels = np.concatenate([labels[held_out] for held_out in parts])
-    candidates = [np.concatenate(logits) for logits in zip(*paths, strict=True)]
-    accuracies = [top_k_accuracy(logits, held_out_labels) for logits in candidates]
-    temperatures, losses = zip(*(calibrate(logits, held_out_labels) for logits in candidates), strict=True)
-    best = min(range(len(grid)), key=lambda i: (-accuracies[i] if len(parts) == 1 else 0.0, losses[i]))
+    judged = [
+        _judge(logits[0] if len(parts) == 1 else np.concatenate(logits), labels) for logits in zip(*paths, strict=True)
+    ]
+    best = min(range(len(grid)), key=lambda i: (-judged[i].accuracy if len(parts) == 1 else 0.0, judged[i].loss))
     logging.info(
-        "Linear evaluation: C=%g, with accuracy %.4f and log-loss %.4f on %d held-out images",
-        grid[best], accuracies[best], losses[best], len(held_out_labels),
+        "Linear evaluation: C=%g, with %s %.4f and log-loss %.4f on %d held-out images",
+        grid[best], "mean average precision" if task.is_multi_label else "accuracy", judged[best].accuracy,
+        judged[best].loss, len(labels),
     )  # fmt: skip
-    probe = next(_fit_path(features, labels, num_classes, [grid[best]], max_iterations))
-    return dataclasses.replace(probe, temperature=temperatures[best])
+    if best in (0, len(grid) - 1):
+        logging.warning(
+            "Linear evaluation: the best C, %g, is an end of the grid from %g to %g; one beyond it may be better",
+            grid[best], grid[0], grid[-1],
+        )  # fmt: skip
+    return best, judged[best].temperature
+
+
+def _announce(objectives: Sequence[Objective], num_candidates: int, max_iterations: int) -> None:
+    """Logs how long the fits will take, unless that is short."""
+    rounds = num_candidates * sum(one.seconds() for one in objectives) + objectives[0].seconds()
+    least, most = (rounds * min(count, max_iterations) for count in (_FEW_EVALUATIONS, max_iterations))
+    if most > _ANNOUNCE_SECONDS:
+        logging.info(
+            "Linear evaluation: %d fits of %d examples with %d features will take %s to %s",
+            num_candidates * len(objectives) + 1, objectives[0].num_rows, len(objectives[0].mean),
+            tqdm.format_interval(least), tqdm.format_interval(most),
+        )  # fmt: skip
+
+
+class _Judged(NamedTuple):
+    """The held-out accuracy, or mean average precision, of a candidate; its log-loss at its best temperature."""
+
+    accuracy: float
+    loss: float
+    temperature: float
+
+
+def _judge(logits: np.ndarray, labels: np.ndarray) -> _Judged:
+    if labels.ndim == 1:
+        temperature, loss = calibrate(logits, labels)
+        return _Judged(float(np.mean(np.argmax(logits, axis=1) == labels)), loss, temperature)
+    known = logits[:, np.isfinite(logits[0])].astype(np.float64)
+    losses = np.logaddexp(0, known) - known * labels[:, np.isfinite(logits[0])]
+    return _Judged(mean_average_precision(logits, labels), float(losses.sum()) / len(labels), 1.0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Task:
+    """Examples to fit.
+
+    Attributes:
+      features: float32 [N, F].
+      labels: Integers [N] in [0, num_classes), or bool [N, C].
+      num_classes: C.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    num_classes: int
+
+    @property
+    def is_multi_label(self) -> bool:
+        return self.labels.ndim == 2
+
+    @functools.cached_property
+    def known(self) -> np.ndarray:
+        """The classes that have an example."""
+        return np.flatnonzero(self.labels.any(axis=0)) if self.is_multi_label else np.unique(self.labels)
+
+    @functools.cached_property
+    def _targets(self) -> np.ndarray:
+        if self.is_multi_label:
+            return self.labels[:, self.known]
+        if len(self.known) == 2:  # One weight for each feature, as in scikit-learn.
+            return (self.labels == self.known[1])[:, None]
+        return np.searchsorted(self.known, self.labels)
+
+    def objective(self, rows: np.ndarray) -> Objective:
+        """That of fitting the examples at `rows`."""
+        targets = self._targets
+        return Objective(self.features, targets, rows, len(self.known) if targets.ndim == 1 else targets.shape[1])
+
+    def probe(self, found: Regression) -> LinearProbe:
+        """Gives every class its column."""
+        coefficients, intercept = found.weights, found.bias
+        if coefficients.shape[1] < len(self.known):  # The second class's logit against the first's.
+            coefficients = np.concatenate([-coefficients, coefficients], axis=1) / 2
+            intercept = np.concatenate([-intercept, intercept]) / 2
+        weights = np.zeros([len(coefficients), self.num_classes], np.float32)
+        bias = np.full([self.num_classes], -np.inf, np.float32)
+        weights[:, self.known] = coefficients
+        bias[self.known] = intercept
+        return LinearProbe(weights, bias, found.regularization_c)
+
+    def logits(self, rows: np.ndarray, path: Iterator[Regression]) -> Iterator[np.ndarray]:
+        """The logits of the examples at `rows`, float32 [n, C], by one regression after another."""
+        step = max(1, _BLOCK_ELEMENTS // self.features.shape[1])
+        for found in path:
+            probe = self.probe(found)
+            logits = np.empty([len(rows), self.num_classes], np.float32)
+            for start in range(0, len(rows), step):
+                logits[start : start + step] = probe.scores(self.features[rows[start : start + step]])
+            yield logits
 
 
 def _held_out_masks(labels: np.ndarray, seed: int) -> list[np.ndarray]:
     """Disjoint parts of the examples, a tenth of every class each: as many as it takes to hold out enough of them.
 
     A class has one example in a part at least, until it has no more; the only example of a class is never held out.
+    Examples with several labels count as one class.
     """
+    labels = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     generator = np.random.default_rng(seed)
     classes = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     sizes = [max(1, round(_HELD_OUT_FRACTION * len(members))) for members in classes]
@@ -152,33 +288,3 @@ def _held_out_masks(labels: np.ndarray, seed: int) -> list[np.ndarray]:
         if held_out.any():
             masks.append(held_out)
     return masks
-
-
-def _fit_path(
-    features: np.ndarray, labels: np.ndarray, num_classes: int, grid: Sequence[float], max_iterations: int
-) -> Iterator[LinearProbe]:
-    """Fits one probe after another for the values of C in `grid`, each starting from the one before."""
-    scaler = StandardScaler()
-    standardized = scaler.fit_transform(features)
-    classifier = LogisticRegression(max_iter=max_iterations, warm_start=True)
-    for regularization_c in grid:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
-            classifier.set_params(C=regularization_c).fit(standardized, labels)
-        if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
-            logging.debug("L-BFGS stopped before it converged, at C=%g", regularization_c)
-        yield _to_probe(classifier, scaler, num_classes)
-
-
-def _to_probe(classifier: LogisticRegression, scaler: StandardScaler, num_classes: int) -> LinearProbe:
-    """Folds the standardisation into the weights and gives every class its column."""
-    coefficients, intercept = classifier.coef_.T, classifier.intercept_
-    if len(classifier.classes_) == 2:  # scikit-learn keeps the second class's logit against the first's.
-        coefficients = np.concatenate([-coefficients, coefficients], axis=1) / 2
-        intercept = np.concatenate([-intercept, intercept]) / 2
-    coefficients = coefficients / scaler.scale_[:, None]
-    weights = np.zeros([len(coefficients), num_classes], np.float32)
-    bias = np.full([num_classes], -np.inf, np.float32)
-    weights[:, classifier.classes_] = coefficients
-    bias[classifier.classes_] = intercept - scaler.mean_ @ coefficients
-    return LinearProbe(weights, bias, float(classifier.C))

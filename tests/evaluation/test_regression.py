@@ -1,0 +1,89 @@
+"""The regression in blocks against scikit-learn's on a standardised copy."""
+
+import numpy as np
+import pytest
+from clusters import make_clusters
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from tf_simclr.evaluation import regression
+from tf_simclr.evaluation.regression import Objective, fit_path
+
+GRID = (1e-3, 1e-1, 1.0)
+
+
+def in_blocks(monkeypatch):
+    """Several blocks of unequal length, standardised in every evaluation, in three threads."""
+    monkeypatch.setattr(regression, "_BLOCK_ELEMENTS", 350)
+    monkeypatch.setattr(regression, "_KEPT_ELEMENTS", 0)
+    monkeypatch.setattr(regression, "MANY_OUTPUTS", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+
+
+def examples(num_classes, tmp_path):
+    """A memory map of features, one of them constant, with labels and the rows to fit: all but every fifth."""
+    clusters = make_clusters(400, num_classes, 6, noise=2.0, seed=1)
+    features = np.concatenate([clusters.representations, np.full([400, 1], 0.1, np.float32)], axis=1)
+    path = tmp_path / "features.npy"
+    np.save(path, features)
+    rows = np.flatnonzero(np.arange(400) % 5)
+    return np.load(path, mmap_mode="r"), clusters.labels, rows
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_a_path_of_penalties_is_scikit_learns(num_classes, blocks, tmp_path, monkeypatch):
+    if blocks:
+        in_blocks(monkeypatch)
+    features, labels, rows = examples(num_classes, tmp_path)
+    standardized = StandardScaler().fit(features[rows]).transform(features)
+    oracle = LogisticRegression(max_iter=100, warm_start=True)
+    targets = labels if num_classes > 2 else labels[:, None] == 1
+    path = fit_path(Objective(features, targets, rows, num_classes if num_classes > 2 else 1), GRID, 100)
+    for found, regularization_c in zip(path, GRID, strict=True):
+        oracle.set_params(C=regularization_c).fit(standardized[rows], labels[rows])
+        logits = features @ found.weights + found.bias
+        expected = oracle.decision_function(standardized)
+        np.testing.assert_allclose(logits[:, 0] if num_classes == 2 else logits, expected, atol=2e-3)
+        assert found.is_converged and found.regularization_c == regularization_c
+
+
+def test_several_labels_are_one_binary_regression_each(tmp_path, monkeypatch):
+    in_blocks(monkeypatch)
+    features, labels, rows = examples(4, tmp_path)
+    targets = np.stack([labels == 0, labels >= 2, (labels + np.arange(400)) % 3 == 0], axis=1)
+    (found,) = fit_path(Objective(features, targets, rows, 3), [0.05], 100)
+    standardized = StandardScaler().fit(features[rows]).transform(features)
+    for column, of_class in enumerate(targets.T):
+        oracle = LogisticRegression(C=0.05).fit(standardized[rows], of_class[rows])
+        logits = features @ found.weights[:, column] + found.bias[column]
+        np.testing.assert_allclose(logits, oracle.decision_function(standardized), atol=1e-2)
+
+
+@pytest.mark.parametrize("num_labels", [1, 3])
+def test_the_gradient_is_that_of_the_objective(num_labels, tmp_path, monkeypatch):
+    in_blocks(monkeypatch)
+    features, labels, rows = examples(3, tmp_path)
+    targets = labels if num_labels == 1 else labels[:, None] <= np.arange(3)
+    objective = Objective(features, targets, rows, 3)
+    generator = np.random.default_rng(0)
+    at, direction = generator.normal(size=[2, 24])
+    value, gradient = objective(at, 0.02)
+    differences = [objective(at + step * direction, 0.02)[0] for step in (-1e-2, 1e-2)]
+    assert np.diff(differences)[0] / 2e-2 == pytest.approx(gradient @ direction, rel=1e-3)
+    standardized = (features[rows] - features[rows].mean(0, dtype=float)) / np.maximum(features[rows].std(0), 1e-6)
+    logits = standardized @ at.reshape(3, 8)[:, :-1].T + at.reshape(3, 8)[:, -1]
+    if num_labels == 1:
+        losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(rows)), labels[rows]]
+    else:
+        losses = (np.log1p(np.exp(logits)) - logits * targets[rows]).sum(1)
+    penalty = np.square(at.reshape(3, 8)[:, :-1]).sum() / (2 * 0.02 * len(rows))
+    assert value == pytest.approx(losses.mean() + penalty, rel=1e-5)
+
+
+def test_a_fit_that_is_cut_short_says_so():
+    clusters = make_clusters(200, 3, 6, noise=2.0, seed=1)
+    objective = Objective(clusters.representations, clusters.labels, np.arange(200), 3)
+    (found,) = fit_path(objective, [1.0], 2)
+    assert not found.is_converged
+    assert 0 < objective.seconds() < 10

@@ -1,0 +1,52 @@
+"""Which classes the protocols take for which, in a run's `features/confusion.npz`.
+
+It has one array for each protocol that judged this encoder, and `label` for the trained classifier: int64 [C, C], rows
+for the classes of the images, columns for those predicted.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_simclr import files
+from tf_simclr.data.files.names import in_print
+from tf_simclr.metrics.confusion import confusion_matrix, most_frequent
+
+# Mistakes that the result names.
+_NAMED = 3
+
+
+def write(folder: pathlib.Path, labels: np.ndarray, predicted: Mapping[str, np.ndarray], num_classes: int) -> None:
+    """Writes the matrices by protocol into the folder of a run, as `files.replacing` does.
+
+    Args:
+      folder: The run's folder.
+      labels: int64 [M] in [0, num_classes), of the test images.
+      predicted: The same of the predictions, by protocol.
+      num_classes: C.
+    """
+    matrices: dict[str, Any] = {name: confusion_matrix(labels, found, num_classes) for name, found in predicted.items()}
+    with files.replacing(folder / "features" / "confusion.npz") as beside:
+        np.savez_compressed(beside, **matrices)
+
+
+def describe(
+    labels: np.ndarray, predicted: Mapping[str, np.ndarray], num_classes: int, class_names: Sequence[str] | None
+) -> dict[str, Any]:
+    """The most frequent mistakes, for result.json; empty for two classes, where the accuracies tell as much.
+
+    They are those of the last protocol, or of the trained classifier if there is no other.
+    """
+    if num_classes <= 2 or not predicted:
+        return {}
+    protocol = next((name for name in reversed(list(predicted)) if name != "label"), "label")
+    mistakes = most_frequent(confusion_matrix(labels, predicted[protocol], num_classes), _NAMED)
+    names = [in_print(name) for name in class_names or map(str, range(num_classes))]
+    return {
+        "protocol": protocol,
+        "most_frequent": [
+            {"label": names[label], "predicted": names[found], "count": count} for label, found, count in mistakes
+        ],
+    }

@@ -1,0 +1,211 @@
+"""Logistic regression by L-BFGS that reads its features in blocks of rows and never copies all of them.
+
+The objective, the start and the stopping rules are those of scikit-learn's `LogisticRegression` on features that
+`StandardScaler` has standardised. scikit-learn holds the features two or three times, and wants those that are held
+out copied once more; this reads them where they are, which may be a memory map.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
+
+# Features of a block: 4 MiB of float32, which stay in the cache of a core with what is computed from them.
+_BLOCK_ELEMENTS = 1 << 20
+# Features that are kept standardised (256 MiB of float32) rather than standardised again in every evaluation.
+_KEPT_ELEMENTS = 1 << 26
+# With so many outputs, products are bound by arithmetic, and every core takes a share of the rows. Thinner ones are
+# bound by memory: more threads speed them up little. BLAS' own threads wait for each other in every product, and are ten
+# times as slow if other work keeps the cores busy.
+MANY_OUTPUTS = 64
+_MOST_THREADS = 16  # Each holds a gradient of its own.
+# scikit-learn's. float32 products allow no smaller gradient: line searches would fail on their rounding.
+_GRADIENT_TOLERANCE = 1e-4
+_LINE_SEARCH_STEPS = 50
+
+# Rows that tell how long an evaluation takes.
+_SAMPLE_ROWS = 1 << 14
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Regression:
+    """A fitted regression, for features as they are (not standardised).
+
+    Attributes:
+      weights: float64 [F, K]; K is 1 for two classes.
+      bias: float64 [K].
+      regularization_c: Inverse strength of the penalty.
+      is_converged: Whether the fit ended before its last iteration.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    regularization_c: float
+    is_converged: bool
+
+
+class Objective:
+    """The mean loss over some rows of features, and the penalty on the weights of standardised features.
+
+        mean_i loss(W h~_i + b, y_i) + |W|^2 / (2 C n),  h~ = (h - mean) / deviation
+
+    The mean and the deviation are those of the rows; a feature that is constant there is divided by 1. Products are
+    float32, as scikit-learn's are; their sums over blocks are float64.
+
+    Args:
+      features: float32 [N, F].
+      targets: Classes in [0, K), integers [N], of softmax cross entropy; or bool [N, K], of the sum of K sigmoid cross
+        entropies.
+      rows: Which rows to fit, integers [n], in increasing order.
+      num_outputs: K.
+    """
+
+    def __init__(self, features: np.ndarray, targets: np.ndarray, rows: np.ndarray, num_outputs: int):
+        self._features, self._rows, self.num_outputs = features, rows, num_outputs
+        self._block = max(1, _BLOCK_ELEMENTS // max(features.shape[1], num_outputs))
+        self._targets = targets[rows]
+        self.mean, self.deviation = self._moments()
+        self._kept: np.ndarray | None = None
+        if len(rows) * features.shape[1] <= _KEPT_ELEMENTS:
+            self._kept = np.concatenate([block for _, block in self._blocks(0, len(rows))])
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._rows)
+
+    def __call__(self, flat: np.ndarray, regularization_c: float) -> tuple[float, np.ndarray]:
+        """The objective and its gradient.
+
+        Args:
+          flat: The parameters, float64 [K * (F + 1)]: for each output the weights, then the bias.
+          regularization_c: C.
+        """
+        parameters = flat.reshape(self.num_outputs, -1)
+        penalized = parameters[:, :-1]
+        loss, gradient = self._sums(parameters, len(self._rows))
+        strength = 1 / (regularization_c * len(self._rows))
+        gradient /= len(self._rows)
+        gradient[:, :-1] += strength * penalized
+        return loss / len(self._rows) + 0.5 * strength * float(np.vdot(penalized, penalized)), gradient.ravel()
+
+    def seconds(self) -> float:
+        """About how long an evaluation takes, measured on some of the rows."""
+        count = min(len(self._rows), _SAMPLE_ROWS)
+        parameters = np.zeros([self.num_outputs, len(self.mean) + 1])
+        with blas_threads(1):
+            start = time.perf_counter()
+            self._sums(parameters, count)
+            return (time.perf_counter() - start) * len(self._rows) / count
+
+    def _sums(self, parameters: np.ndarray, count: int) -> tuple[float, np.ndarray]:
+        """The sum of the losses of the first rows, and its gradient, float64 [K, F + 1]."""
+        num_shares = min(os.cpu_count() or 1, _MOST_THREADS) if self.num_outputs >= MANY_OUTPUTS else 1
+        ends = np.linspace(0, count, num_shares + 1).astype(int)
+        share = functools.partial(self._sums_of, parameters.astype(np.float32))
+        if num_shares == 1:
+            return share(0, count)
+        with futures.ThreadPoolExecutor(num_shares) as threads:
+            losses, gradients = zip(*threads.map(share, ends[:-1], ends[1:]), strict=True)
+        return sum(losses), functools.reduce(np.add, gradients)
+
+    def _sums_of(self, parameters: np.ndarray, start: int, stop: int) -> tuple[float, np.ndarray]:
+        """The same of the rows from `start` to `stop` - 1, with float32 parameters."""
+        weights, bias = np.ascontiguousarray(parameters[:, :-1]), parameters[:, -1:]
+        differentiate = _sigmoid if self._targets.ndim == 2 else _softmax
+        loss, gradient = 0.0, np.zeros(parameters.shape)
+        for rows, block in self._blocks(start, stop):
+            # Outputs by rows: sums over a few classes are then sums of long vectors.
+            outputs = weights @ block.T + bias
+            loss += differentiate(outputs, self._targets[rows])
+            gradient[:, :-1] += outputs @ block
+            gradient[:, -1] += outputs.sum(axis=1)
+        return loss, gradient
+
+    def _blocks(self, first: int, stop: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Standardised features in blocks, with the places of their rows among those that are fitted."""
+        mean, deviation = self.mean.astype(np.float32), self.deviation.astype(np.float32)
+        for start in range(first, stop, self._block):
+            rows = slice(start, min(start + self._block, stop))
+            if self._kept is not None:
+                yield rows, self._kept[rows]
+            else:
+                block = self._features[self._rows[rows]]
+                block -= mean
+                block /= deviation
+                yield rows, block
+
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of the rows, float64 [F]."""
+        count, starts = len(self._rows), range(0, len(self._rows), self._block)
+        blocks = [self._rows[start : start + self._block] for start in starts]
+        mean = sum(self._features[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / count
+        variance = sum(np.square(self._features[rows] - mean).sum(axis=0) for rows in blocks) / count
+        # What is left of a constant after rounding is not worth magnifying (scikit-learn's bound).
+        epsilon = np.finfo(np.float64).eps
+        is_constant = variance <= count * epsilon * variance + (count * mean * epsilon) ** 2
+        return mean, np.where(is_constant, 1.0, np.sqrt(variance))
+
+
+def blas_threads(limit: int | None) -> contextlib.AbstractContextManager[Any]:
+    """A context in which BLAS takes at most so many threads, or all."""
+    return _blas().limit(limits=limit)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries of the process; to find them takes as long as a small fit."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _softmax(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """The summed cross entropy of logits [K, n], which become its derivative."""
+    columns = np.arange(len(labels))
+    outputs -= outputs.max(axis=0)
+    of_labels = outputs[labels, columns].sum(dtype=np.float64)
+    np.exp(outputs, out=outputs)
+    sums = outputs.sum(axis=0)
+    outputs /= sums
+    outputs[labels, columns] -= 1
+    return float(np.log(sums).sum(dtype=np.float64) - of_labels)
+
+
+def _sigmoid(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """The summed cross entropies of logits [K, n] of targets [n, K]; the logits become its derivative."""
+    of_targets = outputs.T[targets].sum(dtype=np.float64)
+    loss = np.logaddexp(0, outputs).sum(dtype=np.float64) - of_targets
+    np.exp(-np.logaddexp(0, -outputs), out=outputs)
+    outputs -= targets.T
+    return float(loss)
+
+
+def fit_path(objective: Objective, grid: Sequence[float], max_iterations: int) -> Iterator[Regression]:
+    """Fits one regression after another for the values of C in `grid`, each starting from the one before.
+
+    Args:
+      objective: Of the rows to fit.
+      grid: The values of C.
+      max_iterations: Most iterations of L-BFGS for each value.
+    """
+    flat = np.zeros(objective.num_outputs * (len(objective.mean) + 1))
+    options = {
+        "maxiter": max_iterations,
+        "maxls": _LINE_SEARCH_STEPS,
+        "gtol": _GRADIENT_TOLERANCE,
+        "ftol": 64 * np.finfo(float).eps,
+    }
+    for regularization_c in grid:
+        with blas_threads(1):
+            found = minimize(objective, flat, (regularization_c,), jac=True, method="L-BFGS-B", options=options)
+        flat = found.x
+        parameters = flat.reshape(objective.num_outputs, -1).T
+        weights = parameters[:-1] / objective.deviation[:, None]
+        bias = parameters[-1] - objective.mean @ weights
+        yield Regression(weights, bias, regularization_c, found.nit < max_iterations)
