@@ -17,13 +17,15 @@ class Features:
 
     Attributes:
       representations: float32 [N, F].
-      labels: int64 [N] in [0, num_classes).
+      labels: int64 [N] in [0, num_classes); or bool [N, num_classes], whether an image has a class, where it may have
+        several.
       num_classes: Number of classes.
       keys: The names of the images, [N], as their source gives them; None if nobody needs them.
       digests: Of their pixels, uint64 [N]; empty if nobody needs them.
+      is_validation: Which of the images choose hyper-parameters, bool [N]; None leaves that to the protocol.
 
     Raises:
-      ValueError: If a label is out of range.
+      ValueError: If a label is out of range, or those of several classes have another shape or dtype.
     """
 
     representations: np.ndarray
@@ -31,14 +33,26 @@ class Features:
     num_classes: int
     keys: np.ndarray | None = None
     digests: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros([0], np.uint64))
+    is_validation: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         labels = self.labels
-        if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
+        if self.is_multi_label:
+            if labels.dtype != bool or labels.shape[1] != self.num_classes:
+                raise ValueError(
+                    f"Labels of several classes must be bool [N, {self.num_classes}]. "
+                    f"Received: {labels.dtype} {list(labels.shape)}"
+                )
+        elif len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
             raise ValueError(f"Labels must lie in [0, {self.num_classes}). Received: {labels.min()} to {labels.max()}")
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image may have several classes."""
+        return self.labels.ndim == 2
 
     def take(self, indices: np.ndarray) -> "Features":
         """Those of the images at `indices`, integers [M], in that order."""
@@ -47,6 +61,7 @@ class Features:
             representations=self.representations[indices],
             labels=self.labels[indices],
             keys=None if self.keys is None else self.keys[indices],
+            is_validation=None if self.is_validation is None else self.is_validation[indices],
             digests=self.digests[indices] if len(self.digests) else self.digests,
         )
 
@@ -61,7 +76,7 @@ class Encoded(NamedTuple):
     Attributes:
       positions: int64 [b], of the images in their source.
       keys: Their names, bytes [b].
-      labels: int64 [b], -1 for an image without a label.
+      labels: int64 [b], -1 for an image without a label; or bool [b, C], as in `Features`.
       digests: uint64 [b], of the pixels that the encoder got.
       representations: float32 [b, F].
     """
