@@ -7,6 +7,7 @@ import pytest
 from clusters import make_clusters
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from tf_simclr.evaluation import KNN, Features, Linear
 from tf_simclr.evaluation.probe import LinearProbe
@@ -169,3 +170,31 @@ def test_labels_that_allow_no_evaluation():
         train = dataclasses.replace(features, labels=labels)
         with pytest.raises(ValueError, match=message):
             Linear()(train, features.representations)
+
+
+def test_given_validation_images_choose_the_penalty_and_are_then_learnt_from():
+    """Here they want a strong penalty, which a tenth of all images would not choose."""
+    train = make_clusters(60, 3, 40, noise=2.0, seed=5)
+    shifted = make_clusters(30, 3, 40, noise=6.0, seed=15)
+    features = np.concatenate([train.representations, shifted.representations])
+    labels = np.concatenate([train.labels, shifted.labels])
+    is_validation = np.arange(90) >= 60
+    judged = Linear()(Features(features, labels, 3, is_validation=is_validation), features)
+    grid = Linear().regularization_grid
+
+    def logits(c, learnt, asked):
+        scaler = StandardScaler().fit(features[learnt])
+        oracle = LogisticRegression(C=c, max_iter=1000).fit(scaler.transform(features[learnt]), labels[learnt])
+        return oracle.decision_function(scaler.transform(features[asked]))
+
+    accuracies = [top_k_accuracy(logits(c, ~is_validation, is_validation), labels[is_validation]) for c in grid]
+    assert sorted(accuracies)[-2] < max(accuracies)
+    chosen = judged.chosen["regularization_c"]
+    assert (
+        chosen
+        == grid[np.argmax(accuracies)]
+        != Linear()(Features(features, labels, 3), features).chosen["regularization_c"]
+    )
+    expected = softmax(logits(chosen, slice(None), slice(None)) / judged.chosen["temperature"], axis=1)
+    np.testing.assert_allclose(judged.probabilities, expected, atol=5e-3)
+    assert (judged.settings["held_out_parts"], judged.settings["held_out_fraction"]) == (1, pytest.approx(1 / 3))

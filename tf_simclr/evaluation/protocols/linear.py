@@ -59,12 +59,14 @@ class Linear:
             seed=self.seed,
             grid=self.regularization_grid,
             max_iterations=self.max_iterations,
+            is_validation=train.is_validation,
         )
         chosen = {"regularization_c": probe.regularization_c, "temperature": probe.temperature}
+        parts = _held_out_masks(train.labels, self.seed, train.is_validation)
         settings = {
             "regularization_candidates": len(self.regularization_grid),
-            "held_out_fraction": _HELD_OUT_FRACTION,
-            "held_out_parts": len(_held_out_masks(train.labels, self.seed)),
+            "held_out_fraction": _HELD_OUT_FRACTION if train.is_validation is None else float(np.mean(parts[0])),
+            "held_out_parts": len(parts),
             "max_iterations": self.max_iterations,
             "seed": self.seed,
         }
@@ -83,6 +85,7 @@ def fit_linear(
     seed: int,
     grid: Sequence[float],
     max_iterations: int,
+    is_validation: np.ndarray | None = None,
 ) -> LinearProbe:
     """Fits a multinomial logistic regression and chooses its regularisation on held-out examples.
 
@@ -102,6 +105,7 @@ def fit_linear(
       seed: Decides which examples are held out.
       grid: Candidates for C, the inverse strength of the penalty, in increasing order.
       max_iterations: Most iterations of L-BFGS for each candidate.
+      is_validation: Which examples to hold out instead, bool [N]: one part, however small.
 
     Returns:
       The classifier, for features as they are (not standardised).
@@ -109,7 +113,7 @@ def fit_linear(
     Raises:
       ValueError: If the labels name fewer than two classes, or no class has two examples.
     """
-    parts = _held_out_masks(labels, seed)
+    parts = _held_out_masks(labels, seed, is_validation)
     if len(np.unique(labels)) < 2 or not parts:
         raise ValueError(
             "Linear evaluation needs two classes and, to choose its regularisation, two examples of a class. "
@@ -135,11 +139,14 @@ def fit_linear(
     return dataclasses.replace(probe, temperature=temperatures[best])
 
 
-def _held_out_masks(labels: np.ndarray, seed: int) -> list[np.ndarray]:
+def _held_out_masks(labels: np.ndarray, seed: int, is_validation: np.ndarray | None = None) -> list[np.ndarray]:
     """Disjoint parts of the examples, a tenth of every class each: as many as it takes to hold out enough of them.
 
     A class has one example in a part at least, until it has no more; the only example of a class is never held out.
+    A part that is given is the only one.
     """
+    if is_validation is not None:
+        return [is_validation]
     generator = np.random.default_rng(seed)
     classes = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     sizes = [max(1, round(_HELD_OUT_FRACTION * len(members))) for members in classes]
