@@ -40,8 +40,8 @@ class Judged(NamedTuple):
 
 
 def protocol_of(config: RunConfig) -> Protocol:
-    """The paper's linear evaluation: 45 penalties, evenly spaced on a log scale (appendix B.8)."""
-    return Linear(seed=config.seed, regularization_grid=tuple(np.logspace(-6, 5, 45).tolist()))
+    """The paper's linear evaluation: 45 penalties from 1e-6 to 1e5, evenly spaced on a log scale (appendix B.8)."""
+    return Linear(seed=config.seed, regularization_grid=tuple((1 / np.logspace(5, -6, 45)).tolist()))
 
 
 def place_of(config: RunConfig) -> str:
