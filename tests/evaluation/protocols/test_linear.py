@@ -190,11 +190,8 @@ def test_given_validation_images_choose_the_penalty_and_are_then_learnt_from():
     accuracies = [top_k_accuracy(logits(c, ~is_validation, is_validation), labels[is_validation]) for c in grid]
     assert sorted(accuracies)[-2] < max(accuracies)
     chosen = judged.chosen["regularization_c"]
-    assert (
-        chosen
-        == grid[np.argmax(accuracies)]
-        != Linear()(Features(features, labels, 3), features).chosen["regularization_c"]
-    )
+    assert chosen == grid[np.argmax(accuracies)]
+    assert chosen != Linear()(Features(features, labels, 3), features).chosen["regularization_c"]
     expected = softmax(logits(chosen, slice(None), slice(None)) / judged.chosen["temperature"], axis=1)
     np.testing.assert_allclose(judged.probabilities, expected, atol=5e-3)
     assert (judged.settings["held_out_parts"], judged.settings["held_out_fraction"]) == (1, pytest.approx(1 / 3))

@@ -54,7 +54,8 @@ def measure_several(scores, labels):
     precisions = [precision_of_class(scores.probabilities[:, c], labels[:, c]) for c in np.flatnonzero(labels.any(0))]
     metrics = {f"{PRECISION}{end}": float(np.mean(precisions)) for end in ("", "_low", "_high")}
     predicted = np.argmax(scores.probabilities, axis=1)
-    return Verdict(metrics, scores.settings, predicted, np.max(scores.probabilities, axis=1).astype(np.float32))
+    confidence = np.max(scores.probabilities, axis=1).astype(np.float32)
+    return Verdict(metrics, scores.settings, scores.chosen, predicted, confidence)
 
 
 def fit_several(train, test):
@@ -125,7 +126,7 @@ def test_every_data_set_is_split_measured_and_described_as_in_the_paper(judged):
     for name, (metric, train, validation, test, simclr, supervised) in EXPECTED.items():
         one, seen = found["sets"][name], judged.seen[name]
         counts = [one[f"num_{part}_images"] for part in ("train", "validation", "test")]
-        assert counts == [train, validation, test], name
+        assert counts == [train, validation, test] and one["num_test_images_in_train"] == 0, name
         assert (one["metric"], one["paper"]) == (metric, {"simclr": simclr, "supervised": supervised})
         rows = predicted[f"eval/transfer_{name}"]
         hits = rows.labels == rows.predicted

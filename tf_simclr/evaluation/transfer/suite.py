@@ -145,11 +145,11 @@ def _join(train: Features, validation: Features) -> Features:
     """Both, the second of them to choose hyper-parameters on."""
     columns = (
         np.concatenate([getattr(features, name) for features in (train, validation)])
-        for name in ("representations", "labels", "keys")
+        for name in ("representations", "labels", "keys", "digests")
     )
-    representations, labels, keys = columns
+    representations, labels, keys, digests = columns
     is_validation = np.repeat([False, True], [len(train), len(validation)])
-    return Features(representations, labels, train.num_classes, keys, is_validation)
+    return Features(representations, labels, train.num_classes, keys, digests, is_validation)
 
 
 def _describe(one: TransferSet, judged: Judged) -> dict[str, Any]:
@@ -164,9 +164,11 @@ def _describe(one: TransferSet, judged: Judged) -> dict[str, Any]:
         "num_train_images": len(train),
         "num_validation_images": num_validation,
         "num_test_images": len(test),
+        "num_test_images_in_train": test.count_in(train),
         "protocol_sizes": one.sizes._asdict(),
         **verdict.metrics,
         "settings": dict(verdict.settings),
+        "chosen": dict(verdict.chosen),
         "paper": one.paper._asdict(),
     }
 
