@@ -230,7 +230,7 @@ def test_folders_take_the_place_of_tfds(tmp_path):
 
 def test_the_penalty_is_one_of_the_papers_45():
     grid = suite.protocol_of(RunConfig()).regularization_grid
-    assert (len(grid), 1 / grid[-1], 1 / grid[0]) == (45, pytest.approx(1e-6), pytest.approx(1e5))
+    assert (len(grid), 0.5 / grid[-1], 0.5 / grid[0]) == (45, pytest.approx(1e-6), pytest.approx(1e5))
     assert np.ptp(np.diff(np.log(grid))) < 1e-9
 
 

@@ -41,7 +41,7 @@ class Judged(NamedTuple):
 
 def protocol_of(config: RunConfig) -> Protocol:
     """The paper's linear evaluation: 45 penalties from 1e-6 to 1e5, evenly spaced on a log scale (appendix B.8)."""
-    return Linear(seed=config.seed, regularization_grid=tuple((1 / np.logspace(5, -6, 45)).tolist()))
+    return Linear(seed=config.seed, regularization_grid=tuple((1 / (2 * np.logspace(5, -6, 45))).tolist()))
 
 
 def place_of(config: RunConfig) -> str:
