@@ -135,6 +135,8 @@ def test_our_own_flags_reach_their_fields():
         "seed": 7,
         "knn_k": 20,
         "eval_protocols": ("linear",),
+        "eval_suite": "transfer",
+        "eval_suite_dir": "suite",
         "data_service": ("a:1", "b:2"),
         "export_embedding": "normalized",
         "export_pca_dim": 3,

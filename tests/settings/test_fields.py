@@ -136,7 +136,7 @@ def test_what_a_resumed_run_may_change_and_what_a_card_leaves_out():
     export = {name for name in SETTINGS if name.startswith("export.")}
     assert {name for name, one in SETTINGS.items() if one.card == "leave_out"} == machine | export
     assert {name for name, one in SETTINGS.items() if one.card == "shorten"} == {
-        "checkpoint", "data.data_dir", "data.eval_data_dir"
+        "checkpoint", "data.data_dir", "data.eval_data_dir", "eval.suite_dir"
     }  # fmt: skip
 
 

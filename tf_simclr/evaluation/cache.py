@@ -101,10 +101,12 @@ class CachedFeatures:
             self._extract(place)
             remove_older(place)
         found = _read(place)
+        names = np.array([os.fsdecode(key) for key in found.keys], object)
+        if found.labels.ndim == 2:  # All of them are known.
+            return Features(found.representations, found.labels, self.images.num_classes, names, found.digests)
         is_labelled = found.labels >= 0
         if not is_labelled.any():
             raise ValueError("Evaluation needs images with labels. Received: images without labels")
-        names = np.array([os.fsdecode(key) for key in found.keys], object)
         labels = np.maximum(found.labels, 0)
         features = Features(found.representations, labels, self.images.num_classes, names, found.digests)
         return features if is_labelled.all() else features.take(np.flatnonzero(is_labelled))

@@ -20,6 +20,7 @@ from tf_simclr.evaluation.probe import probe_path
 from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.evaluation.scores import Protocol, Scores
 from tf_simclr.evaluation.table import LABEL
+from tf_simclr.evaluation.transfer import suite
 from tf_simclr.evaluation.verdict import Verdict, judge
 from tf_simclr.metrics import paired
 from tf_simclr.metrics.classification import top_k_accuracy
@@ -57,7 +58,8 @@ def evaluate(
       as "ENCODER/PROTOCOL_NAME", such as `eval/knn_top_1_accuracy`, an interval beside its number as `<name>_low` and
       `<name>_high`; how much better this encoder is than another as "OTHER/PROTOCOL_top_1_difference"; the metrics of
       the classifier and the penalty on the weights under the reference's names; the settings of the protocols under
-      `protocols`, the encoders' titles under `encoders` and the most frequent mistakes under `confusions`.
+      `protocols`, the encoders' titles under `encoders` and the most frequent mistakes under `confusions`; what
+      `eval.suite` found under its name.
 
     Raises:
       ValueError: If a label is out of range or the training labels do not allow an evaluation.
@@ -79,6 +81,8 @@ def evaluate(
             dataclasses.replace(linear.probe, class_names=train.class_names).save(probe_path(folder, step))
         accuracies = {name: value for name, value in result.items() if name.endswith("accuracy")}
         writers.write_result(folder, step, accuracies)
+    if config.eval.suite == "transfer":
+        result["transfer"] = suite.run(config, this_encoder(config, model), folder / "features")
     for name in ("result.json", f"result_{step}.json"):
         files.write_json(folder / name, result)
     return result

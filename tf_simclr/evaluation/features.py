@@ -22,6 +22,7 @@ class Features:
       num_classes: Number of classes.
       keys: The names of the images, [N], as their source gives them; None if nobody needs them.
       digests: Of their pixels, uint64 [N]; empty if nobody needs them.
+      is_validation: Which of the images choose hyper-parameters, bool [N]; None leaves that to the protocol.
 
     Raises:
       ValueError: If a label is out of range, or those of several classes have another shape or dtype.
@@ -32,6 +33,7 @@ class Features:
     num_classes: int
     keys: np.ndarray | None = None
     digests: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros([0], np.uint64))
+    is_validation: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         labels = self.labels
@@ -59,6 +61,7 @@ class Features:
             representations=self.representations[indices],
             labels=self.labels[indices],
             keys=None if self.keys is None else self.keys[indices],
+            is_validation=None if self.is_validation is None else self.is_validation[indices],
             digests=self.digests[indices] if len(self.digests) else self.digests,
         )
 
@@ -82,7 +85,7 @@ class Encoded(NamedTuple):
     Attributes:
       positions: int64 [b], of the images in their source.
       keys: Their names, bytes [b].
-      labels: int64 [b], -1 for an image without a label.
+      labels: int64 [b], -1 for an image without a label; or bool [b, C], as in `Features`.
       digests: uint64 [b], of the pixels that the encoder got.
       representations: float32 [b, F].
     """

@@ -41,10 +41,15 @@ def predictions_path(folder: pathlib.Path) -> pathlib.Path:
 
 def write(path: pathlib.Path, test: Features, verdicts: Mapping[str, Verdict]) -> None:
     """Writes the predictions for the test images, by protocol, as `files.replacing` does."""
+    write_table(path, to_table(test, verdicts))
+
+
+def to_table(test: Features, verdicts: Mapping[str, Verdict]) -> pa.Table:
+    """The predictions for the test images, by protocol."""
     places = pa.array(list(verdicts))
     examples = pa.array([in_print(key) for key in test.keys] if test.keys is not None else [""] * len(test))
     count = len(test)
-    table = pa.table(
+    return pa.table(
         {
             "protocol": pa.DictionaryArray.from_arrays(
                 np.repeat(np.arange(len(verdicts), dtype=np.int32), count), places
@@ -55,6 +60,10 @@ def write(path: pathlib.Path, test: Features, verdicts: Mapping[str, Verdict]) -
             "score": np.concatenate([verdict.confidence for verdict in verdicts.values()]),
         }
     )
+
+
+def write_table(path: pathlib.Path, table: pa.Table) -> None:
+    """Writes what `to_table` gave, as `files.replacing` does."""
     path.parent.mkdir(exist_ok=True)
     with files.replacing(path) as beside:
         pq.write_table(table, beside)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from tf_simclr.evaluation.transfer import table as transfer
+
 # The classifier that was trained with the encoder, in a row of its own.
 LABEL = "label"
 
@@ -11,6 +13,14 @@ _NAME_WIDTH, _COLUMN_WIDTH = 36, 22
 
 def describe(result: Mapping[str, Any]) -> str:
     """Formats the result as tables, or as one line if it has no accuracies."""
+    parts = [_describe_labels(result)]
+    if "transfer" in result:
+        parts.append(transfer.describe(result["transfer"]))
+    return "\n\n".join(parts)
+
+
+def _describe_labels(result: Mapping[str, Any]) -> str:
+    """What the run's own labels say."""
     if "eval/num_test_images" not in result:
         return "No accuracies: the images have no labels."
     return "\n".join(

@@ -225,6 +225,17 @@ class EvalConfig:
         rule=rules.AT_LEAST_1, flag="knn_k", resumable=True,
     )  # fmt: skip
     baselines: bool = setting(False, "Evaluates raw pixels and the untrained encoder as well.", resumable=True)
+    suite: Literal["transfer"] | None = setting(
+        None, "Judges the encoder on the paper's twelve transfer data sets as well, on those that are there.",
+        flag="eval_suite", resumable=True,
+    )  # fmt: skip
+    suite_dir: str | None = setting(
+        None, "Folder of the suite's data sets; none takes data_dir if it is TFDS's, else TFDS's own folder.",
+        flag="eval_suite_dir", resumable=True, card="shorten", is_path=True,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        expand_paths(self)
 
 
 # Any run can be exported again; the model card describes the export in a section of its own.

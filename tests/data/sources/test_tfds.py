@@ -17,6 +17,7 @@ from tf_simclr.data.formats import decode
 from tf_simclr.data.sources.tfds import from_tfds
 
 COUNT = 30
+SEVERAL = ([0], [2, 1], [1, 1, 2], [])
 
 
 def pixels(i: int, height: int = 9, width: int = 7) -> np.ndarray:
@@ -25,7 +26,7 @@ def pixels(i: int, height: int = 9, width: int = 7) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory) -> str:
-    """A folder with the prepared data sets small_images, varied_images, odd_names and only_text."""
+    """A folder with the prepared data sets small_images, varied_images, odd_names, several_labels and only_text."""
     tfds = pytest.importorskip("tensorflow_datasets")
 
     class Prepared(tfds.core.GeneratorBasedBuilder):
@@ -68,6 +69,18 @@ def data_dir(tmp_path_factory) -> str:
                 photo = pixels(i, 150, 20)
                 yield i, {"id": str(i), "photo": photo, "mask": 255 - photo, "kind": i % 2}
 
+    class SeveralLabels(Prepared):
+        features = {
+            "image": tfds.features.Image(shape=(9, 7, 3)),
+            "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=["a", "b", "c"])),
+            "objects": tfds.features.Sequence(tfds.features.ClassLabel(names=["a", "b", "c"])),
+            "view": tfds.features.ClassLabel(names=["left", "right"]),
+        }
+
+        def _generate_examples(self):
+            for i, labels in enumerate(SEVERAL):
+                yield i, {"image": pixels(i), "labels": labels, "objects": [], "view": 0}
+
     class OnlyText(Prepared):
         features = {"text": tfds.features.Text()}
 
@@ -75,7 +88,7 @@ def data_dir(tmp_path_factory) -> str:
             yield 0, {"text": "no image"}
 
     folder = str(tmp_path_factory.mktemp("tfds"))
-    for builder in (SmallImages, VariedImages, OddNames, OnlyText):
+    for builder in (SmallImages, VariedImages, OddNames, SeveralLabels, OnlyText):
         builder(data_dir=folder).download_and_prepare()
     return folder
 
@@ -156,6 +169,17 @@ def test_streams_without_labels_give_images_alone(data_dir):
     evaluation = eval_dataset(source, image_size=8, batch_size=COUNT)
     ((_, _, images, labels),) = evaluation.as_numpy_iterator()
     assert images.shape == (COUNT, 8, 8, 3) and set(labels) == {-1}
+
+
+def test_an_image_with_a_list_of_classes_has_each_of_them(data_dir):
+    source = from_tfds("several_labels", "train", data_dir, several_labels=True)
+    assert (source.num_classes, source.class_names) == (3, ("a", "b", "c"))
+    expected = {pixels(i).tobytes(): [c in labels for c in range(3)] for i, labels in enumerate(SEVERAL)}
+    ((*_, labels),) = eval_dataset(source, image_size=8, batch_size=9).as_numpy_iterator()
+    assert labels.dtype == bool and labels.shape == (4, 3)
+    found = {image.tobytes(): label.tolist() for _, _, image, label in source.eval_examples().as_numpy_iterator()}
+    assert found == expected
+    assert from_tfds("several_labels", "train", data_dir).class_names == ("left", "right")
 
 
 def test_records_come_in_the_order_of_the_seed_under_numbers_and_names_that_stay(data_dir):

@@ -266,3 +266,28 @@ def test_a_long_evaluation_says_how_long_it_takes(caplog, monkeypatch):
         Linear()(train, train.representations)
     # 10 parts of 5 penalties and the last fit, of 20 to 100 evaluations.
     assert "51 fits of 180 examples with 8 features will take 08:30 to 42:30" in caplog.text
+
+
+def test_given_validation_images_choose_the_penalty_and_are_then_learnt_from():
+    """Here they want a strong penalty, which a tenth of all images would not choose."""
+    train = make_clusters(60, 3, 40, noise=2.0, seed=5)
+    shifted = make_clusters(30, 3, 40, noise=6.0, seed=15)
+    features = np.concatenate([train.representations, shifted.representations])
+    labels = np.concatenate([train.labels, shifted.labels])
+    is_validation = np.arange(90) >= 60
+    judged = Linear()(Features(features, labels, 3, is_validation=is_validation), features)
+    grid = Linear().regularization_grid
+
+    def logits(c, learnt, asked):
+        scaler = StandardScaler().fit(features[learnt])
+        oracle = LogisticRegression(C=c, max_iter=1000).fit(scaler.transform(features[learnt]), labels[learnt])
+        return oracle.decision_function(scaler.transform(features[asked]))
+
+    accuracies = [top_k_accuracy(logits(c, ~is_validation, is_validation), labels[is_validation]) for c in grid]
+    assert sorted(accuracies)[-2] < max(accuracies)
+    chosen = judged.chosen["regularization_c"]
+    assert chosen == grid[np.argmax(accuracies)]
+    assert chosen != Linear()(Features(features, labels, 3), features).chosen["regularization_c"]
+    expected = softmax(logits(chosen, slice(None), slice(None)) / judged.chosen["temperature"], axis=1)
+    np.testing.assert_allclose(judged.probabilities, expected, atol=5e-3)
+    assert (judged.settings["held_out_parts"], judged.settings["held_out_fraction"]) == (1, pytest.approx(1 / 3))

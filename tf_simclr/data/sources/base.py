@@ -131,7 +131,7 @@ class Source(abc.ABC):
 
         Returns:
           Dataset of (position int64 [], of the image in that order; key string []; image uint8 [H, W, 3]; label int64
-          [], -1 if it has none).
+          [], -1 if it has none; or bool [C] where an image may have several of C classes).
         """
 
     @abc.abstractmethod

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ class TfdsSource(RecordSource):
       builder: The prepared `tfds.core.DatasetBuilder`.
       split: TFDS split expression, for example "train" or "train[:90%]".
       image_feature: The name of the image feature.
-      label_feature: The name of the class feature, or None.
+      label_feature: The name of the class feature, or None. If an image has a list of classes, `eval_examples` gives it
+        bool [C], whether it has each of them; such a source is to evaluate on, not to train on.
       class_names: The name of every class id, or None.
       max_pixels: Images with more pixels count as broken.
       broken: Collects the records found broken.
@@ -50,6 +52,11 @@ class TfdsSource(RecordSource):
     @property
     def num_classes(self) -> int | None:
         return None if self.label_feature is None else len(self.class_names or ())
+
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether an image has a list of classes."""
+        return self.label_feature is not None and len(self.builder.info.features[self.label_feature].shape) == 1
 
     @property
     def name(self) -> str:
@@ -93,16 +100,23 @@ class TfdsSource(RecordSource):
             file = tf.strings.regex_replace(tfds_id, r"__\d+$", "")
             index = tf.strings.regex_replace(tfds_id, r"^.*__", "")
             folder = os.path.join(self.name, "")
-            label = () if self.label_feature is None else (tf.cast(example[self.label_feature], tf.int64),)
             return (
                 tf.strings.to_hash_bucket_fast(tfds_id, _MAX_NUMBER),
                 tf.strings.join([folder, file, RECORD_SEPARATOR, index]),
                 example[self.image_feature],
-                *label,
+                *self._label_of(example),
             )
 
         # A damaged file ends where the damage starts.
         return dataset.ignore_errors().map(pick)
+
+    def _label_of(self, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        if self.label_feature is None:
+            return ()
+        label = tf.cast(example[self.label_feature], tf.int64)
+        if self.has_several_labels:
+            label = tf.reduce_any(label[:, tf.newaxis] == tf.range(self.num_classes, dtype=tf.int64), axis=0)
+        return (label,)
 
 
 def from_tfds(
@@ -112,6 +126,7 @@ def from_tfds(
     *,
     image_feature: str | None = None,
     label_feature: str | None = None,
+    several_labels: bool = False,
     download: bool = True,
     max_pixels: int = MAX_PIXELS,
     max_cached_bytes: int = MAX_CACHED_BYTES,
@@ -125,6 +140,7 @@ def from_tfds(
       data_dir: Folder of prepared TFDS data sets; by default TFDS's own.
       image_feature: The name of the image feature; by default the feature of this type.
       label_feature: The name of the class feature; by default the feature of this type, if any.
+      several_labels: Whether to read lists of classes, by default the feature named "labels"; see `TfdsSource`.
       download: Whether to download and prepare a data set that is not in `data_dir`.
       max_pixels: Images with more pixels count as broken.
       max_cached_bytes: Images of one fixed size, at most 128 px, are decoded to memory if they fit in this.
@@ -147,12 +163,12 @@ def from_tfds(
         raise ValueError(
             f"TFDS data set {name!r} has the splits {', '.join(available)}. Received: {split!r}"
         ) from error
-    image_feature, label_feature, class_names = _choose_features(builder, image_feature, label_feature)
+    image_feature, label_feature, class_names = _choose_features(builder, image_feature, label_feature, several_labels)
     broken = broken if broken is not None else BrokenFiles()
     source = TfdsSource(builder, split, image_feature, label_feature, class_names, max_pixels, broken)
     broken.num_files += source.num_examples
     shape = builder.info.features[image_feature].shape
-    if None in shape[:2] or max(shape[:2]) > MAX_CACHED_SIDE_PX:
+    if several_labels or None in shape[:2] or max(shape[:2]) > MAX_CACHED_SIDE_PX:
         return source
     if source.num_examples * shape[0] * shape[1] * 3 > max_cached_bytes:
         return source
@@ -195,24 +211,30 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
 
 
 def _choose_features(
-    builder: Any, image_feature: str | None, label_feature: str | None
+    builder: Any, image_feature: str | None, label_feature: str | None, several_labels: bool
 ) -> tuple[str, str | None, tuple[str, ...] | None]:
     """(name of the image feature, name of the class feature or None, class names or None)."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-    image = _feature_of_type(builder, "image", tfds.features.Image, image_feature)
+
+    def is_label(feature: Any) -> bool:
+        if several_labels:
+            feature = feature.feature if isinstance(feature, tfds.features.Sequence) else None
+        return isinstance(feature, tfds.features.ClassLabel)
+
+    image = _feature_of_type(builder, "image", lambda feature: isinstance(feature, tfds.features.Image), image_feature)
     if image is None:
         raise ValueError(
             f"The TFDS data set has no image feature, only {', '.join(features)}. Received: {builder.name!r}"
         )
-    label = _feature_of_type(builder, "label", tfds.features.ClassLabel, label_feature)
+    label = _feature_of_type(builder, "labels" if several_labels else "label", is_label, label_feature)
     return image, label, None if label is None else tuple(features[label].names)
 
 
-def _feature_of_type(builder: Any, role: str, kind: Any, wanted: str | None) -> str | None:
+def _feature_of_type(builder: Any, role: str, is_of_type: Callable[[Any], bool], wanted: str | None) -> str | None:
     """The only feature of a type, or else the one named like its role; None if there is none."""
-    found = sorted(name for name, feature in builder.info.features.items() if isinstance(feature, kind))
+    found = sorted(name for name, feature in builder.info.features.items() if is_of_type(feature))
     if wanted is None and (len(found) < 2 or role in found):
         return role if role in found else next(iter(found), None)
     if wanted not in found:

@@ -67,13 +67,15 @@ class Linear:
             seed=self.seed,
             grid=self.regularization_grid,
             max_iterations=self.max_iterations,
+            is_validation=train.is_validation,
         )
+        parts = _held_out_masks(train.labels, self.seed, train.is_validation)
         settings = {
             "regularization_candidates": len(self.regularization_grid),
             "regularization_least_c": self.regularization_grid[0],
             "regularization_most_c": self.regularization_grid[-1],
-            "held_out_fraction": _HELD_OUT_FRACTION,
-            "held_out_parts": len(_held_out_masks(train.labels, self.seed)),
+            "held_out_fraction": _HELD_OUT_FRACTION if train.is_validation is None else float(np.mean(parts[0])),
+            "held_out_parts": len(parts),
             "max_iterations": self.max_iterations,
             "seed": self.seed,
         }
@@ -104,6 +106,7 @@ def fit_linear(
     seed: int,
     grid: Sequence[float],
     max_iterations: int,
+    is_validation: np.ndarray | None = None,
 ) -> tuple[LinearProbe, dict[str, Any]]:
     """Fits a multinomial logistic regression and chooses its regularisation on held-out examples.
 
@@ -126,6 +129,7 @@ def fit_linear(
       seed: Decides which examples are held out.
       grid: Candidates for C, the inverse strength of the penalty, in increasing order.
       max_iterations: Most iterations of L-BFGS for each candidate.
+      is_validation: Which examples to hold out instead, bool [N]: one part, however small.
 
     Returns:
       The classifier, for features as they are (not standardised), and what was chosen for it, as JSON: C, whether it is
@@ -135,7 +139,7 @@ def fit_linear(
       ValueError: If the labels name fewer than two classes, or no class has two examples.
     """
     task = _Task(features, labels, num_classes)
-    parts = _held_out_masks(labels, seed)
+    parts = _held_out_masks(labels, seed, is_validation)
     if len(task.known) < 2 or not parts:
         raise ValueError(
             "Linear evaluation needs two classes and, to choose its regularisation, two examples of a class. "
@@ -269,12 +273,14 @@ class _Task:
             yield logits
 
 
-def _held_out_masks(labels: np.ndarray, seed: int) -> list[np.ndarray]:
+def _held_out_masks(labels: np.ndarray, seed: int, is_validation: np.ndarray | None = None) -> list[np.ndarray]:
     """Disjoint parts of the examples, a tenth of every class each: as many as it takes to hold out enough of them.
 
     A class has one example in a part at least, until it has no more; the only example of a class is never held out.
-    Examples with several labels count as one class.
+    Examples with several labels count as one class. A part that is given is the only one.
     """
+    if is_validation is not None:
+        return [is_validation]
     labels = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     generator = np.random.default_rng(seed)
     classes = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
