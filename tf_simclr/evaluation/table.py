@@ -21,8 +21,8 @@ def describe(result: Mapping[str, Any]) -> str:
         [
             *_accuracies(result),
             *_differences(result),
-            *_label_efficiency(result.get("label_efficiency", [])),
             "In brackets: 95 % intervals over the test images; another seed of training may differ by more.",
+            *_label_efficiency(result.get("label_efficiency", [])),
         ]
     )
 

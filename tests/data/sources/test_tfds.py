@@ -272,7 +272,11 @@ def test_one_and_ten_percent_of_imagenet_are_those_of_the_reference(tmp_path):
             VERSION = tfds.core.Version("5.1.0")
 
             def _info(self):
-                features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(num_classes=4)}
+                features = {
+                    "image": tfds.features.Image(encoding_format="jpeg"),
+                    "label": tfds.features.ClassLabel(num_classes=4),
+                    "file_name": tfds.features.Text(),
+                }
                 return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
             def _split_generators(self, dl_manager):
@@ -280,7 +284,7 @@ def test_one_and_ten_percent_of_imagenet_are_those_of_the_reference(tmp_path):
 
             def _generate_examples(self, numbers):
                 for i in numbers:
-                    yield i, {"image": pixels(i, 150, 20), "label": i % 4}
+                    yield i, {"image": pixels(i, 150, 20), "label": i % 4, "file_name": f"{i}.JPEG"}
 
         class Imagenet2012Subset(Imagenet2012):
             BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name, version="5.0.0") for name in chosen]
