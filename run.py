@@ -78,6 +78,8 @@ def _naming_the_weights(config: RunConfig, folder: pathlib.Path) -> Iterator[Non
     """Turns an error after the training into one that says where the weights are and how to export them."""
     try:
         yield
+    except stopping.Stopped:  # An evaluation that trains has saved its state, and says so.
+        raise
     except Exception as error:
         newest = next(reversed(list_checkpoints(folder).values()), None)
         if not config.trains or newest is None:

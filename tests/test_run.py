@@ -24,6 +24,7 @@ from tf_simclr.export import publish, verify
 from tf_simclr.runs import checkpoints
 from tf_simclr.runs.folder import list_checkpoints, open_run
 from tf_simclr.settings import RunConfig, command_line, document, from_dict, override
+from tf_simclr.training import stopping
 from tf_simclr.training import train as program
 
 SETTINGS = {
@@ -376,6 +377,14 @@ def test_an_error_after_the_training_names_the_weights_and_the_command(
     assert stop.value.code == 2 and says in said and ("Traceback" in said) == has_traceback
     assert f"saved as {folder}/checkpoints/ckpt-12; once the cause is gone, this makes the export" in said
     assert said.endswith(f"python run.py --mode=export --model_dir='{folder}'\n")
+
+
+def test_a_signal_during_an_evaluation_that_trains_stops_it_as_it_stops_a_training(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "ckpt-12.index").touch()
+    config = override(RunConfig(), {"mode": "train_then_eval"})
+    with pytest.raises(stopping.Stopped, match="after step 3"), run._naming_the_weights(config, tmp_path):
+        raise stopping.Stopped(15, 3)
 
 
 def test_a_report_that_nobody_reads_is_no_error(monkeypatch):

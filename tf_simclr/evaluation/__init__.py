@@ -5,8 +5,9 @@ from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.evaluation.protocols.knn import KNN
 from tf_simclr.evaluation.protocols.linear import Linear
 from tf_simclr.evaluation.scores import Protocol, Scores
+from tf_simclr.evaluation.tuned import TUNED
 
 # The settings whose choices only the evaluation knows, with those choices.
-NAMES: dict[str, tuple[str, ...]] = {"eval.protocols": tuple(PROTOCOLS)}
+NAMES: dict[str, tuple[str, ...]] = {"eval.protocols": (*PROTOCOLS, *TUNED)}
 
 __all__ = ["KNN", "NAMES", "Features", "Linear", "Protocol", "Scores"]

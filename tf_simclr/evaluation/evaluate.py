@@ -13,25 +13,26 @@ from scipy.special import softmax
 
 from tf_simclr import files
 from tf_simclr.data import sources
-from tf_simclr.evaluation import confusions, predictions
+from tf_simclr.evaluation import confusions, label_efficiency, predictions
 from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of, digest_of, remove_older
 from tf_simclr.evaluation.encoders import THIS, FrozenEncoder, raw_pixels, this_encoder, untrained_encoder
 from tf_simclr.evaluation.probe import probe_path
 from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.evaluation.scores import Protocol, Scores
-from tf_simclr.evaluation.table import LABEL
+from tf_simclr.evaluation.table import LABEL, OWN_ROW
 from tf_simclr.evaluation.transfer import suite
+from tf_simclr.evaluation.tuned import TUNED, Finetune, Material, few_labels
 from tf_simclr.evaluation.verdict import Verdict, judge
 from tf_simclr.metrics import paired
 from tf_simclr.metrics.classification import top_k_accuracy
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import writers
-from tf_simclr.settings import RunConfig
+from tf_simclr.settings import RunConfig, check_name
 
 _CLASSIFIER_BATCH = 4096
 # The code that verdicts follow from.
-_JUDGEMENT = ("evaluation/*.py", "evaluation/protocols/*.py", "metrics/*.py")
+_JUDGEMENT = ("evaluation/*.py", "evaluation/protocols/*.py", "evaluation/tuned/*.py", "metrics/*.py")
 
 
 def evaluate(
@@ -41,7 +42,8 @@ def evaluate(
 
     The protocols judge a pretrained encoder, frozen; its online classifier is judged as well. A model trained on labels
     is judged by its classifier. Images whose label is unknown (-1) are left out. What an earlier evaluation has found
-    from the same weights, images, settings and code is not made again.
+    from the same weights, images, settings and code is not made again. Protocols that train start from the pretrained
+    encoder, or from random weights, in runs of their own below `features/`.
 
     Args:
       config: The run; `eval.protocols` names the protocols, and `eval.baselines` asks them to judge raw pixels and the
@@ -59,7 +61,8 @@ def evaluate(
       `<name>_high`; how much better this encoder is than another as "OTHER/PROTOCOL_top_1_difference"; the metrics of
       the classifier and the penalty on the weights under the reference's names; the settings of the protocols under
       `protocols`, the encoders' titles under `encoders` and the most frequent mistakes under `confusions`; what
-      `eval.suite` found under its name.
+      `eval.suite` found under its name. With `eval.label_efficiency`, the rows of that table under `label_efficiency`,
+      which `label_efficiency.png` shows.
 
     Raises:
       ValueError: If a label is out of range or the training labels do not allow an evaluation.
@@ -72,6 +75,9 @@ def evaluate(
         bench = _Bench(config, model, train, test, folder / "features")
         verdicts = bench.verdicts()
         result |= bench.describe(verdicts)
+        if rows := bench.label_efficiency():
+            result["label_efficiency"] = rows
+            label_efficiency.draw(rows, folder / label_efficiency.PICTURE)
         predictions.write(predictions.predictions_path(folder), bench.test_features, verdicts)
         predicted = {place[5:]: found.predicted for place, found in verdicts.items() if place.startswith(f"{THIS}/")}
         of_test = bench.test_features.labels, predicted, train.num_classes
@@ -105,7 +111,11 @@ class _Bench:
         limit = None if config.eval.steps is None else config.eval.steps * config.eval.batch_size
         self._train = Images("train", _labelled(train), num_classes)
         self._test = Images("test", _labelled(test), num_classes, limit)
-        self._protocols = [PROTOCOLS[name](config) for name in config.eval.protocols]
+        names = config.eval.protocols
+        for name in names:
+            check_name("eval.protocols", name, (*PROTOCOLS, *TUNED))
+        self._protocols = [PROTOCOLS[name](config) for name in names if name in PROTOCOLS]
+        self._tuned = [TUNED[name](config) for name in names if name in TUNED]
 
     def _encoders(self) -> Iterator[FrozenEncoder]:
         """This one if it is pretrained, and those that the config asks to compare it with."""
@@ -136,7 +146,50 @@ class _Bench:
                 verdicts[f"{encoder.name}/{protocol.name}"] = self._verdict(protocol, train, test)
         if self._model.classifier is not None:
             verdicts[f"{THIS}/{LABEL}"] = self._verdict_of_classifier()
+        if isinstance(self._model, SimCLR):
+            verdicts |= {f"{THIS}/{protocol.name}": self._verdict_of_training(protocol) for protocol in self._tuned}
         return verdicts
+
+    def _verdict_of_training(self, protocol: Finetune) -> Verdict:
+        """What a protocol that trains finds, or has found before."""
+        material = Material(self._config, self._model, self._this, self._train, self._test, self._folder)
+        test = self._features(self._this, self._test)
+        weights = protocol.key(material)
+        key = digest_of({"weights": weights, "test": test.images.fingerprint, "code": code_of(*_JUDGEMENT)})
+        path = self._folder / f"{THIS}_{protocol.name}_{key}.npz"
+        if path.is_file():
+            return Verdict.load(path)
+        verdict = judge(protocol(material), test.features.labels)
+        verdict.save(path)
+        remove_older(path)
+        return verdict
+
+    def label_efficiency(self) -> list[dict[str, Any]]:
+        """The rows of the series that the config asks for; none for a model that was trained on labels."""
+        extent = self._config.eval.label_efficiency
+        if extent == "off" or not isinstance(self._model, SimCLR):
+            return []
+        untrained = untrained_encoder(self._config, self._model, self._train.source.num_examples)
+        frozen = {
+            label_efficiency.KNN: (self._this, "knn"),
+            label_efficiency.LINEAR: (self._this, "linear"),
+            label_efficiency.UNTRAINED: (untrained, "linear"),
+        }
+        table = []
+        for series, (encoder, name) in frozen.items():
+            train, test = (self._features(encoder, images) for images in (self._train, self._test))
+            protocol = PROTOCOLS[name](self._config)
+            table += label_efficiency.rows_of_frozen(series, protocol, train, test, self._folder)
+        if extent == "trained":
+            percents = label_efficiency.percents_of(self._features(self._this, self._train).features)
+            for series, is_pretrained in ((label_efficiency.FINETUNED, True), (label_efficiency.SCRATCH, False)):
+                accuracy = functools.partial(self._accuracy_of_training, is_pretrained)
+                table += label_efficiency.rows(series, percents, accuracy)
+        return table
+
+    def _accuracy_of_training(self, is_pretrained: bool, percent: int, draw: int) -> tuple[float, int]:
+        verdict = self._verdict_of_training(few_labels(self._config, percent, draw, is_pretrained=is_pretrained))
+        return verdict.metrics["top_1_accuracy"], verdict.settings["labels"]
 
     def _verdict(self, protocol: Protocol, train: CachedFeatures, test: CachedFeatures) -> Verdict:
         """What a protocol finds, or has found before."""
@@ -180,11 +233,14 @@ class _Bench:
     def _settings(self, verdicts: dict[str, Verdict]) -> dict[str, Any]:
         """The protocols by name: title, the settings that decide the number, and what was chosen for this encoder."""
         found: dict[str, Any] = {}
-        for protocol in self._protocols:
+        protocols: tuple[Protocol | Finetune, ...] = (*self._protocols, *self._tuned)
+        for protocol in protocols:
             for place, verdict in verdicts.items():
                 if place.endswith(f"/{protocol.name}") and protocol.name not in found:
                     title = protocol.title.format(**verdict.settings)
                     found[protocol.name] = {"title": title, **verdict.settings, "chosen": dict(verdict.chosen)}
+                    if isinstance(protocol, Finetune):
+                        found[protocol.name][OWN_ROW] = True
         if f"{THIS}/{LABEL}" in verdicts:
             kind = "online classifier" if isinstance(self._model, SimCLR) else "classifier"
             found[LABEL] = {"title": f"the {kind}"}

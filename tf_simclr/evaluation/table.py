@@ -1,12 +1,15 @@
 """The result of an evaluation as text for the terminal."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tf_simclr.evaluation import label_efficiency
 from tf_simclr.evaluation.transfer import table as transfer
 
 # The classifier that was trained with the encoder, in a row of its own.
 LABEL = "label"
+# Marks other protocols that have one, among their settings in the result.
+OWN_ROW = "trains_encoder"
 
 _NAME_WIDTH, _COLUMN_WIDTH = 36, 22
 
@@ -30,23 +33,25 @@ def _describe_labels(result: Mapping[str, Any]) -> str:
             *_confusions(result),
             *_leaks(result),
             "In brackets: 95 % intervals over the test images; another seed of training may differ by more.",
+            *_label_efficiency(result.get("label_efficiency", [])),
         ]
     )
 
 
 def _accuracies(result: Mapping[str, Any]) -> Iterator[str]:
     """A row for each encoder, this one last, with a column for each protocol; then the trained classifier."""
-    protocols = {name: settings["title"] for name, settings in result["protocols"].items() if name != LABEL}
+    own = {name for name, settings in result["protocols"].items() if name == LABEL or OWN_ROW in settings}
+    protocols = {name: settings["title"] for name, settings in result["protocols"].items() if name not in own}
     encoders = list(reversed(result["encoders"].items()))
     title = f"top-1 accuracy on {result['eval/num_test_images']:,} test images"
     if encoders:
         yield _row(title, protocols.values())
     for name, encoder in encoders:
         yield _row(f"  {encoder}", (_accuracy(result, f"{name}/{one}") for one in protocols))
-    if LABEL in result["protocols"]:
-        if not encoders:
-            yield title
-        yield _row(f"  {result['protocols'][LABEL]['title']}", [_accuracy(result, f"eval/{LABEL}")])
+    if own and not encoders:
+        yield title
+    for name in filter(own.__contains__, result["protocols"]):
+        yield _row(f"  {result['protocols'][name]['title']}", [_accuracy(result, f"eval/{name}")])
 
 
 def _differences(result: Mapping[str, Any]) -> Iterator[str]:
@@ -88,9 +93,25 @@ def _leaks(result: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _label_efficiency(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A row for each share of the labels with a column for each series, and what a label is worth."""
+    if not rows:
+        return
+    titles = {row["series"]: label_efficiency.SHORT_TITLES[row["series"]] for row in rows}
+    yield _row("mean accuracy [worst, best draw]", titles.values())
+    for fraction in dict.fromkeys(row["fraction"] for row in rows):
+        found = {row["series"]: row for row in rows if row["fraction"] == fraction}
+        name = f"  {fraction:.0%}, {next(iter(found.values()))['labels']:,} labels"
+        yield _row(name, (_interval(found[one]["low"], found[one]["mean"], found[one]["high"]) for one in titles))
+    yield label_efficiency.sentence(rows)
+
+
 def _accuracy(result: Mapping[str, Any], place: str) -> str:
-    low, value, high = (100 * result[f"{place}_top_1_accuracy{end}"] for end in ("_low", "", "_high"))
-    return f"{value:.1f}% [{low:.1f}, {high:.1f}]"
+    return _interval(*(result[f"{place}_top_1_accuracy{end}"] for end in ("_low", "", "_high")))
+
+
+def _interval(low: float, value: float, high: float) -> str:
+    return f"{100 * value:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _row(name: str, cells: Iterable[str]) -> str:

@@ -225,6 +225,22 @@ class EvalConfig:
         rule=rules.AT_LEAST_1, flag="knn_k", resumable=True,
     )  # fmt: skip
     baselines: bool = setting(False, "Evaluates raw pixels and the untrained encoder as well.", resumable=True)
+    finetune_grid: Literal["small", "paper"] = setting(
+        "small", "Learning rates and decays that finetune and supervised choose from: 3 pairs (small) or 56 (paper).",
+        resumable=True,
+    )  # fmt: skip
+    finetune_steps: int = setting(
+        500, "Steps that they train for, for each pair; the paper takes 20000.", rule=rules.AT_LEAST_1, resumable=True
+    )
+    finetune_batch_size: int = setting(
+        256, "Images per step of the protocols that train, or the largest power of two that fewer images fill.",
+        rule=rules.AT_LEAST_2, resumable=True,
+    )  # fmt: skip
+    label_efficiency: Literal["off", "frozen", "trained"] = setting(
+        "off",
+        "Measures the accuracy with 1 to 100 % of the labels, on frozen encoders alone or by training as well.",
+        flag="label_efficiency", resumable=True,
+    )  # fmt: skip
     suite: Literal["transfer"] | None = setting(
         None, "Judges the encoder on the paper's twelve transfer data sets as well, on those that are there.",
         flag="eval_suite", resumable=True,

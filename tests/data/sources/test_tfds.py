@@ -284,3 +284,46 @@ def test_streamed_data_sets_are_told_apart_by_their_name_and_split(data_dir):
     source = from_tfds("varied_images", "train[50%:]", data_dir)
     name = hashlib.blake2b(b"varied_images/1.0.0 train[50%:]", digest_size=8).hexdigest()
     assert source.identity() == {"images": COUNT // 2, "digest of the names": name}
+
+
+def test_one_and_ten_percent_of_imagenet_are_those_of_the_reference(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    chosen = {"1pct": (3, 6), "10pct": (0, 3, 6, 9)}
+
+    with tfds.core.registered.skip_registration():  # TFDS has builders of these names.
+
+        class Imagenet2012(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("5.1.0")
+
+            def _info(self):
+                features = {
+                    "image": tfds.features.Image(encoding_format="jpeg"),
+                    "label": tfds.features.ClassLabel(num_classes=4),
+                    "file_name": tfds.features.Text(),
+                }
+                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+            def _split_generators(self, dl_manager):
+                return {"train": self._generate_examples(range(20))}
+
+            def _generate_examples(self, numbers):
+                for i in numbers:
+                    yield i, {"image": pixels(i, 150, 20), "label": i % 4, "file_name": f"{i}.JPEG"}
+
+        class Imagenet2012Subset(Imagenet2012):
+            BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name, version="5.0.0") for name in chosen]
+
+            def _split_generators(self, dl_manager):
+                return {"train": self._generate_examples(chosen[self.builder_config.name])}
+
+    Imagenet2012(data_dir=tmp_path).download_and_prepare()
+    for name in chosen:
+        Imagenet2012Subset(data_dir=tmp_path, config=name).download_and_prepare()
+    source = from_tfds("imagenet2012", "train", str(tmp_path))
+    for percent, numbers in ((1, chosen["1pct"]), (10, chosen["10pct"])):
+        few = source.few_labels(percent)
+        assert few.num_examples == len(numbers) and f"imagenet2012_subset/{percent}pct" in few.name
+        assert sorted(int(label) for *_, label in few.eval_examples()) == sorted(i % 4 for i in numbers)
+    for percent, draw in ((5, 0), (1, 1)):
+        with pytest.raises(ValueError, match="known before the images are read"):
+            source.few_labels(percent, draw)

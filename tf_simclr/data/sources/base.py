@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_simclr import files
 from tf_simclr.data.files.broken import BrokenFiles
+from tf_simclr.data.sources import subsets
 from tf_simclr.data.sources.order import Steps
 
 # Images of one small size are kept in memory if they take up to this many bytes decoded.
@@ -100,6 +101,23 @@ class Source(abc.ABC):
     def subset(self, indices: np.ndarray) -> "Source":
         """The examples at `indices`, int64 [M], in that order. Sources with named splits do not need it."""
         raise NotImplementedError(f"A part of a {type(self).__name__} cannot be taken")
+
+    def few_labels(self, percent: int, draw: int = 0) -> "Source":
+        """A class-balanced share of the labelled examples, as `subsets.class_balanced` chooses them.
+
+        Args:
+          percent: From 1 to 100.
+          draw: Number of the draw.
+
+        Raises:
+          ValueError: If the labels are not known before the images are read.
+        """
+        if self.labels is None:
+            raise ValueError(
+                "A share of the labels can be drawn only where they are known before the images are read: put the "
+                f"images into one folder for each class. Received: a {type(self).__name__}"
+            )
+        return self.subset(subsets.class_balanced(self.keys, self.labels, percent / 100, draw))
 
     def unlabelled(self) -> "Source":
         """The same examples without their labels."""

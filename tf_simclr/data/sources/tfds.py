@@ -14,7 +14,7 @@ from tf_simclr.data.files.broken import RECORD_SEPARATOR, BrokenFiles
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources import tfrecord
 from tf_simclr.data.sources.array import ArraySource
-from tf_simclr.data.sources.base import MAX_CACHED_BYTES, MAX_CACHED_SIDE_PX
+from tf_simclr.data.sources.base import MAX_CACHED_BYTES, MAX_CACHED_SIDE_PX, Source
 from tf_simclr.data.sources.records import RecordSource
 
 _MAX_NUMBER = 2**31 - 1
@@ -76,6 +76,19 @@ class TfdsSource(RecordSource):
 
     def why_lost(self, file: str) -> str:
         return tfrecord.damage(file) or super().why_lost(file)
+
+    def few_labels(self, percent: int, draw: int = 0) -> "Source":
+        """Of ImageNet, 1 and 10 % are those of the reference, which TFDS has as a data set of its own."""
+        if (self.builder.name, self.split, draw) != ("imagenet2012", "train", 0) or percent not in (1, 10):
+            return super().few_labels(percent, draw)
+        return from_tfds(
+            f"imagenet2012_subset/{percent}pct",
+            "train",
+            str(self.builder.data_path.parents[1]),  # Below it are the data sets' names and versions.
+            image_feature=self.image_feature,
+            label_feature=self.label_feature,
+            max_pixels=self.max_pixels,
+        )
 
     def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
         import tensorflow_datasets as tfds  # Slow to import, and needed by TFDS users only.

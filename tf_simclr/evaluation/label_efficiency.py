@@ -1,0 +1,199 @@
+"""Label efficiency: the accuracy against the number of labels, and what a label with this encoder is worth.
+
+Source: Chen et al. (2020), Table 7, and Chen et al., "Big Self-Supervised Models are Strong Semi-Supervised Learners"
+(2020), figure 1, which draw it; the curves here have more points and several draws of the labels.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from tf_simclr import files
+from tf_simclr.data.sources import can_be_learnt, subsets
+from tf_simclr.evaluation.cache import CachedFeatures, code_of, digest_of, remove_older
+from tf_simclr.evaluation.features import Features
+from tf_simclr.evaluation.scores import Protocol
+
+# In the run's folder.
+PICTURE = "label_efficiency.png"
+
+PERCENTS = (1, 2, 5, 10, 25, 100)
+DRAWS = 5
+
+# The series by their keys in the order of the legend, and what they are called there.
+KNN, LINEAR, FINETUNED = "eval/knn", "eval/linear", "eval/semi_supervised"
+UNTRAINED, SCRATCH = "eval_untrained/linear", "eval/supervised"
+TITLES = {
+    KNN: "this encoder, kNN",
+    LINEAR: "this encoder, linear",
+    FINETUNED: "this encoder, fine-tuned",
+    UNTRAINED: "the untrained encoder, linear",
+    SCRATCH: "from scratch",
+}
+SHORT_TITLES = {
+    KNN: "kNN",
+    LINEAR: "linear",
+    FINETUNED: "fine-tuned",
+    UNTRAINED: "untrained, linear",
+    SCRATCH: "from scratch",
+}
+
+# The code that the numbers follow from.
+_CODE = (
+    "data/sources/subsets.py", "evaluation/label_efficiency.py", "evaluation/probe.py", "evaluation/protocols/*.py",
+    "metrics/classification.py",
+)  # fmt: skip
+
+
+def draws_of(percent: int) -> range:
+    """The draws of a share of the labels; all of them are one draw.
+
+    >>> draws_of(10), draws_of(100)
+    (range(0, 5), range(0, 1))
+    """
+    return range(1 if percent == 100 else DRAWS)
+
+
+def percents_of(train: Features) -> list[int]:
+    """The shares with which a classifier can be learnt: of few images, the smallest leave one to each class."""
+    return [percent for percent in PERCENTS if can_be_learnt(take(train, percent, 0).labels)]
+
+
+def take(train: Features, percent: int, draw: int) -> Features:
+    """A draw of a share of the labels."""
+    keys = range(len(train)) if train.keys is None else train.keys
+    return train.take(subsets.class_balanced(map(str, keys), train.labels, percent / 100, draw))
+
+
+def rows(
+    series: str, percents: Sequence[int], accuracy: Callable[[int, int], tuple[float, int]]
+) -> list[dict[str, Any]]:
+    """One row for each share of the labels: the mean, smallest and largest accuracy over the draws.
+
+    Args:
+      series: A key of `TITLES`.
+      percents: The shares.
+      accuracy: From (percent, draw) to (top-1 accuracy, number of labels).
+    """
+    found = []
+    for percent in percents:
+        accuracies, labels = zip(*(accuracy(percent, draw) for draw in draws_of(percent)), strict=True)
+        found.append(
+            {
+                "series": series,
+                "title": TITLES[series],
+                "fraction": percent / 100,
+                "labels": labels[0],  # Every draw has as many: they follow from the sizes of the classes.
+                "mean": float(np.mean(accuracies)),
+                "low": min(accuracies),
+                "high": max(accuracies),
+                "draws": len(accuracies),
+            }
+        )
+    return found
+
+
+def rows_of_frozen(
+    series: str, protocol: Protocol, train: CachedFeatures, test: CachedFeatures, folder: pathlib.Path
+) -> list[dict[str, Any]]:
+    """The rows of a protocol on a frozen encoder, kept in `folder` under a key of what they follow from."""
+    settings = {"protocol": protocol.name, **dataclasses.asdict(protocol)}  # type: ignore[call-overload]
+    key = digest_of({"train": train.key, "test": test.key, "settings": settings, "code": code_of(*_CODE)})
+    path = folder / f"label_efficiency_{series.replace('/', '_')}_{key}.json"
+    if not path.is_file():
+        logging.info("Label efficiency: %s", TITLES[series])
+        accuracy = functools.partial(_accuracy_of_frozen, protocol, train.features, test.features)
+        files.write_json(path, rows(series, percents_of(train.features), accuracy))
+        remove_older(path)
+    return files.read_json(path)
+
+
+def _accuracy_of_frozen(
+    protocol: Protocol, train: Features, test: Features, percent: int, draw: int
+) -> tuple[float, int]:
+    few = take(train, percent, draw)
+    predicted = np.argmax(protocol(few, test.representations).probabilities, axis=1)
+    return float(np.mean(predicted == test.labels)), len(few)
+
+
+def labels_needed(labels: Sequence[int], accuracies: Sequence[float], accuracy: float) -> float:
+    """With how many labels a curve first reaches an accuracy, interpolated in the logarithm of the labels.
+
+    >>> labels_needed([100, 1000], [0.2, 0.6], 0.4)
+    316.22776601683796
+
+    Args:
+      labels: Increasing, [n].
+      accuracies: Those of the curve, [n].
+      accuracy: The one to reach.
+
+    Returns:
+      The number; 0 if the curve begins above the accuracy, infinity if it never reaches it.
+    """
+    if accuracy <= accuracies[0]:
+        return float(labels[0]) if accuracy == accuracies[0] else 0.0
+    for (first, low), (second, high) in itertools.pairwise(zip(labels, accuracies, strict=True)):
+        if low < accuracy <= high:
+            share = (accuracy - low) / (high - low)
+            return math.exp(math.log(first) + share * (math.log(second) - math.log(first)))
+    return math.inf
+
+
+def sentence(table: Sequence[dict[str, Any]]) -> str:
+    """What 1 and 10 % of the labels with this encoder are worth without it; empty if that was not measured."""
+    by_series = {key: [row for row in table if row["series"] == key] for key in TITLES}
+    reference = SCRATCH if by_series[SCRATCH] else UNTRAINED
+    if not by_series[LINEAR] or not by_series[reference]:
+        return ""
+    labels, means = zip(*((row["labels"], row["mean"]) for row in by_series[reference]), strict=True)
+    with_reference = "from scratch" if reference == SCRATCH else "with the untrained encoder (linear)"
+    parts = []
+    for row in by_series[LINEAR]:
+        if row["fraction"] in (0.01, 0.1):
+            needed = labels_needed(labels, means, row["mean"])
+            number = (
+                f"more than all {labels[-1]:,}" if needed == math.inf
+                else f"fewer than {labels[0]:,}" if needed == 0
+                else f"about {_round(needed):,}"
+            )  # fmt: skip
+            parts.append(f"{row['labels']:,} labels with this encoder (linear) are worth {number} {with_reference}")
+    return "; ".join(parts) + "."
+
+
+def _round(number: float) -> int:
+    """To two digits, as many as an interpolation can bear: 1,234 -> 1,200."""
+    return int(float(f"{number:.2g}"))
+
+
+def draw(table: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
+    """Writes a PNG file of the curves: means with bars from the worst to the best draw."""
+    # Importing Matplotlib takes a second and writes a cache of its fonts.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for series, title in TITLES.items():
+        points = [row for row in table if row["series"] == series]
+        if points:
+            labels, means, lows, highs = (
+                np.array([row[name] for row in points]) for name in ("labels", "mean", "low", "high")
+            )
+            bars = 100 * np.maximum([means - lows, highs - means], 0)
+            axes.errorbar(labels, 100 * means, bars, marker="o", markersize=4, capsize=3, label=title)
+    axes.set_xscale("log")
+    ticks = sorted({row["labels"] for row in table})
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("labels")
+    axes.set_ylabel("top-1 accuracy on the test images, %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with files.replacing(path) as beside:
+        figure.savefig(beside, dpi=120)
