@@ -134,6 +134,8 @@ def test_our_own_flags_reach_their_fields():
         "precision": "float32",
         "seed": 7,
         "knn_k": 20,
+        "eval_protocols": ("knn",),
+        "compare_encoder": ("runs/a", "models/b#c"),
         "data_service": ("a:1", "b:2"),
         "export_embedding": "normalized",
         "export_pca_dim": 3,

@@ -7,7 +7,7 @@ import pwd
 import pytest
 from command import parse
 
-from tf_simclr.settings import SETTINGS, DataConfig, RunConfig, from_dict, override, to_dict
+from tf_simclr.settings import SETTINGS, DataConfig, EvalConfig, RunConfig, from_dict, override, to_dict
 
 PATHS = {name for name, one in SETTINGS.items() if one.is_path}
 
@@ -18,17 +18,19 @@ def home(monkeypatch):
 
 
 def test_which_settings_are_paths():
-    assert {"model_dir", "checkpoint", "data.data_dir", "data.eval_data_dir"} == PATHS
+    assert {"model_dir", "checkpoint", "data.data_dir", "data.eval_data_dir", "eval.compare_encoders"} == PATHS
 
 
 @pytest.mark.parametrize("name", sorted(PATHS))
 def test_every_way_to_set_a_path_expands_it(name):
     section, _, field = name.rpartition(".")
-    made = RunConfig(data=DataConfig(**{field: "~/a"})) if section else RunConfig(**{field: "~/a"})
+    given = ("~/a",) if SETTINGS[name].is_list else "~/a"
+    of_section = {"data": DataConfig, "eval": EvalConfig}
+    made = RunConfig(**({section: of_section[section](**{field: given})} if section else {field: given}))
     expected = override(RunConfig(), {name: "/home/me/a"})
     assert made == override(RunConfig(), {name: "~/a"}) == expected
     assert parse("--dataset=x", f"--set={name}=~/a") == override(expected, {"data.dataset": "x", "name": "x"})
-    saved = to_dict(RunConfig()) | ({section: {field: "~/a"}} if section else {field: "~/a"})
+    saved = to_dict(RunConfig()) | ({section: {field: given}} if section else {field: "~/a"})
     assert from_dict(saved) == expected
 
 

@@ -225,6 +225,13 @@ class EvalConfig:
         rule=rules.AT_LEAST_1, flag="knn_k", resumable=True,
     )  # fmt: skip
     baselines: bool = setting(False, "Evaluates raw pixels and the untrained encoder as well.", resumable=True)
+    compare_encoders: tuple[str, ...] = setting(
+        (), "Encoders to evaluate as well: runs, checkpoints and SavedModels (PATH#SIGNATURE names one of several).",
+        flag="compare_encoder", resumable=True, card="leave_out", is_path=True,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        expand_paths(self)
 
 
 # Any run can be exported again; the model card describes the export in a section of its own.
