@@ -30,7 +30,7 @@ from absl import app, flags, logging
 
 from tf_simclr import builders, distribute, evaluation
 from tf_simclr.check import check, describe, has_failed
-from tf_simclr.evaluation import evaluate, table
+from tf_simclr.evaluation import evaluate, others, table
 from tf_simclr.export import convert, preconditions, publish
 from tf_simclr.runs import export_inputs, models
 from tf_simclr.runs.folder import list_checkpoints, open_run
@@ -58,6 +58,8 @@ def run(config: RunConfig) -> str:
         kept = export_inputs.load(folder) if config.mode == "export" else None
         model = None
         if config.trains:
+            if config.mode == "train_then_eval" and is_chief:
+                others.check(config, strategy)
             preconditions.check(config, open_images().train, folder)
             with strategy.scope():
                 model = train.train(config, open_images(), folder)

@@ -138,6 +138,7 @@ def test_our_own_flags_reach_their_fields():
         "eval_suite": "transfer",
         "eval_suite_dir": "suite",
         "label_efficiency": "frozen",
+        "compare_encoder": ("runs/a", "models/b#c"),
         "data_service": ("a:1", "b:2"),
         "export_embedding": "normalized",
         "export_pca_dim": 3,

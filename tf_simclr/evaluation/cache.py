@@ -28,7 +28,10 @@ _PART_EXAMPLES = 1 << 15
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # The code that representations follow from.
-_EXTRACTION = ("augment/center.py", "data/formats/*.py", "evaluation/features.py", "models/*.py")
+_EXTRACTION = (
+    "augment/center.py", "data/batches/eval.py", "data/formats/*.py", "evaluation/features.py",
+    "evaluation/saved_models.py", "models/*.py",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from tf_simclr import devices, files
 from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import models
+from tf_simclr.runs import models, weights
 from tf_simclr.settings import RunConfig, to_dict
 
 # The prefix of this encoder's keys in result.json; those of the encoders beside it start with "eval_".
@@ -24,16 +25,23 @@ class FrozenEncoder:
     Attributes:
       name: Prefix of its keys in result.json, such as "eval" or "eval_untrained".
       title: Its name in reports.
-      image_size: Side S of its input in pixels.
+      image_size: Side S of its input in pixels; None if it takes PNG files.
       identity: What its representations of an image follow from, as JSON: digests of weights, settings, precision.
-      build: Returns it: a `keras.Model`, or a function, from images float32 [b, S, S, 3] in [0, 1] to [b, F].
+      build: Returns it: a `keras.Model`, or a function, from images float32 [b, S, S, 3] in [0, 1], or PNG files string
+        [b], to [b, F].
+      origin: Where it is from, such as its path, for result.json.
     """
 
     name: str
     title: str
-    image_size: int
+    image_size: int | None
     identity: Mapping[str, Any]
     build: Callable[[], Callable[..., tf.Tensor]]
+    origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """What result.json says about it."""
+        return {"title": self.title, "image_size": self.image_size, **self.origin}
 
 
 def this_encoder(config: RunConfig, model: SimCLR | Classifier) -> FrozenEncoder:
@@ -52,6 +60,30 @@ def untrained_encoder(config: RunConfig, model: SimCLR | Classifier, num_example
 
     identity = {"seed": config.seed, "tensorflow": tf.__version__, **_architecture(config)}
     return FrozenEncoder("eval_untrained", "the untrained encoder", config.data.image_size, identity, build)
+
+
+def start_encoder(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> FrozenEncoder | None:
+    """The same encoder with the weights that the run started from; None if it started from none, or they are gone.
+
+    The weights are those that `config.checkpoint` holds now.
+    """
+    checkpoint = config.checkpoint
+    if checkpoint is None or not int(model.optimizer.iterations.numpy()):  # Without a step, this encoder is the start.
+        return None
+    try:
+        identity = {"weights": weights.digest(checkpoint), **_architecture(config)}
+    except (FileNotFoundError, ValueError) as error:
+        logging.warning("The encoder that this one started from is left out: %s", error)
+        return None
+
+    def build() -> keras.Model:
+        with model.distribute_strategy.scope():
+            start = models.initial_model(config, num_examples, getattr(model.classifier, "units", None))
+            models.start_from(checkpoint, start)
+        return start.encoder
+
+    size, origin = config.data.image_size, {"path": checkpoint}
+    return FrozenEncoder("eval_start", "the encoder it started from", size, identity, build, origin)
 
 
 def raw_pixels(config: RunConfig) -> FrozenEncoder:

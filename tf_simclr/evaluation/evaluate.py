@@ -15,7 +15,15 @@ from tf_simclr import files
 from tf_simclr.data import sources
 from tf_simclr.evaluation import confusions, label_efficiency, predictions
 from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of, digest_of, remove_older
-from tf_simclr.evaluation.encoders import THIS, FrozenEncoder, raw_pixels, this_encoder, untrained_encoder
+from tf_simclr.evaluation.encoders import (
+    THIS,
+    FrozenEncoder,
+    raw_pixels,
+    start_encoder,
+    this_encoder,
+    untrained_encoder,
+)
+from tf_simclr.evaluation.others import open_others
 from tf_simclr.evaluation.probe import probe_path
 from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.evaluation.scores import Protocol, Scores
@@ -46,8 +54,9 @@ def evaluate(
     encoder, or from random weights, in runs of their own below `features/`.
 
     Args:
-      config: The run; `eval.protocols` names the protocols, and `eval.baselines` asks them to judge raw pixels and the
-        untrained encoder as well.
+      config: The run; `eval.protocols` names the protocols. `eval.baselines` asks them to judge raw pixels and the
+        untrained encoder as well, `eval.compare_encoders` any others, and a run that has started from a checkpoint is
+        compared with that.
       model: The run's model, restored or just trained; it is not changed.
       train: Labelled images that the evaluation learns from.
       test: Labelled images to test on.
@@ -60,12 +69,13 @@ def evaluate(
       as "ENCODER/PROTOCOL_NAME", such as `eval/knn_top_1_accuracy`, an interval beside its number as `<name>_low` and
       `<name>_high`; how much better this encoder is than another as "OTHER/PROTOCOL_top_1_difference"; the metrics of
       the classifier and the penalty on the weights under the reference's names; the settings of the protocols under
-      `protocols`, the encoders' titles under `encoders` and the most frequent mistakes under `confusions`; what
-      `eval.suite` found under its name. With `eval.label_efficiency`, the rows of that table under `label_efficiency`,
-      which `label_efficiency.png` shows.
+      `protocols`, the encoders under `encoders` (title, image size and, unless they are the run's, path) and the most
+      frequent mistakes under `confusions`; what `eval.suite` found under its name. With `eval.label_efficiency`, the
+      rows of that table under `label_efficiency`, which `label_efficiency.png` shows.
 
     Raises:
-      ValueError: If a label is out of range or the training labels do not allow an evaluation.
+      FileNotFoundError: If an encoder to compare with does not exist.
+      ValueError: If one is of no use, a label is out of range or the training labels do not allow an evaluation.
     """
     step = int(model.optimizer.iterations.numpy())
     result: dict[str, Any] = {"global_step": step}
@@ -116,14 +126,19 @@ class _Bench:
             check_name("eval.protocols", name, (*PROTOCOLS, *TUNED))
         self._protocols = [PROTOCOLS[name](config) for name in names if name in PROTOCOLS]
         self._tuned = [TUNED[name](config) for name in names if name in TUNED]
+        self._encoders = list(self._find_encoders())
 
-    def _encoders(self) -> Iterator[FrozenEncoder]:
+    def _find_encoders(self) -> Iterator[FrozenEncoder]:
         """This one if it is pretrained, and those that the config asks to compare it with."""
-        if isinstance(self._model, SimCLR):
+        config, model, num_examples = self._config, self._model, self._train.source.num_examples
+        if isinstance(model, SimCLR):
             yield self._this
-        if self._config.eval.baselines:
-            yield untrained_encoder(self._config, self._model, self._train.source.num_examples)
-            yield raw_pixels(self._config)
+        if (start := start_encoder(config, model, num_examples)) is not None:
+            yield start
+        yield from open_others(config, model.distribute_strategy)
+        if config.eval.baselines:
+            yield untrained_encoder(config, model, num_examples)
+            yield raw_pixels(config)
 
     @functools.cached_property
     def _this(self) -> FrozenEncoder:
@@ -140,7 +155,7 @@ class _Bench:
     def verdicts(self) -> dict[str, Verdict]:
         """The verdicts by "ENCODER/PROTOCOL"; that of the model's own classifier is "eval/label"."""
         verdicts = {}
-        for encoder in self._encoders():
+        for encoder in self._encoders:
             train, test = (self._features(encoder, images) for images in (self._train, self._test))
             for protocol in self._protocols:
                 verdicts[f"{encoder.name}/{protocol.name}"] = self._verdict(protocol, train, test)
@@ -227,7 +242,7 @@ class _Bench:
         if self._model.classifier is not None:
             result[f"{THIS}/regularization_loss"] = float(sum(self._model.losses))
         result["protocols"] = self._settings(verdicts)
-        result["encoders"] = {encoder.name: encoder.title for encoder in self._encoders()}
+        result["encoders"] = {encoder.name: encoder.describe() for encoder in self._encoders}
         return result
 
     def _settings(self, verdicts: dict[str, Verdict]) -> dict[str, Any]:

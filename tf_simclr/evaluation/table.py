@@ -12,6 +12,8 @@ LABEL = "label"
 OWN_ROW = "trains_encoder"
 
 _NAME_WIDTH, _COLUMN_WIDTH = 36, 22
+# Behind two blanks, and before one.
+_TITLE_WIDTH = _NAME_WIDTH - 3
 
 
 def describe(result: Mapping[str, Any]) -> str:
@@ -42,12 +44,12 @@ def _accuracies(result: Mapping[str, Any]) -> Iterator[str]:
     """A row for each encoder, this one last, with a column for each protocol; then the trained classifier."""
     own = {name for name, settings in result["protocols"].items() if name == LABEL or OWN_ROW in settings}
     protocols = {name: settings["title"] for name, settings in result["protocols"].items() if name not in own}
-    encoders = list(reversed(result["encoders"].items()))
+    encoders = [(name, encoder["title"]) for name, encoder in reversed(result["encoders"].items())]
     title = f"top-1 accuracy on {result['eval/num_test_images']:,} test images"
     if encoders:
         yield _row(title, protocols.values())
     for name, encoder in encoders:
-        yield _row(f"  {encoder}", (_accuracy(result, f"{name}/{one}") for one in protocols))
+        yield _row(f"  {_shown(encoder)}", (_accuracy(result, f"{name}/{one}") for one in protocols))
     if own and not encoders:
         yield title
     for name in filter(own.__contains__, result["protocols"]):
@@ -63,7 +65,7 @@ def _differences(result: Mapping[str, Any]) -> Iterator[str]:
         low, value, high = (100 * result[f"{name}/{judged[-1]}_top_1_difference{end}"] for end in ("_low", "", "_high"))
         verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
         yield (
-            f"This encoder is {verdict} {encoder}: {value:+.1f} points [{low:+.1f}, {high:+.1f}], "
+            f"This encoder is {verdict} {_shown(encoder['title'])}: {value:+.1f} points [{low:+.1f}, {high:+.1f}], "
             f"{result['protocols'][judged[-1]]['title']}"
         )
 
@@ -112,6 +114,12 @@ def _accuracy(result: Mapping[str, Any], place: str) -> str:
 
 def _interval(low: float, value: float, high: float) -> str:
     return f"{100 * value:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _shown(title: str) -> str:
+    """A title without line breaks and the like, shortened from the left: the end of a path says most."""
+    printable = _in_a_line(title)
+    return printable if len(printable) <= _TITLE_WIDTH else f"...{printable[3 - _TITLE_WIDTH :]}"
 
 
 def _row(name: str, cells: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from tf_simclr.runs import lock
 from tf_simclr.runs.identity import check_same_settings
 from tf_simclr.runs.places import check_apart
 from tf_simclr.runs.saved_settings import FILE, settings_of_run
-from tf_simclr.settings import SETTINGS, RunConfig, flatten, to_dict
+from tf_simclr.settings import SETTINGS, RunConfig, flatten, to_dict, to_text
 
 # Bytes of the longest path that a run writes below its folder; Linux allows 4096 in all.
 _MAX_PATH_BYTES = 4096 - 256
@@ -81,7 +81,7 @@ def make_folder(config: RunConfig) -> pathlib.Path:
             f"Received: {config.model_dir}"
         )
     for name, value in flatten(config).items():
-        for path in (value or "").split(",") if SETTINGS[name].is_path else ():
+        for path in to_text(value or "").split(",") if SETTINGS[name].is_path else ():
             files.check_file_system(path.strip(), name)
     folder = run_folder(config)
     if config.mode == "check" or config.trains:

@@ -81,8 +81,8 @@ def load_trained_model(config: RunConfig, source: sources.Source | ExportInputs)
 def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifier: bool = False) -> None:
     """Loads the weights of another run, or of the reference, into a model.
 
-    A projection head that nothing reads may differ from the checkpoint's; it then keeps its weights. The classifier is
-    loaded if it has as many classes as the checkpoint's.
+    A projection head that nothing reads may differ from the checkpoint's; it then keeps its weights, as one does in
+    pretraining if the checkpoint has none. The classifier is loaded if it has as many classes as the checkpoint's.
 
     Args:
       checkpoint: A run's folder, a folder of checkpoints, a checkpoint's prefix, or a SavedModel.
@@ -95,8 +95,10 @@ def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifie
     """
     found = architecture.read_heads(checkpoint)
     head = model.projection_head
-    is_read = isinstance(model, SimCLR) or model.classifier_layer != 0
-    if not is_read and found["num_proj_layers"] != head.num_layers:
+    is_pretrained = isinstance(model, SimCLR)
+    may_be_new = not found["num_proj_layers"] if is_pretrained else model.classifier_layer == 0
+    if may_be_new and found["num_proj_layers"] != head.num_layers:
+        logging.info("Starting with a new projection head (the checkpoint's has %d layers)", found["num_proj_layers"])
         head = None
     classifier = model.classifier
     if classifier is not None and (has_new_classifier or found["num_classes"] != classifier.units):

@@ -88,6 +88,22 @@ def load_weights(
         logging.info("%s: the %d variables of the %s in %s", done, count, part, os.fspath(path))
 
 
+def digest(path: str | os.PathLike[str]) -> str:
+    """The digest of the encoder in a weights file: of the places, shapes and values of its variables.
+
+    Args:
+      path: What `find_checkpoint` takes.
+
+    Raises:
+      FileNotFoundError: If there is no weights file.
+      ValueError: If it cannot be read.
+    """
+    reader, in_file = open_weights(path)
+    encoder = sorted((place, stored) for place, stored in in_file.items() if place[0] == ENCODER)
+    values = (f"{place} {stored.shape} {files.digest(reader.get_tensor(stored.key))}" for place, stored in encoder)
+    return files.digest("\n".join(values).encode())
+
+
 def find_checkpoint(path: str | os.PathLike[str]) -> str:
     """The prefix of the checkpoint that a path points to.
 

@@ -132,7 +132,8 @@ def expand_paths(section: Any) -> None:
     for field in dataclasses.fields(section):
         value = getattr(section, field.name)
         if field.metadata.get("is_path") and value is not None:
-            object.__setattr__(section, field.name, expand(os.fspath(value)))  # Settings are frozen.
+            expanded = tuple(map(expand, value)) if isinstance(value, tuple) else expand(os.fspath(value))
+            object.__setattr__(section, field.name, expanded)  # Settings are frozen.
 
 
 def expand(path: str) -> str:

@@ -225,6 +225,10 @@ class EvalConfig:
         rule=rules.AT_LEAST_1, flag="knn_k", resumable=True,
     )  # fmt: skip
     baselines: bool = setting(False, "Evaluates raw pixels and the untrained encoder as well.", resumable=True)
+    compare_encoders: tuple[str, ...] = setting(
+        (), "Encoders to evaluate as well: runs, checkpoints and SavedModels (PATH#SIGNATURE names one of several).",
+        flag="compare_encoder", resumable=True, card="leave_out", is_path=True,
+    )  # fmt: skip
     finetune_grid: Literal["small", "paper"] = setting(
         "small", "Learning rates and decays that finetune and supervised choose from: 3 pairs (small) or 56 (paper).",
         resumable=True,

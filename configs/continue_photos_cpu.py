@@ -1,0 +1,44 @@
+"""Continued pretraining of a CIFAR-10 encoder on a folder of a few thousand photographs, on two CPU cores.
+
+    python run.py --mode=train_then_eval --config=configs/continue_photos_cpu.py \\
+      --checkpoint=runs/cifar10_cpu --data_dir=flowers
+
+The checkpoint is a run of configs/cifar10_cpu.py; one of configs/shapes.py fits as well. It decides the architecture:
+the encoder and the head are those of that config. The stem, which "auto" would choose by the image size, is therefore
+named here. The network is convolutional, so it takes larger images than it has seen: 64 px with views of 48 px, twice
+the sizes of CIFAR-10 and in the same proportion. A step costs four times as much as there, and a little more than half
+of what it costs with the ResNet-18 at 96 px of configs/photos_cpu.py. The learning rate is a third of the one from
+scratch (docs/continued_pretraining.md).
+
+Not measured yet; benchmarks/continued_pretraining.py compares it with the frozen start and with a run from scratch.
+"""
+
+from tf_simclr.settings import (
+    AugmentationConfig,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    TrainConfig,
+)
+
+
+def get_config() -> RunConfig:
+    return RunConfig(
+        name="continue_photos_cpu",
+        checkpoint="runs/cifar10_cpu",
+        data=DataConfig(dataset="folder", image_size=64),
+        augmentation=AugmentationConfig(view_size=48, crop_min_area=0.2, color_jitter_strength=0.5),
+        model=ModelConfig(
+            resnet_depth=10,
+            stem="strided",
+            num_groups=3,
+            num_proj_layers=2,
+            temperature=0.2,
+            objective_weight=1.0,
+        ),
+        optimizer=OptimizerConfig(base_learning_rate=1.0, warmup_epochs=4, weight_decay=1e-4),
+        train=TrainConfig(global_batch_size=128, epochs=60, checkpoint_epochs=5),
+        eval=EvalConfig(baselines=True),
+    )

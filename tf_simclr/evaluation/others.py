@@ -1,0 +1,77 @@
+"""The encoders that `eval.compare_encoders` names: runs, checkpoints and SavedModels from anywhere."""
+
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from tf_simclr import builders, devices, files
+from tf_simclr.evaluation import saved_models
+from tf_simclr.evaluation.encoders import FrozenEncoder
+from tf_simclr.evaluation.saved_models import Place
+from tf_simclr.keras import keras
+from tf_simclr.runs import weights
+from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
+from tf_simclr.settings import SETTINGS, RunConfig, override, to_dict
+
+
+def open_others(config: RunConfig, strategy: tf.distribute.Strategy) -> Iterator[FrozenEncoder]:
+    """Opens the encoders that `eval.compare_encoders` names, as "eval_other_1" and so on.
+
+    A run's folder stands for its newest checkpoint, with the settings and the image size of that run; a checkpoint
+    from elsewhere for the ResNet whose shapes it has. A SavedModel may be anybody's; see `saved_models.open_encoder`.
+
+    Args:
+      config: The run that they are compared with.
+      strategy: Encodes the images, except for SavedModels.
+
+    Raises:
+      FileNotFoundError: If one does not exist.
+      ValueError: If one cannot be read or is no encoder.
+    """
+    for number, text in enumerate(config.eval.compare_encoders, 1):
+        name, place = f"eval_other_{number}", Place.parse(text)
+        files.check_file_system(place.path, SETTINGS["eval.compare_encoders"].title)
+        if saved_models.is_saved_model(place.path):
+            yield _of_saved_model(name, text, place, config.data.image_size)
+        else:
+            yield _of_weights(name, text, config, strategy)
+
+
+def check(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
+    """Raises what `open_others` raises, so that a training does not end in it."""
+    for _ in open_others(config, strategy):
+        pass
+
+
+def _of_saved_model(name: str, text: str, place: Place, image_size: int) -> FrozenEncoder:
+    found = saved_models.open_encoder(place, image_size)
+    described = {"takes": found.takes, "function": found.function, "output": found.output}
+    identity = {"saved_model": saved_models.digest(place.path), **described}
+    return FrozenEncoder(name, text, found.image_size, identity, lambda: found.encode, {"path": text, **described})
+
+
+def _of_weights(name: str, path: str, config: RunConfig, strategy: tf.distribute.Strategy) -> FrozenEncoder:
+    try:
+        digest = weights.digest(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{SETTINGS['eval.compare_encoders'].title}: {error}") from None
+    settings = _settings_of(path, config)
+    precision, _ = devices.resolve_precision(settings.train.precision)
+    identity = {"weights": digest, "model": to_dict(settings)["model"], "precision": precision}
+
+    def build() -> keras.Model:
+        with strategy.scope():
+            encoder = builders.build_encoder(settings)
+            weights.load_weights(path, encoder)
+        return encoder
+
+    return FrozenEncoder(name, path, settings.data.image_size, identity, build, {"path": path})
+
+
+def _settings_of(path: str, config: RunConfig) -> RunConfig:
+    """The settings of a run, or those that follow from a checkpoint, which is encoded in this run's precision."""
+    try:
+        run = settings_of_run(path)
+    except ValueError:  # Of an earlier version, whose architecture can be read still.
+        run = None
+    return run or override(settings_of_checkpoint(path), {"train.precision": config.train.precision})
