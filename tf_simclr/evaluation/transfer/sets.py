@@ -96,7 +96,7 @@ SETS = (
     TransferSet("cifar100", "CIFAR-100", Sizes(100, 50_000, 10_000), Paper(71.6, 78.3), "cifar100"),
     TransferSet(
         "birdsnap", "Birdsnap", Sizes(500, 47_386, 2_443), Paper(37.4, 53.7),
-        note="TFDS does not have it; its authors publish a list of addresses: thomasberg.org",
+        note="TFDS does not have it; its distribution lists the addresses of its images",
     ),
     TransferSet("sun397", "SUN397", Sizes(397, 19_850, 19_850), Paper(58.8, 61.9), "sun397/standard-part1-120k"),
     TransferSet(
