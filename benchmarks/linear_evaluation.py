@@ -2,7 +2,8 @@
 
     python benchmarks/linear_evaluation.py time
     python benchmarks/linear_evaluation.py protocols
-    python benchmarks/linear_evaluation.py memory --num_examples 500000 --num_features 2048 --num_classes 1000
+    python benchmarks/linear_evaluation.py memory --num_examples 10000 50000
+    python benchmarks/linear_evaluation.py memory --num_examples 400000 --num_classes 100 --iterations 1
 
 `time` fits the five penalties of `linear`, one after another, to standardised features of made-up clusters, with one
 BLAS thread each: scikit-learn's LogisticRegression on StandardScaler's copy, and the package's. Time is processor time,
@@ -11,9 +12,9 @@ standard deviation of the logits.
 
 `protocols` runs every protocol on 10,000 training and 2,000 test examples of 512 features and 10 classes.
 
-`memory` runs the whole protocol, but with a single penalty and `--iterations` of L-BFGS, which change the time and not
-the memory. It prints what that adds to the peak of the process, and the peak. Each case runs in its own process, for
-the peak of a process never falls.
+`memory` runs the whole protocol with a single penalty and `--iterations` of L-BFGS, of which the first twelve fill its
+memory. It prints what that adds to the peak of the process, and the peak. Each case runs in its own process, for the
+peak of a process never falls.
 """
 
 import argparse
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("--num_examples", type=at_least_1, nargs="+", default=[50_000])
     parser.add_argument("--num_features", type=at_least_1, default=2048)
     parser.add_argument("--num_classes", type=at_least_1, default=1000)
-    parser.add_argument("--iterations", type=at_least_1, default=1)
+    parser.add_argument("--iterations", type=at_least_1, default=12)
     options = parser.parse_args()
     if options.what == "memory_case":
         run_protocol((options.num_examples[0], options.num_features, options.num_classes), options.iterations)

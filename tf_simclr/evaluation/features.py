@@ -123,8 +123,10 @@ def extract(encoder: Callable[..., tf.Tensor], dataset: tf.data.Dataset) -> Iter
 
 @tf.function(reduce_retracing=True)
 def _digest(images: tf.Tensor) -> tf.Tensor:
-    """The hash of every image, uint8 [b, 8]."""
-    return tf.raw_ops.Fingerprint(data=tf.image.convert_image_dtype(images, tf.uint8), method="farmhash64")
+    """The hash of every image, or of its encoded bytes, uint8 [b, 8]."""
+    if images.dtype != tf.string:
+        images = tf.image.convert_image_dtype(images, tf.uint8)
+    return tf.raw_ops.Fingerprint(data=images, method="farmhash64")
 
 
 def _make_encode(encoder: Callable[..., tf.Tensor], spec: tf.TensorSpec) -> Callable[[tf.Tensor], np.ndarray]:

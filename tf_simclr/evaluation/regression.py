@@ -23,8 +23,8 @@ _BLOCK_ELEMENTS = 1 << 20
 # Features that are kept standardised (256 MiB of float32) rather than standardised again in every evaluation.
 _KEPT_ELEMENTS = 1 << 26
 # With so many outputs, products are bound by arithmetic, and every core takes a share of the rows. Thinner ones are
-# bound by memory: more threads speed them up little. BLAS' own threads wait for each other in every product, and are
-# ten times as slow if other work keeps the cores busy.
+# bound by memory: more threads speed them up little. BLAS' own threads wait for each other in every product and are ten
+# times as slow if other work keeps the cores busy.
 MANY_OUTPUTS = 64
 _MOST_THREADS = 16  # Each holds a gradient of its own.
 # scikit-learn's. float32 products allow no smaller gradient: line searches would fail on their rounding.

@@ -241,12 +241,11 @@ class EvalConfig:
         rule=rules.AT_LEAST_2, resumable=True,
     )  # fmt: skip
     label_efficiency: Literal["off", "frozen", "trained"] = setting(
-        "off",
-        "Measures the accuracy with 1 to 100 % of the labels, on frozen encoders alone or by training as well.",
+        "off", "Measures the accuracy with 1 to 100 % of the labels, on frozen encoders alone or by training as well.",
         flag="label_efficiency", resumable=True,
     )  # fmt: skip
     suite: Literal["transfer"] | None = setting(
-        None, "Judges the encoder on the paper's twelve transfer data sets as well, on those that are there.",
+        None, "Judges the encoder on the paper's transfer data sets, too: those that are there.",
         flag="eval_suite", resumable=True,
     )  # fmt: skip
     suite_dir: str | None = setting(
