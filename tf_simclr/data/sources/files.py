@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_simclr import files
 from tf_simclr.data.files.broken import BrokenFiles, broken_reason
-from tf_simclr.data.files.names import Names
+from tf_simclr.data.files.names import Names, in_print
 from tf_simclr.data.formats import decode
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.base import check_labels
@@ -129,7 +129,7 @@ class FileSource(EncodedSource):
         return tf.io.read_file(handle) if self.contents is None else handle
 
     def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
-        read = self._reader(stops_run=True, reports=reports)
+        read = self._reader(reports)
 
         def replace_broken(order: tf.Tensor) -> tf.Tensor:
             used = tf.numpy_function(self.replacements, [], tf.int64) if reports else self.replacements()
@@ -143,22 +143,33 @@ class FileSource(EncodedSource):
         return steps.in_lane(examples).map(read_example, num_parallel_calls=tf.data.AUTOTUNE)
 
     def eval_examples(self, start: int = 0) -> tf.data.Dataset:
-        read = self._reader(stops_run=False)
-        key_at = Names(self.keys).lookup()
-        known = self.replacements() == np.arange(self.num_examples)
+        fetch, read_one = self._readers()
+        count, key_at = self.num_examples, Names(self.keys).lookup()
+        known = self.replacements() == np.arange(count)
         indices = tf.data.Dataset.from_tensor_slices(np.flatnonzero(known[start:]) + start)
-        examples = indices.map(lambda index: (index, *read(index)), num_parallel_calls=tf.data.AUTOTUNE)
-        readable = examples.filter(lambda index, used, *example: used == index)
+        # Files that fail are left out and noticed by the gaps, those at the end by the gap before an element behind it.
+        readable = indices.map(read_one, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+        label = () if self.labels is None else (np.int64(-1),)
+        behind = tf.data.Dataset.from_tensors((np.int64(count), np.zeros([0, 0, 3], np.uint8), *label))
+        report = functools.partial(self._report_gap, fetch)
+
+        def notice(expected: tf.Tensor, example: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+            index = tf.cond(
+                example[0] == expected,
+                lambda: example[0],
+                lambda: tf.numpy_function(report, [expected, example[0]], tf.int64, stateful=False),
+            )
+            index = tf.ensure_shape(index, [])
+            return index + 1, (index, *example[1:])
+
+        examples = readable.concatenate(behind).scan(np.int64(start), notice)
         unlabelled = () if self.labels is not None else (tf.constant(-1, tf.int64),)
-        return readable.map(lambda index, used, *example: (index, key_at(index), *example, *unlabelled))
+        return examples.filter(lambda index, *example: index < count).map(
+            lambda index, *example: (index, key_at(index), *example, *unlabelled)
+        )
 
-    def _reader(self, *, stops_run: bool, reports: bool = True) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-        """Makes the function index -> (index of the file read, image, label).
-
-        The next readable file replaces a broken one, so that no other example of the batch moves. Too many broken files
-        stop a training run, but not an evaluation. Without reports, nothing stops.
-        """
-        count = self.num_examples
+    def _readers(self) -> tuple[Callable[[tf.Tensor], tf.Tensor], Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
+        """Makes the functions from an index to the content of its file, and to (index, image, label)."""
         content_at = None if self.contents is None else functools.partial(tf.gather, tf.constant(self.contents))
         path_at = self.paths.lookup()
         labels = () if self.labels is None else (tf.constant(self.labels),)
@@ -166,11 +177,21 @@ class FileSource(EncodedSource):
         def fetch(index: tf.Tensor) -> tf.Tensor:
             return tf.io.read_file(path_at(index)) if content_at is None else content_at(index)
 
-        report = functools.partial(self._report, fetch, stops_run)
-
         def read_one(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
             image = decode.decode_image(fetch(index), self.max_pixels)
             return index, image, *(tf.gather(column, index) for column in labels)
+
+        return fetch, read_one
+
+    def _reader(self, reports: bool) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+        """Makes the function index -> (index of the file read, image, label) of the training.
+
+        The next readable file replaces a broken one, so that no other example of the batch moves. Too many broken files
+        stop the run. Without reports, nothing stops.
+        """
+        count = self.num_examples
+        fetch, read_one = self._readers()
+        report = functools.partial(self._report, fetch)
 
         def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
             # TensorFlow graphs cannot catch errors, but a nested dataset can leave out elements that fail. The
@@ -192,15 +213,29 @@ class FileSource(EncodedSource):
 
         return read
 
-    def _report(self, fetch: Callable[[tf.Tensor], tf.Tensor], stops_run: bool, wanted: int, used: int) -> int:
-        """Records the files from the wanted one up to the one used as broken."""
+    def _report(self, fetch: Callable[[tf.Tensor], tf.Tensor], wanted: int, used: int) -> int:
+        """Records the files from the wanted one up to the one used as broken, which may be too many."""
+        self._record(fetch, wanted, used)
+        self.broken.check()
+        return used
+
+    def _report_gap(self, fetch: Callable[[tf.Tensor], tf.Tensor], wanted: int, used: int) -> int:
+        """The same for an evaluation, which stops only if a whole disk seems lost."""
+        new = self._record(fetch, wanted, used)
+        if len(new) >= _MAX_BROKEN_IN_A_ROW:
+            raise ValueError(
+                f"Fewer than {_MAX_BROKEN_IN_A_ROW} files in a row may be broken: put them back, or remove them. "
+                f"Received: {len(new)}, the first of them {in_print(new[0])} ({self.broken.reason(new[0])})"
+            )
+        return used
+
+    def _record(self, fetch: Callable[[tf.Tensor], tf.Tensor], wanted: int, used: int) -> list[str]:
+        """Records them and returns those that were not known to be broken."""
         paths = self.reported_paths
         found = (i % len(paths) for i in range(wanted, used if used > wanted else used + len(paths)))
         new = [i for i in found if paths[i] not in self.broken]
         self.broken.add({paths[i]: broken_reason(functools.partial(fetch, i), self.max_pixels) for i in new})
-        if stops_run:
-            self.broken.check()
-        return used
+        return [paths[i] for i in new]
 
 
 def _size_of(path: str) -> int:
