@@ -14,7 +14,7 @@ from scipy.special import softmax
 from tf_simclr import files
 from tf_simclr.data import sources
 from tf_simclr.evaluation import confusions, label_efficiency, predictions
-from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of, digest_of, remove_older
+from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of
 from tf_simclr.evaluation.encoders import (
     THIS,
     FrozenEncoder,
@@ -30,7 +30,7 @@ from tf_simclr.evaluation.scores import Protocol, Scores
 from tf_simclr.evaluation.table import LABEL, OWN_ROW
 from tf_simclr.evaluation.transfer import suite
 from tf_simclr.evaluation.tuned import TUNED, Finetune, Material, few_labels
-from tf_simclr.evaluation.verdict import Verdict, judge
+from tf_simclr.evaluation.verdict import Verdict, judge, keep_verdict
 from tf_simclr.metrics import paired
 from tf_simclr.metrics.classification import top_k_accuracy
 from tf_simclr.models.classifier import Classifier
@@ -169,15 +169,10 @@ class _Bench:
         """What a protocol that trains finds, or has found before."""
         material = Material(self._config, self._model, self._this, self._train, self._test, self._folder)
         test = self._features(self._this, self._test)
-        weights = protocol.key(material)
-        key = digest_of({"weights": weights, "test": test.images.fingerprint, "code": code_of(*_JUDGEMENT)})
-        path = self._folder / f"{THIS}_{protocol.name}_{key}.npz"
-        if path.is_file():
-            return Verdict.load(path)
-        verdict = judge(protocol(material), test.features.labels)
-        verdict.save(path)
-        remove_older(path)
-        return verdict
+        origin = {"weights": protocol.key(material), "test": test.images.fingerprint, "code": code_of(*_JUDGEMENT)}
+        return keep_verdict(
+            self._folder / f"{THIS}_{protocol.name}", origin, lambda: judge(protocol(material), test.features.labels)
+        )
 
     def label_efficiency(self) -> list[dict[str, Any]]:
         """The rows of the series that the config asks for; none for a model that was trained on labels."""
@@ -209,15 +204,13 @@ class _Bench:
     def _verdict(self, protocol: Protocol, train: CachedFeatures, test: CachedFeatures) -> Verdict:
         """What a protocol finds, or has found before."""
         settings = {"protocol": protocol.name, **dataclasses.asdict(protocol)}  # type: ignore[call-overload]
-        key = digest_of({"train": train.key, "test": test.key, "settings": settings, "code": code_of(*_JUDGEMENT)})
-        path = self._folder / f"{train.encoder.name}_{protocol.name}_{key}.npz"
-        if path.is_file():
-            return Verdict.load(path)
-        logging.info("Evaluating %s: %s", train.encoder.title, protocol.name)
-        verdict = judge(protocol(train.features, test.features.representations), test.features.labels)
-        verdict.save(path)
-        remove_older(path)
-        return verdict
+        origin = {"train": train.key, "test": test.key, "settings": settings, "code": code_of(*_JUDGEMENT)}
+
+        def find() -> Verdict:
+            logging.info("Evaluating %s: %s", train.encoder.title, protocol.name)
+            return judge(protocol(train.features, test.features.representations), test.features.labels)
+
+        return keep_verdict(self._folder / f"{train.encoder.name}_{protocol.name}", origin, find)
 
     def _verdict_of_classifier(self) -> Verdict:
         """That of the classifier that was trained with the model, with the reference's top-5 accuracy in any case."""

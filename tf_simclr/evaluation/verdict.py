@@ -4,12 +4,13 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_simclr import files
+from tf_simclr.evaluation.cache import digest_of, remove_older
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.evaluation.scores import Scores
 from tf_simclr.metrics.probabilities import measure
@@ -68,3 +69,20 @@ def judge(scores: Scores, labels: np.ndarray) -> Verdict:
         np.max(probabilities, axis=1).astype(np.float32),
         scores.probe,
     )
+
+
+def keep_verdict(purpose: pathlib.Path, origin: Mapping[str, Any], find: Callable[[], Verdict]) -> Verdict:
+    """The verdict kept for the same purpose and origin, or else a new one, which takes the place of older ones.
+
+    Args:
+      purpose: The path to keep it at, without the key.
+      origin: What it follows from, as JSON.
+      find: Makes it.
+    """
+    path = purpose.with_name(f"{purpose.name}_{digest_of(origin)}.npz")
+    if path.is_file():
+        return Verdict.load(path)
+    verdict = find()
+    verdict.save(path)
+    remove_older(path)
+    return verdict

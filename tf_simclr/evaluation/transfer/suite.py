@@ -12,13 +12,13 @@ from absl import logging
 from tf_simclr import files
 from tf_simclr.data import sources
 from tf_simclr.evaluation import predictions
-from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of, digest_of, remove_older
+from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of
 from tf_simclr.evaluation.encoders import FrozenEncoder
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.protocols.linear import Linear45
 from tf_simclr.evaluation.scores import Protocol
 from tf_simclr.evaluation.transfer.sets import METRICS, SETS, TEST, TRAIN, VALIDATION, TransferSet, open_set
-from tf_simclr.evaluation.verdict import Verdict, judge
+from tf_simclr.evaluation.verdict import Verdict, judge, keep_verdict
 from tf_simclr.settings import RunConfig
 
 # The code that verdicts follow from.
@@ -105,20 +105,18 @@ def _judge(
 ) -> Judged:
     """What the protocol finds on a data set, or has found before."""
     train, test = split(one, {part: features.features for part, features in cached.items()})
-    follows_from = {
+    origin = {
         "features": {part: features.key for part, features in cached.items()},
         "train_per_class": one.train_per_class,
         "settings": {"protocol": protocol.name, **dataclasses.asdict(protocol)},
         "code": code_of(*_JUDGEMENT),
     }
-    path = folder / f"{encoder.name}_transfer_{one.name}_{digest_of(follows_from)}.npz"
-    if path.is_file():
-        return Judged(train, test, Verdict.load(path))
-    logging.info("Evaluating %s on %s: %s", encoder.title, one.title, protocol.title)
-    verdict = judge(protocol(train, test.representations), test.labels)
-    verdict.save(path)
-    remove_older(path)
-    return Judged(train, test, verdict)
+
+    def find() -> Verdict:
+        logging.info("Evaluating %s on %s: %s", encoder.title, one.title, protocol.title)
+        return judge(protocol(train, test.representations), test.labels)
+
+    return Judged(train, test, keep_verdict(folder / f"{encoder.name}_transfer_{one.name}", origin, find))
 
 
 def split(one: TransferSet, parts: dict[str, Features]) -> tuple[Features, Features]:
