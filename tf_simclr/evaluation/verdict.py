@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from tf_simclr import files
 from tf_simclr.evaluation.cache import digest_of, remove_older
@@ -83,6 +84,13 @@ def keep_verdict(purpose: pathlib.Path, origin: Mapping[str, Any], find: Callabl
     if path.is_file():
         return Verdict.load(path)
     verdict = find()
+    if verdict.chosen:
+        chosen = ", ".join(f"{name} {_text(value)}" for name, value in verdict.chosen.items())
+        logging.info("Chosen on training images, %s: %s", purpose.name, chosen)
     verdict.save(path)
     remove_older(path)
     return verdict
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -172,16 +172,6 @@ def _choose(
         _judge(logits[0] if len(parts) == 1 else np.concatenate(logits), labels) for logits in zip(*paths, strict=True)
     ]
     best = min(range(len(grid)), key=lambda i: (-judged[i].accuracy if len(parts) == 1 else 0.0, judged[i].loss))
-    logging.info(
-        "Linear evaluation: C=%g, with %s %.4f and log-loss %.4f on %d held-out images",
-        grid[best], "mean average precision" if task.is_multi_label else "accuracy", judged[best].accuracy,
-        judged[best].loss, len(labels),
-    )  # fmt: skip
-    if best in (0, len(grid) - 1):
-        logging.warning(
-            "Linear evaluation: the best C, %g, is an end of the grid from %g to %g; one beyond it may be better",
-            grid[best], grid[0], grid[-1],
-        )  # fmt: skip
     return best, judged[best].temperature
 
 
