@@ -58,7 +58,7 @@ def run(config: RunConfig) -> str:
         kept = export_inputs.load(folder) if config.mode == "export" else None
         model = None
         if config.trains:
-            if config.mode == "train_then_eval" and is_chief:
+            if config.mode == "train_then_eval":
                 others.check(config, strategy)
             preconditions.check(config, open_images().train, folder)
             with strategy.scope():

@@ -26,8 +26,7 @@ def write_run(folder: pathlib.Path, wrong, labels=LABELS, digest="a", protocols=
     }
     keys = np.arange(len(labels)).astype(str)
     test = Features(np.zeros([len(labels), 1]), labels, 1 + labels.max(), keys)
-    predictions.write(predictions.predictions_path(folder), test, verdicts)
-    write_json(folder / "images.json", {"test": {"digest of the names": digest}})
+    predictions.write(predictions.predictions_path(folder), test, verdicts, {"digest of the names": digest})
     return str(folder)
 
 
@@ -61,6 +60,13 @@ def test_several_runs_a_side_show_their_spread(tmp_path):
     low, high = test.confidence_interval(0.95)
     assert "first side: mean 89.0% of 3 runs (90.0%, 88.0%, 89.0%), standard deviation 1.0 points" in said
     assert f"difference +10.0 points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}, p = {test.pvalue:.3g}" in said
+
+
+def test_a_run_that_was_judged_on_other_images_later_is_compared_on_those(tmp_path):
+    """What counts is what the predictions were made on, not what the run was trained beside."""
+    a, b = write_run(tmp_path / "a", range(5)), write_run(tmp_path / "b", range(9))
+    write_json(tmp_path / "a" / "images.json", {"test": {"digest of the names": "another"}})
+    assert "99.5% and 99.1%" in compare.compare(compare.find(a), compare.find(b))
 
 
 def test_settings_that_differ_are_said(tmp_path):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from tf_simclr.evaluation.predictions import Predictions, predictions_path, read
+from tf_simclr.evaluation.predictions import Predictions, predictions_path, read, read_images
 from tf_simclr.files import read_json
 from tf_simclr.metrics import paired
 from tf_simclr.metrics.intervals import LEVEL
@@ -35,11 +35,13 @@ class Evaluation(NamedTuple):
       folder: The run.
       predictions: What was predicted for the test images, by protocol, such as "linear".
       settings: By protocol, those that decide its number.
+      images: What identifies the test images; None if the run does not say.
     """
 
     folder: str
     predictions: dict[str, Predictions]
     settings: dict[str, dict[str, Any]]
+    images: dict[str, Any] | None
 
     def hits(self, protocol: str) -> np.ndarray:
         """Whether each test image got its label, bool [M]."""
@@ -63,7 +65,8 @@ def load(folder: str) -> Evaluation:
         )
     by_place = {place[5:]: found for place, found in read(path).items() if place.startswith("eval/")}
     result = pathlib.Path(folder, "result.json")
-    return Evaluation(folder, by_place, read_json(result).get("protocols", {}) if result.is_file() else {})
+    settings = read_json(result).get("protocols", {}) if result.is_file() else {}
+    return Evaluation(folder, by_place, settings, read_images(path))
 
 
 def find(pattern: str) -> list[Evaluation]:
@@ -80,11 +83,10 @@ def find(pattern: str) -> list[Evaluation]:
 
 def check_same_images(evaluations: Sequence[Evaluation]) -> None:
     """Raises a `ValueError` if two evaluations were not made on the same test images."""
-    first, first_images = evaluations[0], _test_images(evaluations[0].folder)
+    first = evaluations[0]
     for other in evaluations[1:]:
-        images = _test_images(other.folder)
-        is_known_to_differ = first_images is not None and images is not None and images != first_images
-        if is_known_to_differ or not _have_same_examples(first, other):
+        are_known = first.images is not None and other.images is not None
+        if not _have_same_examples(first, other) or (are_known and first.images != other.images):
             raise ValueError(
                 "Runs can be compared on the same test images alone: evaluate one of them on those of the other, with "
                 f"--mode=eval --eval_data_dir. Received: {first.folder!r} and {other.folder!r}"
@@ -97,12 +99,6 @@ def _have_same_examples(first: Evaluation, second: Evaluation) -> bool:
     if a is None or b is None:
         return True
     return np.array_equal(a.examples, b.examples) and np.array_equal(a.labels, b.labels)
-
-
-def _test_images(folder: str) -> dict[str, object] | None:
-    """What identifies a run's test images; None if the run does not say."""
-    path = pathlib.Path(folder) / "images.json"
-    return read_json(path).get("test") if path.is_file() else None
 
 
 def describe_pair(protocol: str, first: Evaluation, second: Evaluation) -> Iterator[str]:

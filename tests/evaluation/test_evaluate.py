@@ -11,7 +11,9 @@ from tf_simclr import builders
 from tf_simclr.data import sources
 from tf_simclr.evaluation import cache, confusions, evaluate, predictions, table
 from tf_simclr.evaluation.probe import LinearProbe
-from tf_simclr.runs import models
+from tf_simclr.export import classifier
+from tf_simclr.export.served import to_served
+from tf_simclr.runs import lock, models
 from tf_simclr.settings import RunConfig, override
 
 TINY = {
@@ -104,7 +106,7 @@ def test_a_pretrained_encoder_and_the_baselines_are_judged_by_every_protocol(tmp
             expected = confusion_matrix(labels, predicted[f"eval/{name}"].predicted, labels=range(6))
             np.testing.assert_array_equal(matrices[name], expected)
     of_linear = {"linear": predicted["eval/linear"].predicted}
-    assert result["confusions"] == confusions.describe(labels, of_linear, 6, "abcdef")
+    assert result["confusions"] == confusions.describe(labels, of_linear, 6, "abcdef", of=["knn", "linear"])
 
     probe = LinearProbe.load(tmp_path / "features" / "linear_0.npz")
     assert probe.class_names == tuple("abcdef") and probe.weights.shape[1] == 6
@@ -173,7 +175,8 @@ def test_without_labels_there_is_nothing_to_judge(tmp_path):
 def test_mistakes_name_classes_of_any_name_and_only_where_there_are_more_than_two():
     labels, predicted = np.array([0, 0, 1, 2]), {"knn": np.array([0, 0, 1, 2]), "linear": np.array([1, 1, 0, 2])}
     names = ("a\udcff", "b\n\x1b[2J", "é")
-    found = confusions.describe(labels, predicted, 3, names)
+    trained = {"supervised": np.array([2, 2, 2, 0])}  # From random weights: no mistakes of this encoder.
+    found = confusions.describe(labels, predicted | trained, 3, names, of=["knn", "linear"])
     assert found["protocol"] == "linear" and [one["count"] for one in found["most_frequent"]] == [2, 1]
     assert (
         table.describe(
@@ -186,8 +189,9 @@ def test_mistakes_name_classes_of_any_name_and_only_where_there_are_more_than_tw
         ).splitlines()[0]
         == "Most often mistaken, linear: a\\udcff for b\\n\\x1b[2J (2), b\\n\\x1b[2J for a\\udcff (1)"
     )
-    assert confusions.describe(labels % 2, {"knn": labels % 2}, 2, None) == {}
-    assert confusions.describe(labels, {"label": labels}, 3, None) == {"protocol": "label", "most_frequent": []}
+    assert confusions.describe(labels % 2, {"knn": labels % 2}, 2, None, of=["knn"]) == {}
+    assert confusions.describe(labels, trained, 3, None, of=[]) == {}
+    assert confusions.describe(labels, {"label": labels}, 3, None, of=[]) == {"protocol": "label", "most_frequent": []}
 
 
 class Reads(sources.ArraySource):
@@ -236,16 +240,17 @@ def test_what_is_found_is_not_found_again_and_what_changed_is(tmp_path, monkeypa
     assert reads() == 0
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
     assert reads(eval__knn_k=3) == 0 and reads(eval__protocols=("knn", "linear")) == 0
-    assert reads(eval__steps=1) == 3 * 40  # Other test images.
+    assert reads(eval__steps=9) == 0 and reads(eval__steps=1) == 0  # All of them, still.
+    assert reads(eval__steps=1, eval__batch_size=30) == 3 * 31  # Other test images: 30, and a look at one more.
     model.encoder.trainable_weights[0].assign_add(tf.ones_like(model.encoder.trainable_weights[0]))
-    assert reads(eval__steps=1) == 130  # The baselines are what they were.
+    assert reads(eval__steps=1, eval__batch_size=30) == 121  # The baselines are what they were.
     test.labels[0] = (test.labels[0] + 1) % 6
-    assert reads(eval__steps=1) == 3 * 40
+    assert reads() == 3 * 40
     assert len(list((tmp_path / "features").glob("eval_train_*"))) == 1  # What is outdated goes.
 
 
 def test_a_killed_extraction_continues_and_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "_PART_EXAMPLES", 16)
+    monkeypatch.setattr(cache, "_PART_ELEMENTS", 100)
     monkeypatch.setattr(Reads, "read", 0)
     config = override(RunConfig(), TINY | {"eval.batch_size": 8})
     model = models.initial_model(config, 90, 6)
@@ -295,3 +300,30 @@ def test_test_images_among_the_training_images_are_said(tmp_path):
     result = evaluate.evaluate(config, models.initial_model(config, 90, 6), train, test, tmp_path)
     assert result["eval/num_test_images_in_train"] == 2
     assert "Caution: 2 of the 40 test images are, pixel by pixel, among the training images" in table.describe(result)
+
+
+def test_the_classifier_that_is_kept_is_the_one_that_the_result_is_about(tmp_path):
+    config = override(RunConfig(), TINY | {"eval.baselines": False, "eval.protocols": ("linear", "linear_45")})
+    model, kept = models.initial_model(config, 90, 6), tmp_path / "features" / "linear_0.npz"
+    train, test = make_source(90, seed=1), make_source(40, seed=2)
+    for protocols, about in (
+        (("linear", "linear_45"), "linear"),
+        (("knn", "linear_45"), "linear_45"),
+        (("knn",), None),
+    ):
+        result = evaluate.evaluate(override(config, {"eval.protocols": protocols}), model, train, test, tmp_path)
+        assert kept.is_file() == (about is not None)
+        if about is not None:
+            assert LinearProbe.load(kept).regularization_c == result[f"eval/{about}_regularization_c"]
+            chosen = classifier.choose_classifier(to_served(model), tmp_path, 0, is_pretrained=True, is_own=True)
+            assert chosen.card["top_1_accuracy"] == result[f"eval/{about}_top_1_accuracy"] is not None
+
+
+def test_two_evaluations_do_not_write_the_same_representations(tmp_path):
+    made = make_source(9, seed=1)
+    images, encoder = cache.Images("train", made, 6), cache.FrozenEncoder("eval", "", 16, {}, lambda: tf.reshape)
+    cached = cache.CachedFeatures(tmp_path, encoder, images, 8)
+    place = tmp_path / f"eval_train_{cached.key}"
+    place.mkdir()
+    with lock.hold(place), pytest.raises(ValueError, match="is in use by process"):
+        cached.digests()

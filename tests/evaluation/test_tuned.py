@@ -175,3 +175,23 @@ def test_the_most_accurate_on_held_out_images_wins_and_what_diverges_loses(tmp_p
     for recipe in protocol.recipes:
         (tmp_path / finetune.folder_of(recipe)).mkdir()
     assert protocol._choose(material, TRAIN, tmp_path)[0] == protocol.recipes[2]  # Of two equal ones, the surer.
+
+
+def test_what_a_training_follows_from_is_in_its_key(evaluated):
+    folder, model, _ = evaluated
+    encoder, images = encoders.this_encoder(CONFIG, model), cache.Images("train", TRAIN, 6)
+
+    def key(changes, percent=1, is_pretrained=True):
+        config = override(CONFIG, changes)
+        material = training.Material(config, model, encoder, images, images, folder)
+        return few_labels(config, percent, is_pretrained=is_pretrained).key(material)
+
+    assert key({}) == key({"eval.batch_size": 7, "model_dir": "elsewhere"})
+    changed = [
+        {"data.image_size": 24},
+        {"augmentation.crop_min_area": 0.5},
+        {"seed": 1},
+        {"eval.finetune_batch_size": 8},
+    ]
+    keys = [key({}), *map(key, changed), key({}, percent=10), key({}, is_pretrained=False)]
+    assert len(set(keys)) == len(keys) == 7

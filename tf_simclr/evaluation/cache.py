@@ -21,10 +21,11 @@ from tf_simclr.data import batches, sources
 from tf_simclr.evaluation.encoders import FrozenEncoder
 from tf_simclr.evaluation.features import Encoded, Features, extract
 from tf_simclr.evaluation.progress import progress
+from tf_simclr.runs import lock
 
-# Representations are written after so many seconds or images: what a killed evaluation loses at most.
+# Representations are written after so many seconds or values (256 MiB): what a killed evaluation loses at most.
 _PART_SECONDS = 60.0
-_PART_EXAMPLES = 1 << 15
+_PART_ELEMENTS = 1 << 26
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # The code that representations follow from.
@@ -58,7 +59,7 @@ class Images:
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What changes if they do, as JSON."""
-        return {**self.source.fingerprint(), "limit": self.limit}
+        return {**self.source.fingerprint(), "read": self.num_examples}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,11 +100,7 @@ class CachedFeatures:
         Raises:
           ValueError: If no image has one, or a feature is not finite.
         """
-        place = self.folder / f"{self.encoder.name}_{self.images.part}_{self.key}"
-        if not (place / "complete.json").is_file():
-            self._extract(place)
-            remove_older(place)
-        found = _read(place)
+        found = _read(self._extracted())
         names = np.array([os.fsdecode(key) for key in found.keys], object)
         if found.labels.ndim == 2:  # All of them are known.
             return Features(found.representations, found.labels, self.images.num_classes, names, found.digests)
@@ -114,10 +111,25 @@ class CachedFeatures:
         features = Features(found.representations, labels, self.images.num_classes, names, found.digests)
         return features if is_labelled.all() else features.take(np.flatnonzero(is_labelled))
 
+    def digests(self) -> np.ndarray:
+        """Those of the pixels of the images that have a label, uint64 [N], without reading the representations."""
+        columns = [_columns(path) for path in _parts(self._extracted())]
+        labels, digests = (np.concatenate([column[name] for column in columns]) for name in ("labels", "digests"))
+        return digests if labels.ndim == 2 else digests[labels >= 0]
+
+    def _extracted(self) -> pathlib.Path:
+        """The folder of the representations, which are extracted unless that has been done."""
+        place = self.folder / f"{self.encoder.name}_{self.images.part}_{self.key}"
+        if not (place / "complete.json").is_file():
+            place.mkdir(parents=True, exist_ok=True)
+            with lock.hold(place):
+                self._extract(place)
+            remove_older(place)
+        return place
+
     def _extract(self, place: pathlib.Path) -> None:
         """Writes what is missing."""
-        place.mkdir(parents=True, exist_ok=True)
-        parts = sorted(place.glob("part_*.npz"))
+        parts = _parts(place)
         start = _end_of(parts[-1]) if parts else 0
         total, title = self.images.num_examples, f"{self.images.part} images of {self.encoder.title}"
         dataset = batches.eval_dataset(
@@ -144,8 +156,8 @@ def _in_parts(encoded: Iterator[Encoded]) -> Iterator[Encoded]:
     begun = time.monotonic()
     for batch in encoded:
         gathered.append(batch)
-        count = sum(len(one.positions) for one in gathered)
-        if count >= _PART_EXAMPLES or time.monotonic() - begun >= _PART_SECONDS:
+        size = sum(one.representations.size for one in gathered)
+        if size >= _PART_ELEMENTS or time.monotonic() - begun >= _PART_SECONDS:
             yield _join(gathered)
             gathered, begun = [], time.monotonic()
     if gathered:
@@ -162,13 +174,20 @@ def _end_of(path: pathlib.Path) -> int:
         return int(arrays["positions"][-1]) + 1
 
 
+def _parts(place: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(place.glob("part_*.npz"))
+
+
+def _columns(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The columns of a part by name, without the representations."""
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in Encoded._fields if name != "representations"}
+
+
 def _read(place: pathlib.Path) -> Encoded:
     """All parts, without holding one of them twice beside the whole."""
-    paths = sorted(place.glob("part_*.npz"))
-    columns = []
-    for path in paths:
-        with np.load(path) as arrays:
-            columns.append([arrays[name] for name in Encoded._fields if name != "representations"])
+    paths = _parts(place)
+    columns = [_columns(path).values() for path in paths]
     positions, keys, labels, digests = map(np.concatenate, zip(*columns, strict=True))
     representations, filled = np.empty([0, 0], np.float32), 0
     for path in paths:

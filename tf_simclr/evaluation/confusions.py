@@ -33,15 +33,20 @@ def write(folder: pathlib.Path, labels: np.ndarray, predicted: Mapping[str, np.n
 
 
 def describe(
-    labels: np.ndarray, predicted: Mapping[str, np.ndarray], num_classes: int, class_names: Sequence[str] | None
+    labels: np.ndarray,
+    predicted: Mapping[str, np.ndarray],
+    num_classes: int,
+    class_names: Sequence[str] | None,
+    *,
+    of: Sequence[str],
 ) -> dict[str, Any]:
     """The most frequent mistakes, for result.json; empty for two classes, where the accuracies tell as much.
 
-    They are those of the last protocol, or of the trained classifier if there is no other.
+    They are those of the last protocol in `of`, or of the trained classifier if that is empty.
     """
-    if num_classes <= 2 or not predicted:
+    protocol = of[-1] if of else "label"
+    if num_classes <= 2 or protocol not in predicted:
         return {}
-    protocol = next((name for name in reversed(list(predicted)) if name != "label"), "label")
     mistakes = most_frequent(confusion_matrix(labels, predicted[protocol], num_classes), _NAMED)
     names = [in_print(name) for name in class_names or map(str, range(num_classes))]
     return {

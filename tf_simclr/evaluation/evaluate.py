@@ -14,7 +14,7 @@ from scipy.special import softmax
 from tf_simclr import files
 from tf_simclr.data import sources
 from tf_simclr.evaluation import confusions, label_efficiency, predictions
-from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of
+from tf_simclr.evaluation.cache import CachedFeatures, Images
 from tf_simclr.evaluation.encoders import (
     THIS,
     FrozenEncoder,
@@ -24,7 +24,7 @@ from tf_simclr.evaluation.encoders import (
     untrained_encoder,
 )
 from tf_simclr.evaluation.others import open_others
-from tf_simclr.evaluation.probe import probe_path
+from tf_simclr.evaluation.probe import PROBED, probe_path
 from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.evaluation.scores import Protocol, Scores
 from tf_simclr.evaluation.table import LABEL, OWN_ROW
@@ -39,8 +39,6 @@ from tf_simclr.runs import writers
 from tf_simclr.settings import RunConfig, check_name
 
 _CLASSIFIER_BATCH = 4096
-# The code that verdicts follow from.
-_JUDGEMENT = ("evaluation/*.py", "evaluation/protocols/*.py", "evaluation/tuned/*.py", "metrics/*.py")
 
 
 def evaluate(
@@ -88,20 +86,34 @@ def evaluate(
         if rows := bench.label_efficiency():
             result["label_efficiency"] = rows
             label_efficiency.draw(rows, folder / label_efficiency.PICTURE)
-        predictions.write(predictions.predictions_path(folder), bench.test_features, verdicts)
+        predictions.write(predictions.predictions_path(folder), bench.test_features, verdicts, test.identity())
         predicted = {place[5:]: found.predicted for place, found in verdicts.items() if place.startswith(f"{THIS}/")}
         of_test = bench.test_features.labels, predicted, train.num_classes
         confusions.write(folder, *of_test)
-        result["confusions"] = confusions.describe(*of_test, train.class_names)
-        if (linear := verdicts.get(f"{THIS}/linear")) is not None and linear.probe is not None:
-            dataclasses.replace(linear.probe, class_names=train.class_names).save(probe_path(folder, step))
+        result["confusions"] = confusions.describe(*of_test, train.class_names, of=bench.names_of_frozen())
+        _keep_probe(verdicts, train.class_names, probe_path(folder, step))
         accuracies = {name: value for name, value in result.items() if name.endswith("accuracy")}
         writers.write_result(folder, step, accuracies)
+    _write_result(folder, step, result)  # Should the suite fail, it is there.
     if config.eval.suite == "transfer":
         result["transfer"] = suite.run(config, this_encoder(config, model), folder / "features")
+        _write_result(folder, step, result)
+    return result
+
+
+def _write_result(folder: pathlib.Path, step: int, result: dict[str, Any]) -> None:
     for name in ("result.json", f"result_{step}.json"):
         files.write_json(folder / name, result)
-    return result
+
+
+def _keep_probe(verdicts: dict[str, Verdict], class_names: tuple[str, ...] | None, path: pathlib.Path) -> None:
+    """Keeps the linear classifier that the result is about, if there is one, and none that it is not about."""
+    judged = (verdicts.get(f"{THIS}/{name}") for name in PROBED)
+    probe = next((verdict.probe for verdict in judged if verdict is not None and verdict.probe is not None), None)
+    if probe is None:
+        path.unlink(missing_ok=True)
+    else:
+        dataclasses.replace(probe, class_names=class_names).save(path)
 
 
 class _Bench:
@@ -126,6 +138,12 @@ class _Bench:
             check_name("eval.protocols", name, (*PROTOCOLS, *TUNED))
         self._protocols = [PROTOCOLS[name](config) for name in names if name in PROTOCOLS]
         self._tuned = [TUNED[name](config) for name in names if name in TUNED]
+        for protocol in self._tuned:
+            protocol.check(self._train.source)
+        if config.eval.label_efficiency == "trained":
+            label_efficiency.check_trained(self._train.source)
+        if not isinstance(model, SimCLR) and (self._tuned or config.eval.label_efficiency != "off"):
+            logging.warning("Protocols that train, and label efficiency, judge pretrained encoders alone: left out")
         self._encoders = list(self._find_encoders())
 
     def _find_encoders(self) -> Iterator[FrozenEncoder]:
@@ -133,8 +151,8 @@ class _Bench:
         config, model, num_examples = self._config, self._model, self._train.source.num_examples
         if isinstance(model, SimCLR):
             yield self._this
-        if (start := start_encoder(config, model, num_examples)) is not None:
-            yield start
+            if (start := start_encoder(config, model, num_examples)) is not None:
+                yield start
         yield from open_others(config, model.distribute_strategy)
         if config.eval.baselines:
             yield untrained_encoder(config, model, num_examples)
@@ -169,7 +187,7 @@ class _Bench:
         """What a protocol that trains finds, or has found before."""
         material = Material(self._config, self._model, self._this, self._train, self._test, self._folder)
         test = self._features(self._this, self._test)
-        origin = {"weights": protocol.key(material), "test": test.images.fingerprint, "code": code_of(*_JUDGEMENT)}
+        origin = {"weights": protocol.key(material), "test": test.images.fingerprint}
         return keep_verdict(
             self._folder / f"{THIS}_{protocol.name}", origin, lambda: judge(protocol(material), test.features.labels)
         )
@@ -204,7 +222,7 @@ class _Bench:
     def _verdict(self, protocol: Protocol, train: CachedFeatures, test: CachedFeatures) -> Verdict:
         """What a protocol finds, or has found before."""
         settings = {"protocol": protocol.name, **dataclasses.asdict(protocol)}  # type: ignore[call-overload]
-        origin = {"train": train.key, "test": test.key, "settings": settings, "code": code_of(*_JUDGEMENT)}
+        origin = {"train": train.key, "test": test.key, "settings": settings}
 
         def find() -> Verdict:
             logging.info("Evaluating %s: %s", train.encoder.title, protocol.name)
@@ -227,7 +245,8 @@ class _Bench:
         labels = test.labels
         result: dict[str, Any] = {f"{THIS}/num_test_images": len(labels)}
         if isinstance(self._model, SimCLR):
-            result[f"{THIS}/num_test_images_in_train"] = test.count_in(self._features(self._this, self._train).features)
+            of_test, of_train = (self._features(self._this, images).digests() for images in (self._test, self._train))
+            result[f"{THIS}/num_test_images_in_train"] = int(np.isin(of_test, of_train).sum())
         for place, verdict in verdicts.items():
             values = {**verdict.metrics, **verdict.settings, **verdict.chosen}
             result |= {f"{place}_{name}": value for name, value in values.items()}
@@ -237,6 +256,10 @@ class _Bench:
         result["protocols"] = self._settings(verdicts)
         result["encoders"] = {encoder.name: encoder.describe() for encoder in self._encoders}
         return result
+
+    def names_of_frozen(self) -> list[str]:
+        """The protocols that judge this encoder, frozen."""
+        return [protocol.name for protocol in self._protocols] if isinstance(self._model, SimCLR) else []
 
     def _settings(self, verdicts: dict[str, Verdict]) -> dict[str, Any]:
         """The protocols by name: title, the settings that decide the number, and what was chosen for this encoder."""

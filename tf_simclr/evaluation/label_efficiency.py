@@ -16,10 +16,12 @@ import numpy as np
 from absl import logging
 
 from tf_simclr import files
+from tf_simclr.data import sources
 from tf_simclr.data.sources import can_be_learnt, subsets
 from tf_simclr.evaluation.cache import CachedFeatures, code_of, digest_of, remove_older
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.scores import Protocol
+from tf_simclr.evaluation.verdict import JUDGEMENT
 
 # In the run's folder.
 PICTURE = "label_efficiency.png"
@@ -45,12 +47,6 @@ SHORT_TITLES = {
     SCRATCH: "from scratch",
 }
 
-# The code that the numbers follow from.
-_CODE = (
-    "data/sources/subsets.py", "evaluation/label_efficiency.py", "evaluation/probe.py", "evaluation/protocols/*.py",
-    "metrics/classification.py",
-)  # fmt: skip
-
 
 def draws_of(percent: int) -> range:
     """The draws of a share of the labels; all of them are one draw.
@@ -59,6 +55,15 @@ def draws_of(percent: int) -> range:
     (range(0, 5), range(0, 1))
     """
     return range(1 if percent == 100 else DRAWS)
+
+
+def check_trained(source: sources.Source) -> None:
+    """Raises a `ValueError` if draws of the labels cannot be trained on; it costs hours to find out later."""
+    if source.labels is None:
+        raise ValueError(
+            "--label_efficiency=trained takes images whose labels are known before they are read: put them into one "
+            f"folder for each class, or use --label_efficiency=frozen. Received: a {type(source).__name__}"
+        )
 
 
 def percents_of(train: Features) -> list[int]:
@@ -105,12 +110,13 @@ def rows_of_frozen(
 ) -> list[dict[str, Any]]:
     """The rows of a protocol on a frozen encoder, kept in `folder` under a key of what they follow from."""
     settings = {"protocol": protocol.name, **dataclasses.asdict(protocol)}  # type: ignore[call-overload]
-    key = digest_of({"train": train.key, "test": test.key, "settings": settings, "code": code_of(*_CODE)})
+    key = digest_of({"train": train.key, "test": test.key, "settings": settings, "code": code_of(*JUDGEMENT)})
     path = folder / f"label_efficiency_{series.replace('/', '_')}_{key}.json"
     if not path.is_file():
         logging.info("Label efficiency: %s", TITLES[series])
         accuracy = functools.partial(_accuracy_of_frozen, protocol, train.features, test.features)
-        files.write_json(path, rows(series, percents_of(train.features), accuracy))
+        found = [row | {"settings": settings} for row in rows(series, percents_of(train.features), accuracy)]
+        files.write_json(path, found)
         remove_older(path)
     return files.read_json(path)
 

@@ -4,9 +4,10 @@ The columns are `protocol` (the encoder and the protocol, such as "eval/linear")
 `label` and `predicted` (numbers of classes) and `score` (the probability of the predicted class).
 """
 
+import json
 import pathlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,9 @@ from tf_simclr import files
 from tf_simclr.data.files.names import in_print
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.verdict import Verdict
+
+# The key in the file's metadata.
+_IMAGES = b"images"
 
 
 class Predictions(NamedTuple):
@@ -39,13 +43,23 @@ def predictions_path(folder: pathlib.Path) -> pathlib.Path:
     return folder / "features" / "predictions.parquet"
 
 
-def write(path: pathlib.Path, test: Features, verdicts: Mapping[str, Verdict]) -> None:
-    """Writes the predictions for the test images, by protocol, as `files.replacing` does."""
-    write_table(path, to_table(test, verdicts))
+def write(
+    path: pathlib.Path, test: Features, verdicts: Mapping[str, Verdict], images: Mapping[str, Any] | None = None
+) -> None:
+    """Writes the predictions for the test images, by protocol, as `files.replacing` does.
+
+    Args:
+      path: The file.
+      test: The test images.
+      verdicts: The predictions.
+      images: What identifies the images, as JSON; kept in the metadata of the file.
+    """
+    table = to_table(test, verdicts, test.labels)
+    write_table(path, table.replace_schema_metadata({_IMAGES: json.dumps(images)}))
 
 
-def to_table(test: Features, verdicts: Mapping[str, Verdict]) -> pa.Table:
-    """The predictions for the test images, by protocol."""
+def to_table(test: Features, verdicts: Mapping[str, Verdict], labels: np.ndarray) -> pa.Table:
+    """The predictions for the test images and their labels, int64 [M], by protocol."""
     places = pa.array(list(verdicts))
     examples = pa.array([in_print(key) for key in test.keys] if test.keys is not None else [""] * len(test))
     count = len(test)
@@ -55,7 +69,7 @@ def to_table(test: Features, verdicts: Mapping[str, Verdict]) -> pa.Table:
                 np.repeat(np.arange(len(verdicts), dtype=np.int32), count), places
             ),
             "example": pa.chunked_array([examples] * len(verdicts)),
-            "label": np.tile(test.labels, len(verdicts)),
+            "label": np.tile(labels, len(verdicts)),
             "predicted": np.concatenate([verdict.predicted for verdict in verdicts.values()]),
             "score": np.concatenate([verdict.confidence for verdict in verdicts.values()]),
         }
@@ -77,3 +91,8 @@ def read(path: pathlib.Path) -> dict[str, Predictions]:
     return {
         str(place): Predictions(*(column[places == place] for column in columns)) for place in dict.fromkeys(places)
     }
+
+
+def read_images(path: pathlib.Path) -> dict[str, Any] | None:
+    """What identifies the images of the predictions; None if that was not kept."""
+    return json.loads((pq.read_schema(path).metadata or {}).get(_IMAGES, b"null"))

@@ -71,6 +71,10 @@ class LinearProbe:
         return cls(arrays["weights"], arrays["bias"], *numbers, names)
 
 
+# The protocols whose classifier is kept and exported: the first of them that was asked for.
+PROBED = ("linear", "linear_45")
+
+
 def probe_path(folder: pathlib.Path, step: int) -> pathlib.Path:
     """Where a run's folder keeps the linear classifier of the encoder at a step."""
     return folder / "features" / f"linear_{step}.npz"

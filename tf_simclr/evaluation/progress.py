@@ -31,5 +31,5 @@ def progress(batches: Iterable[Encoded], title: str, *, done: int, total: int) -
             if bar.disable and now - logged >= _LOG_EVERY_SECONDS:
                 rate, logged = (done - first) / (now - start), now
                 left = tqdm.format_interval((total - done) / rate)
-                logging.info("%s: %d of %d, %.0f images/s, %s left", title.capitalize(), done, total, rate, left)
+                logging.info("Encoded %d of %d %s, %.0f images/s, %s left", done, total, title, rate, left)
             yield batch

@@ -11,10 +11,13 @@ import numpy as np
 from absl import logging
 
 from tf_simclr import files
-from tf_simclr.evaluation.cache import digest_of, remove_older
+from tf_simclr.evaluation.cache import code_of, digest_of, remove_older
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.evaluation.scores import Scores
 from tf_simclr.metrics.probabilities import measure
+
+# The code that numbers follow from, besides that of the representations.
+JUDGEMENT = ("data/sources/subsets.py", "evaluation/**/*.py", "metrics/*.py", "schedules.py")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,10 +80,10 @@ def keep_verdict(purpose: pathlib.Path, origin: Mapping[str, Any], find: Callabl
 
     Args:
       purpose: The path to keep it at, without the key.
-      origin: What it follows from, as JSON.
+      origin: What it follows from besides the code, as JSON.
       find: Makes it.
     """
-    path = purpose.with_name(f"{purpose.name}_{digest_of(origin)}.npz")
+    path = purpose.with_name(f"{purpose.name}_{digest_of({**origin, 'code': code_of(*JUDGEMENT)})}.npz")
     if path.is_file():
         return Verdict.load(path)
     verdict = find()

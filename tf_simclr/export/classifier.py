@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tf_simclr.evaluation.probe import LinearProbe, probe_path
+from tf_simclr.evaluation.probe import PROBED, LinearProbe, probe_path
 from tf_simclr.export.directory import CARD
 from tf_simclr.export.served import Served
 from tf_simclr.files import read_json
@@ -45,10 +45,11 @@ def choose_classifier(served: Served, home: pathlib.Path, step: int, *, is_pretr
     count = {"test_images": result.get("eval/num_test_images")}
     if is_pretrained and kept.is_file():
         probe = LinearProbe.load(kept)
+        judged = next((name for name in PROBED if f"eval/{name}_top_1_accuracy" in result), PROBED[0])
         card = {
             "source": "linear evaluation",
-            "top_1_accuracy": result.get("eval/linear_top_1_accuracy"),
-            "mean_confidence": result.get("eval/linear_mean_confidence"),
+            "top_1_accuracy": result.get(f"eval/{judged}_top_1_accuracy"),
+            "mean_confidence": result.get(f"eval/{judged}_mean_confidence"),
             **count,
             "digest": probe.digest,
         }

@@ -230,7 +230,7 @@ def _make_details(config: RunConfig, inputs: ExportInputs, folder: pathlib.Path,
             **card_settings(config),
             "train.global_batch_size": config.global_batch_size(inputs.num_examples),
         },
-        "accuracy": _without_names(read_json(result)) if result.is_file() else None,
+        "accuracy": _without_paths(read_json(result)) if result.is_file() else None,
         "data": {
             "dataset": config.data.dataset,
             "training_images": inputs.num_examples,
@@ -239,9 +239,12 @@ def _make_details(config: RunConfig, inputs: ExportInputs, folder: pathlib.Path,
     }
 
 
-def _without_names(result: dict[str, Any]) -> dict[str, Any]:
-    """The result without the titles of encoders, which may be paths."""
-    return {name: value for name, value in result.items() if name != "encoders"}
+def _without_paths(result: dict[str, Any]) -> dict[str, Any]:
+    """The result without the titles of encoders, which may be paths, and without where a suite was looked for."""
+    kept = {name: value for name, value in result.items() if name != "encoders"}
+    if "transfer" in kept:
+        kept["transfer"] = kept["transfer"]["sets"]
+    return kept
 
 
 def card_settings(config: RunConfig) -> dict[str, Any]:

@@ -218,8 +218,9 @@ class EvalConfig:
         rule=rules.AT_LEAST_1, flag="eval_steps", unset=0, resumable=True,
     )  # fmt: skip
     protocols: tuple[str, ...] = setting(
-        ("knn", "linear"), "Names of the protocols that judge the encoder.", flag="eval_protocols", resumable=True
-    )
+        ("knn", "linear"), "Protocols that judge the encoder.",
+        rule=rules.NOT_EMPTY, flag="eval_protocols", resumable=True,
+    )  # fmt: skip
     knn_k: int = setting(
         200, "Neighbours that vote in the kNN evaluation, or all training images if there are fewer.",
         rule=rules.AT_LEAST_1, flag="knn_k", resumable=True,
@@ -230,24 +231,23 @@ class EvalConfig:
         flag="compare_encoder", resumable=True, card="leave_out", is_path=True,
     )  # fmt: skip
     finetune_grid: Literal["small", "paper"] = setting(
-        "small", "Learning rates and decays that finetune and supervised choose from: 3 pairs (small) or 56 (paper).",
+        "small",
+        "Rates and decays that finetune and supervised choose from: 3 pairs, or the paper's 56.",
         resumable=True,
-    )  # fmt: skip
+    )
     finetune_steps: int = setting(
         500, "Steps that they train for, for each pair; the paper takes 20000.", rule=rules.AT_LEAST_1, resumable=True
     )
     finetune_batch_size: int = setting(
-        256, "Images per step of the protocols that train, or the largest power of two that fewer images fill.",
-        rule=rules.AT_LEAST_2, resumable=True,
-    )  # fmt: skip
+        256, "Most images per step of the protocols that train.", rule=rules.AT_LEAST_2, resumable=True
+    )
     label_efficiency: Literal["off", "frozen", "trained"] = setting(
         "off", "Measures the accuracy with 1 to 100 % of the labels, on frozen encoders alone or by training as well.",
         flag="label_efficiency", resumable=True,
     )  # fmt: skip
     suite: Literal["transfer"] | None = setting(
-        None, "Judges the encoder on the paper's transfer data sets, too: those that are there.",
-        flag="eval_suite", resumable=True,
-    )  # fmt: skip
+        None, "Judges the encoder on the paper's transfer data sets, too.", flag="eval_suite", resumable=True
+    )
     suite_dir: str | None = setting(
         None, "Folder of the suite's data sets; none takes data_dir if it is TFDS's, else TFDS's own folder.",
         flag="eval_suite_dir", resumable=True, card="shorten", is_path=True,

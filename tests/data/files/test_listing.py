@@ -123,7 +123,7 @@ def test_the_list_of_a_large_tree_is_kept_until_a_folder_changes(tree, tmp_path,
     monkeypatch.setattr(os, "scandir", lambda folder: visited.append(folder) or scan(folder))
     with caplog.at_level("INFO", logger="absl"):
         cold = listing.list_images(str(tree), tmp_path / "lists")
-    assert len(cold.keys) == 10_000 and len(visited) == 101 and "10000 files so far" in caplog.text
+    assert len(cold.keys) == 10_000 and len(visited) == 101 and "10,000 files so far" in caplog.text
     warm = listing.list_images(str(tree), tmp_path / "lists")
     assert warm.keys == cold.keys and warm.paths == cold.paths and warm.classes == cold.classes and len(visited) == 101
     os.remove(tree / "07" / "00703.png")

@@ -21,6 +21,7 @@ from tf_simclr.evaluation.scores import Scores
 from tf_simclr.evaluation.transfer import suite
 from tf_simclr.evaluation.transfer.sets import SETS
 from tf_simclr.evaluation.verdict import Verdict, judge
+from tf_simclr.export import publish
 from tf_simclr.keras import keras
 from tf_simclr.settings import RunConfig, override
 
@@ -237,3 +238,10 @@ def test_the_penalty_is_one_of_the_papers_45():
 def test_labels_of_several_classes_are_bool():
     with pytest.raises(ValueError, match=r"must be bool \[N, 3\]\. Received: bool \[4, 2\]"):
         Features(np.zeros([4, 5], np.float32), np.zeros([4, 2], bool), 3)
+
+
+def test_the_model_card_does_not_say_where_the_suite_lies(judged):
+    kept = json.dumps(publish._without_paths(judged.result))
+    assert judged.result["transfer"]["data_dir"] not in kept and "CIFAR-10" in kept
+    missing = judged.result | {"transfer": judged.result["transfer"] | {"missing": {"dtd": "in /home/me/suite"}}}
+    assert "/home/me" not in json.dumps(publish._without_paths(missing))

@@ -4,6 +4,7 @@ import abc
 import functools
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +25,13 @@ class EncodedSource(Source):
 
     has_one_size = False
     max_pixels: int
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {**self.identity(), "max_pixels": self.max_pixels, "digest of the content": self._digest_of_content()}
+
+    @abc.abstractmethod
+    def _digest_of_content(self) -> str:
+        """Changes if the content of an image does, as far as a look at the files tells."""
 
     @abc.abstractmethod
     def _handles(self, count: int | None = None) -> tf.data.Dataset:

@@ -4,13 +4,12 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_simclr import files
-from tf_simclr.data.files.broken import BrokenFiles, broken_reason
+from tf_simclr.data.files.broken import BrokenFiles, broken_reason, digest_of_files
 from tf_simclr.data.files.names import Names, in_print
 from tf_simclr.data.formats import decode
 from tf_simclr.data.formats.headers import MAX_PIXELS
@@ -78,9 +77,10 @@ class FileSource(EncodedSource):
         readable = np.flatnonzero([path not in self.broken for path in self.reported_paths])
         return readable[np.searchsorted(readable, indices) % len(readable)] if readable.size else indices
 
-    def fingerprint(self) -> dict[str, Any]:
-        sizes = map(len, self.contents) if self.contents is not None else map(_size_of, self.paths)
-        return {**self.identity(), "digest of the sizes": files.digest(np.array(list(sizes), np.int64).data)}
+    def _digest_of_content(self) -> str:
+        if self.contents is None:
+            return digest_of_files(self.paths)
+        return files.digest(np.array([len(content) for content in self.contents], np.int64).data)
 
     def subset(self, indices: np.ndarray) -> "FileSource":
         names = Names(self.names).take(indices)
@@ -215,32 +215,29 @@ class FileSource(EncodedSource):
 
     def _report(self, fetch: Callable[[tf.Tensor], tf.Tensor], wanted: int, used: int) -> int:
         """Records the files from the wanted one up to the one used as broken, which may be too many."""
-        self._record(fetch, wanted, used)
+        self._record(fetch, self._newly_broken(wanted, used))
         self.broken.check()
         return used
 
     def _report_gap(self, fetch: Callable[[tf.Tensor], tf.Tensor], wanted: int, used: int) -> int:
         """The same for an evaluation, which stops only if a whole disk seems lost."""
-        new = self._record(fetch, wanted, used)
+        new = self._newly_broken(wanted, used)
         if len(new) >= _MAX_BROKEN_IN_A_ROW:
+            first = self.reported_paths[new[0]]
+            reason = broken_reason(functools.partial(fetch, new[0]), self.max_pixels)
             raise ValueError(
                 f"Fewer than {_MAX_BROKEN_IN_A_ROW} files in a row may be broken: put them back, or remove them. "
-                f"Received: {len(new)}, the first of them {in_print(new[0])} ({self.broken.reason(new[0])})"
+                f"Received: {len(new)}, the first of them {in_print(first)} ({reason})"
             )
+        self._record(fetch, new)
         return used
 
-    def _record(self, fetch: Callable[[tf.Tensor], tf.Tensor], wanted: int, used: int) -> list[str]:
-        """Records them and returns those that were not known to be broken."""
+    def _newly_broken(self, wanted: int, used: int) -> list[int]:
+        """The files from the wanted one up to the one used that were not known to be broken."""
         paths = self.reported_paths
         found = (i % len(paths) for i in range(wanted, used if used > wanted else used + len(paths)))
-        new = [i for i in found if paths[i] not in self.broken]
+        return [i for i in found if paths[i] not in self.broken]
+
+    def _record(self, fetch: Callable[[tf.Tensor], tf.Tensor], new: Sequence[int]) -> None:
+        paths = self.reported_paths
         self.broken.add({paths[i]: broken_reason(functools.partial(fetch, i), self.max_pixels) for i in new})
-        return [paths[i] for i in new]
-
-
-def _size_of(path: str) -> int:
-    """The size of a file in bytes; -1 if it has gone."""
-    try:
-        return tf.io.gfile.stat(os.fsencode(path)).length
-    except tf.errors.NotFoundError:
-        return -1

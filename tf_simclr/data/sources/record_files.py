@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.data.files.broken import RECORD_SEPARATOR, BrokenFiles
+from tf_simclr.data.files.broken import RECORD_SEPARATOR, BrokenFiles, digest_of_files
 from tf_simclr.data.formats import decode
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.base import number_classes
@@ -61,6 +61,9 @@ class RecordFileSource(RecordSource):
     def names(self) -> tuple[str, ...]:
         names = record_names(self.files, self.counts)
         return tuple(names[i] for i in self.indices)
+
+    def _digest_of_content(self) -> str:
+        return digest_of_files(self.files)
 
     def subset(self, indices: np.ndarray) -> "RecordFileSource":
         """The examples at `indices`, int64 [M], increasing."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_simclr import files
 from tf_simclr.data.files.broken import RECORD_SEPARATOR, BrokenFiles
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources import tfrecord
@@ -64,15 +65,19 @@ class TfdsSource(RecordSource):
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        files = self.builder.info.splits[self.split].file_instructions
+        instructions = self.builder.info.splits[self.split].file_instructions
         return tuple(
             f"{file.filename}{RECORD_SEPARATOR}{index}"
-            for file in files
+            for file in instructions
             for index in range(file.skip, file.skip + file.take)
         )
 
     def _identifying_bytes(self) -> bytes:
         return f"{self.builder.info.full_name} {self.split}".encode()
+
+    def _digest_of_content(self) -> str:
+        # A prepared data set does not change under its version.
+        return files.digest(f"{self.image_feature} {self.label_feature}".encode())
 
     def why_lost(self, file: str) -> str:
         return tfrecord.damage(file) or super().why_lost(file)
@@ -87,6 +92,7 @@ class TfdsSource(RecordSource):
             str(self.builder.data_path.parents[1]),  # Below it are the data sets' names and versions.
             image_feature=self.image_feature,
             label_feature=self.label_feature,
+            download=False,
             max_pixels=self.max_pixels,
         )
 

@@ -12,7 +12,7 @@ from absl import logging
 from tf_simclr import files
 from tf_simclr.data import sources
 from tf_simclr.evaluation import predictions
-from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of
+from tf_simclr.evaluation.cache import CachedFeatures, Images
 from tf_simclr.evaluation.encoders import FrozenEncoder
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.protocols.linear import Linear45
@@ -20,9 +20,6 @@ from tf_simclr.evaluation.scores import Protocol
 from tf_simclr.evaluation.transfer.sets import METRICS, SETS, TEST, TRAIN, VALIDATION, TransferSet, open_set
 from tf_simclr.evaluation.verdict import Verdict, judge, keep_verdict
 from tf_simclr.settings import RunConfig
-
-# The code that verdicts follow from.
-_JUDGEMENT = ("evaluation/*.py", "evaluation/protocols/*.py", "evaluation/transfer/*.py", "metrics/*.py")
 
 
 class Judged(NamedTuple):
@@ -109,7 +106,6 @@ def _judge(
         "features": {part: features.key for part, features in cached.items()},
         "train_per_class": one.train_per_class,
         "settings": {"protocol": protocol.name, **dataclasses.asdict(protocol)},
-        "code": code_of(*_JUDGEMENT),
     }
 
     def find() -> Verdict:
@@ -179,10 +175,11 @@ def _write_predictions(path: pathlib.Path, encoder: FrozenEncoder, found: dict[T
     """
     tables = []
     for one, (_, test, verdict) in found.items():
+        labels = test.labels
         if test.is_multi_label:
             is_right = test.labels[np.arange(len(test)), verdict.predicted]
             first = np.where(test.labels.any(axis=1), np.argmax(test.labels, axis=1), -1)
-            test = dataclasses.replace(test, labels=np.where(is_right, verdict.predicted, first))
-        tables.append(predictions.to_table(test, {f"{encoder.name}/transfer_{one.name}": verdict}))
+            labels = np.where(is_right, verdict.predicted, first)
+        tables.append(predictions.to_table(test, {f"{encoder.name}/transfer_{one.name}": verdict}, labels))
     if tables:
         predictions.write_table(path, pa.concat_tables(tables))

@@ -103,6 +103,15 @@ class Finetune:
         chosen = {"learning_rate": recipe.learning_rate, "weight_decay": recipe.weight_decay}
         return Scores(softmax(logits.astype(np.float64), axis=1), settings, chosen)
 
+    def check(self, source: sources.Source) -> None:
+        """Raises a `ValueError` if the labels of a source do not allow this training; it costs hours to find out later.
+
+        Where a share of the labels is a data set of its own, a `FileNotFoundError` if it is missing.
+        """
+        labelled = self.labelled(source)
+        if len(self.recipes) > 1:
+            _hold_out(labelled)
+
     def labelled(self, source: sources.Source) -> sources.Source:
         """The images of a labelled source that it learns from."""
         return source if self.percent == 100 else source.few_labels(self.percent, self.draw)
@@ -110,9 +119,16 @@ class Finetune:
     def key(self, material: Material) -> str:
         """The digest of what its weights follow from."""
         start = dict(material.encoder.identity) if self.is_pretrained else {}
-        settings = training.identity_of(material.config)
-        images = material.train.fingerprint
-        return digest_of({"start": start, "images": images, "run": settings, "protocol": dataclasses.asdict(self)})
+        return digest_of(
+            {
+                "start": start,
+                "images": material.train.fingerprint,
+                "image_size": material.config.data.image_size,
+                "run": training.identity_of(material.config),
+                "replicas": material.model.distribute_strategy.num_replicas_in_sync,  # They decide the batch size.
+                "protocol": dataclasses.asdict(self),
+            }
+        )
 
     def _choose(self, material: Material, source: sources.Source, place: pathlib.Path) -> tuple[Recipe, int]:
         """(the best recipe, the number of images that were held out to find it)."""

@@ -1,5 +1,9 @@
 """Image files: which of them an evaluation leaves out, and when it stops."""
 
+import dataclasses
+import os
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,3 +40,32 @@ def test_a_lost_disk_stops_an_evaluation(tmp_path, monkeypatch):
         tf.errors.OpError, match=r"Fewer than 4 files in a row .* Received: 4, the first of them .*2.png"
     ):
         list(make_source(tmp_path, 6, {2, 3, 4, 5}).eval_examples())
+    source = make_source(tmp_path, 6, {2, 3, 4, 5})
+    for _ in range(2):  # They are not remembered as broken: the disk may come back.
+        with pytest.raises(tf.errors.OpError, match="Fewer than 4 files"):
+            list(source.eval_examples())
+
+
+def test_another_content_has_another_fingerprint_and_a_copy_has_the_same(tmp_path):
+    source = make_source(tmp_path, 3, set())
+    before = source.fingerprint()
+    assert make_source(tmp_path, 3, set()).fingerprint().keys() == before.keys() > source.identity().keys()
+    shutil.copytree(tmp_path, tmp_path / "moved", copy_function=shutil.copy2)
+    assert dataclasses.replace(source, folder=str(tmp_path / "moved")).fingerprint() == before
+    os.utime(tmp_path / "1.png", (1, 1))  # Another picture of the same size.
+    assert source.fingerprint() != before and source.identity().items() <= before.items()
+    assert dataclasses.replace(source, max_pixels=9).fingerprint() != source.fingerprint()
+    (tmp_path / "2.png").unlink()
+    assert source.fingerprint()["images"] == 3
+
+
+def test_another_content_of_a_record_file_has_another_fingerprint(tmp_path):
+    path = str(tmp_path / "a.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
+        image = tf.io.encode_png(np.zeros([2, 2, 3], np.uint8)).numpy()
+        feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
+        writer.write(tf.train.Example(features=tf.train.Features(feature={"image": feature})).SerializeToString())
+    source = sources.open_images(path)
+    before = source.fingerprint()
+    os.utime(path, (1, 1))
+    assert source.fingerprint() != before
