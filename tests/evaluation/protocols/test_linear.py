@@ -257,7 +257,7 @@ def test_several_labels_choose_the_penalty_of_the_best_precision():
 
 def test_a_long_evaluation_says_how_long_it_takes(caplog, monkeypatch):
     train = make_clusters(200, 3, 8, noise=2.0, seed=1)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         Linear()(train, train.representations)
         assert "will take" not in caplog.text
         monkeypatch.setattr("tf_simclr.evaluation.regression.Objective.seconds", lambda self: 0.5)
