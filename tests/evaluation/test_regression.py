@@ -16,7 +16,7 @@ def in_blocks(monkeypatch):
     """Several blocks of unequal length, standardised in every evaluation, in three threads."""
     monkeypatch.setattr(regression, "_BLOCK_ELEMENTS", 350)
     monkeypatch.setattr(regression, "_KEPT_ELEMENTS", 0)
-    monkeypatch.setattr(regression, "MANY_OUTPUTS", 1)
+    monkeypatch.setattr(regression, "_FEW_ELEMENTS", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
 
 

@@ -22,11 +22,12 @@ from threadpoolctl import ThreadpoolController
 _BLOCK_ELEMENTS = 1 << 20
 # Features that are kept standardised (256 MiB of float32) rather than standardised again in every evaluation.
 _KEPT_ELEMENTS = 1 << 26
-# With so many outputs, products are bound by arithmetic, and every core takes a share of the rows. Thinner ones are
-# bound by memory: more threads speed them up little. BLAS' own threads wait for each other in every product and are ten
-# times as slow if other work keeps the cores busy.
-MANY_OUTPUTS = 64
-_MOST_THREADS = 16  # Each holds a gradient of its own.
+# Shares of the rows, which as many threads sum as there are cores. Their number does not depend on the machine, so that
+# sums are rounded alike everywhere. BLAS' own threads wait for each other in every product, and are ten times as slow
+# if other work keeps the cores busy.
+_SHARES = 16
+# Features that are not worth more than one share.
+_FEW_ELEMENTS = 1 << 22
 # scikit-learn's. float32 products allow no smaller gradient: line searches would fail on their rounding.
 _GRADIENT_TOLERANCE = 1e-4
 _LINE_SEARCH_STEPS = 50
@@ -107,12 +108,11 @@ class Objective:
 
     def _sums(self, parameters: np.ndarray, count: int) -> tuple[float, np.ndarray]:
         """The sum of the losses of the first rows, and its gradient, float64 [K, F + 1]."""
-        num_shares = min(os.cpu_count() or 1, _MOST_THREADS) if self.num_outputs >= MANY_OUTPUTS else 1
-        ends = np.linspace(0, count, num_shares + 1).astype(int)
         share = functools.partial(self._sums_of, parameters.astype(np.float32))
-        if num_shares == 1:
+        if count * len(self.mean) <= _FEW_ELEMENTS:
             return share(0, count)
-        with futures.ThreadPoolExecutor(num_shares) as threads:
+        ends = np.linspace(0, count, _SHARES + 1).astype(int)
+        with futures.ThreadPoolExecutor(min(os.cpu_count() or 1, _SHARES)) as threads:
             losses, gradients = zip(*threads.map(share, ends[:-1], ends[1:]), strict=True)
         return sum(losses), functools.reduce(np.add, gradients)
 
@@ -122,8 +122,8 @@ class Objective:
         differentiate = _sigmoid if self._targets.ndim == 2 else _softmax
         loss, gradient = 0.0, np.zeros(parameters.shape)
         for rows, block in self._blocks(start, stop):
-            # Outputs by rows: sums over a few classes are then sums of long vectors.
-            outputs = weights @ block.T + bias
+            # By rows: sums over few classes are then sums of long vectors. The product is faster the other way round.
+            outputs = np.ascontiguousarray((block @ weights.T).T) + bias
             loss += differentiate(outputs, self._targets[rows])
             gradient[:, :-1] += outputs @ block
             gradient[:, -1] += outputs.sum(axis=1)

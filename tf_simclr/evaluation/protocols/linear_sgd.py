@@ -14,13 +14,16 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from tf_simclr.evaluation.features import Features, check_one_label
-from tf_simclr.evaluation.regression import MANY_OUTPUTS, blas_threads
+from tf_simclr.evaluation.regression import blas_threads
 from tf_simclr.evaluation.scores import Scores
 from tf_simclr.schedules import peak_learning_rate
 
 # Separate the random numbers for different purposes.
 _WEIGHTS, _ORDER = 0, 1
 _ANNOUNCE_SECONDS = 30.0
+
+# Products of fewer classes are thin: more threads speed them up little, and wait for each other.
+_MANY_CLASSES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +80,7 @@ class LinearSGD:
         parameters[:-1] = np.random.default_rng([self.seed, _WEIGHTS]).normal(0, 0.01, [num_features, num_classes])
         velocity = np.zeros_like(parameters)
         start = time.monotonic()
-        with blas_threads(None if num_classes >= MANY_OUTPUTS else 1):
+        with blas_threads(None if num_classes >= _MANY_CLASSES else 1):
             for step in range(self.epochs * per_epoch):
                 epoch, place = divmod(step, per_epoch)
                 if place == 0:
