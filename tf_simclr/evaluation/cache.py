@@ -140,7 +140,7 @@ class CachedFeatures:
             stop=self.images.limit,
         )
         begun, number = time.monotonic(), len(parts)
-        for part in _in_parts(progress(extract(self.encoder.build(), dataset), title, done=start, total=total)):
+        for part in _in_parts(progress(extract(self.encoder.built, dataset), title, done=start, total=total)):
             with files.replacing(place / f"part_{number:05}.npz") as beside:
                 np.savez(beside, **part._asdict())
             number += 1

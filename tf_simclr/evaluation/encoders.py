@@ -1,6 +1,7 @@
 """The encoders that an evaluation judges: this one, and those to compare it with."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,6 +39,11 @@ class FrozenEncoder:
     identity: Mapping[str, Any]
     build: Callable[[], Callable[..., tf.Tensor]]
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def built(self) -> Callable[..., tf.Tensor]:
+        """What `build` returns, built once."""
+        return self.build()
 
     def describe(self) -> dict[str, Any]:
         """What result.json says about it."""

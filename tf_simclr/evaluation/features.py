@@ -1,6 +1,7 @@
 """Representations of images under a frozen encoder."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -129,6 +130,8 @@ def _digest(images: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.Fingerprint(data=images, method="farmhash64")
 
 
+# The training and the test images of an encoder follow each other, and tracing it takes a second.
+@functools.lru_cache(maxsize=1)
 def _make_encode(encoder: Callable[..., tf.Tensor], spec: tf.TensorSpec) -> Callable[[tf.Tensor], np.ndarray]:
     """Makes the function from images [b, ...] of the spec to representations, float32 [b, F]."""
     options = {"training": False} if isinstance(encoder, keras.Model) else {}
