@@ -2,8 +2,8 @@
 
     python run.py --mode=train_then_eval
 
-Measured on two CPU cores with AVX512-BF16 (AMD EPYC), TensorFlow 2.21: seeds 0, 1 and 2 reach 92.8, 93.9 and 90.7 %
-linear and 92.0, 94.0 and 90.5 % kNN top-1 (untrained encoder: 12.2, 12.6 and 14.0 % linear). Each took 13 to 14 min of
+Measured on two CPU cores with AVX512-BF16 (AMD EPYC), TensorFlow 2.21: seeds 0, 1 and 2 reach 92.8, 94.0 and 90.6 %
+linear and 92.0, 94.0 and 90.5 % kNN top-1 (untrained encoder: 12.3, 12.6 and 14.1 % linear). Each took 13 to 14 min of
 processor time, including evaluation and export, in 10 to 14 min beside other jobs.
 """
 
