@@ -63,7 +63,7 @@ def load(folder: str) -> Evaluation:
         raise FileNotFoundError(
             f"A run must have been evaluated: python run.py --mode=eval --model_dir={folder}. Received: {folder!r}"
         )
-    by_place = {place[5:]: found for place, found in read(path).items() if place.startswith("eval/")}
+    by_place = {place.removeprefix("eval/"): found for place, found in read(path).items() if place.startswith("eval/")}
     result = pathlib.Path(folder, "result.json")
     settings = read_json(result).get("protocols", {}) if result.is_file() else {}
     return Evaluation(folder, by_place, settings, read_images(path))

@@ -6,7 +6,8 @@ from scipy import stats
 from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
-from tf_simclr.metrics.probabilities import CALIBRATION_BINS, measure, rank_of_label
+from tf_simclr.metrics.classification import rank_of_label, top_k_accuracy
+from tf_simclr.metrics.probabilities import CALIBRATION_BINS, measure
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +60,10 @@ def test_ranks_are_those_of_a_stable_sort():
     places = np.argsort(-scores, axis=1, kind="stable")
     expected = [list(row).index(label) for row, label in zip(places, labels, strict=True)]
     assert rank_of_label(scores, labels).tolist() == expected
+
+
+def test_a_classifier_that_answers_nan_is_never_right() -> None:
+    scores = np.array([[np.nan] * 3, [0.1, np.nan, 0.2], [0.1, 0.2, 0.3]])
+    labels = np.array([0, 1, 2])
+    assert rank_of_label(scores, labels).tolist() == [2, 2, 0]
+    assert top_k_accuracy(scores, labels) == 1 / 3

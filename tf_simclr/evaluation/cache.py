@@ -205,6 +205,7 @@ def digest_of(values: Mapping[str, Any]) -> str:
     return files.digest(json.dumps(values, sort_keys=True).encode())
 
 
+@functools.cache
 def code_of(*patterns: str) -> str:
     """The digest of modules of this package, by the patterns of their paths in it."""
     paths = sorted({path for pattern in patterns for path in _PACKAGE.glob(pattern)})

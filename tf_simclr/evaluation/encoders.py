@@ -53,7 +53,7 @@ class FrozenEncoder:
 def this_encoder(config: RunConfig, model: SimCLR | Classifier) -> FrozenEncoder:
     """The encoder of a run's model, as its weights are now."""
     weights = [f"{weight.shape} {files.digest(weight.tobytes())}" for weight in model.encoder.get_weights()]
-    identity = {"weights": files.digest("\n".join(weights).encode()), **_architecture(config)}
+    identity = {"weights": files.digest("\n".join(weights).encode()), **architecture(config)}
     return FrozenEncoder(THIS, "this encoder", config.data.image_size, identity, lambda: model.encoder)
 
 
@@ -62,9 +62,9 @@ def untrained_encoder(config: RunConfig, model: SimCLR | Classifier, num_example
 
     def build() -> keras.Model:
         with model.distribute_strategy.scope():
-            return models.initial_model(config, num_examples, getattr(model.classifier, "units", None)).encoder
+            return _initial(config, model, num_examples).encoder
 
-    identity = {"seed": config.seed, "tensorflow": tf.__version__, **_architecture(config)}
+    identity = {"seed": config.seed, "tensorflow": tf.__version__, **architecture(config)}
     return FrozenEncoder("eval_untrained", "the untrained encoder", config.data.image_size, identity, build)
 
 
@@ -77,14 +77,14 @@ def start_encoder(config: RunConfig, model: SimCLR | Classifier, num_examples: i
     if checkpoint is None or not int(model.optimizer.iterations.numpy()):  # Without a step, this encoder is the start.
         return None
     try:
-        identity = {"weights": weights.digest(checkpoint), **_architecture(config)}
+        identity = {"weights": weights.digest(checkpoint), **architecture(config)}
     except (FileNotFoundError, ValueError) as error:
         logging.warning("The encoder that this one started from is left out: %s", error)
         return None
 
     def build() -> keras.Model:
         with model.distribute_strategy.scope():
-            start = models.initial_model(config, num_examples, getattr(model.classifier, "units", None))
+            start = _initial(config, model, num_examples)
             models.start_from(checkpoint, start)
         return start.encoder
 
@@ -100,7 +100,12 @@ def raw_pixels(config: RunConfig) -> FrozenEncoder:
     )
 
 
-def _architecture(config: RunConfig) -> dict[str, Any]:
+def _initial(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> SimCLR | Classifier:
+    """A model like the run's, with initial weights."""
+    return models.initial_model(config, num_examples, getattr(model.classifier, "units", None))
+
+
+def architecture(config: RunConfig) -> dict[str, Any]:
     """The settings that an encoder follows from, besides its weights."""
     precision, _ = devices.resolve_precision(config.train.precision)
     return {"model": to_dict(config)["model"], "precision": precision}

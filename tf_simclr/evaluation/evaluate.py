@@ -26,7 +26,7 @@ from tf_simclr.evaluation.encoders import (
 from tf_simclr.evaluation.others import open_others
 from tf_simclr.evaluation.probe import PROBED, probe_path
 from tf_simclr.evaluation.protocols import PROTOCOLS
-from tf_simclr.evaluation.scores import Protocol, Scores
+from tf_simclr.evaluation.scores import Protocol, Scores, settings_of
 from tf_simclr.evaluation.table import LABEL, OWN_ROW
 from tf_simclr.evaluation.transfer import suite
 from tf_simclr.evaluation.tuned import TUNED, Finetune, Material, few_labels
@@ -87,11 +87,13 @@ def evaluate(
             result["label_efficiency"] = rows
             label_efficiency.draw(rows, folder / label_efficiency.PICTURE)
         predictions.write(predictions.predictions_path(folder), bench.test_features, verdicts, test.identity())
-        predicted = {place[5:]: found.predicted for place, found in verdicts.items() if place.startswith(f"{THIS}/")}
+        prefix = f"{THIS}/"
+        judged = {place.removeprefix(prefix): found for place, found in verdicts.items() if place.startswith(prefix)}
+        predicted = {name: found.predicted for name, found in judged.items()}
         of_test = bench.test_features.labels, predicted, train.num_classes
         confusions.write(folder, *of_test)
         result["confusions"] = confusions.describe(*of_test, train.class_names, of=bench.names_of_frozen())
-        _keep_probe(verdicts, train.class_names, probe_path(folder, step))
+        _keep_probe(judged, train.class_names, probe_path(folder, step))
         accuracies = {name: value for name, value in result.items() if name.endswith("accuracy")}
         writers.write_result(folder, step, accuracies)
     _write_result(folder, step, result)  # Should the suite fail, it is there.
@@ -106,10 +108,9 @@ def _write_result(folder: pathlib.Path, step: int, result: dict[str, Any]) -> No
         files.write_json(folder / name, result)
 
 
-def _keep_probe(verdicts: dict[str, Verdict], class_names: tuple[str, ...] | None, path: pathlib.Path) -> None:
+def _keep_probe(judged: dict[str, Verdict], class_names: tuple[str, ...] | None, path: pathlib.Path) -> None:
     """Keeps the linear classifier that the result is about, if there is one, and none that it is not about."""
-    judged = (verdicts.get(f"{THIS}/{name}") for name in PROBED)
-    probe = next((verdict.probe for verdict in judged if verdict is not None and verdict.probe is not None), None)
+    probe = next((judged[name].probe for name in PROBED if name in judged), None)
     if probe is None:
         path.unlink(missing_ok=True)
     else:
@@ -221,8 +222,7 @@ class _Bench:
 
     def _verdict(self, protocol: Protocol, train: CachedFeatures, test: CachedFeatures) -> Verdict:
         """What a protocol finds, or has found before."""
-        settings = {"protocol": protocol.name, **dataclasses.asdict(protocol)}  # type: ignore[call-overload]
-        origin = {"train": train.key, "test": test.key, "settings": settings}
+        origin = {"train": train.key, "test": test.key, "settings": settings_of(protocol)}
 
         def find() -> Verdict:
             logging.info("Evaluating %s: %s", train.encoder.title, protocol.name)

@@ -4,7 +4,6 @@ Source: Chen et al. (2020), Table 7, and Chen et al., "Big Self-Supervised Model
 (2020), figure 1, which draw it; the curves here have more points and several draws of the labels.
 """
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -18,10 +17,10 @@ from absl import logging
 from tf_simclr import files
 from tf_simclr.data import sources
 from tf_simclr.data.sources import can_be_learnt, subsets
-from tf_simclr.evaluation.cache import CachedFeatures, code_of, digest_of, remove_older
+from tf_simclr.evaluation.cache import CachedFeatures, remove_older
 from tf_simclr.evaluation.features import Features
-from tf_simclr.evaluation.scores import Protocol
-from tf_simclr.evaluation.verdict import JUDGEMENT
+from tf_simclr.evaluation.scores import Protocol, settings_of
+from tf_simclr.evaluation.verdict import keyed
 
 # In the run's folder.
 PICTURE = "label_efficiency.png"
@@ -109,9 +108,9 @@ def rows_of_frozen(
     series: str, protocol: Protocol, train: CachedFeatures, test: CachedFeatures, folder: pathlib.Path
 ) -> list[dict[str, Any]]:
     """The rows of a protocol on a frozen encoder, kept in `folder` under a key of what they follow from."""
-    settings = {"protocol": protocol.name, **dataclasses.asdict(protocol)}  # type: ignore[call-overload]
-    key = digest_of({"train": train.key, "test": test.key, "settings": settings, "code": code_of(*JUDGEMENT)})
-    path = folder / f"label_efficiency_{series.replace('/', '_')}_{key}.json"
+    settings = settings_of(protocol)
+    origin = {"train": train.key, "test": test.key, "settings": settings}
+    path = keyed(folder / f"label_efficiency_{series.replace('/', '_')}", origin, ".json")
     if not path.is_file():
         logging.info("Label efficiency: %s", TITLES[series])
         accuracy = functools.partial(_accuracy_of_frozen, protocol, train.features, test.features)

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from tf_simclr import builders, devices, files
+from tf_simclr import builders, files
 from tf_simclr.evaluation import saved_models
-from tf_simclr.evaluation.encoders import FrozenEncoder
+from tf_simclr.evaluation.encoders import FrozenEncoder, architecture
 from tf_simclr.evaluation.saved_models import Place
 from tf_simclr.keras import keras
 from tf_simclr.runs import weights
 from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
-from tf_simclr.settings import SETTINGS, RunConfig, override, to_dict
+from tf_simclr.settings import SETTINGS, RunConfig, override
 
 
 def open_others(config: RunConfig, strategy: tf.distribute.Strategy) -> Iterator[FrozenEncoder]:
@@ -56,8 +56,7 @@ def _of_weights(name: str, path: str, config: RunConfig, strategy: tf.distribute
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{SETTINGS['eval.compare_encoders'].title}: {error}") from None
     settings = _settings_of(path, config)
-    precision, _ = devices.resolve_precision(settings.train.precision)
-    identity = {"weights": digest, "model": to_dict(settings)["model"], "precision": precision}
+    identity = {"weights": digest, **architecture(settings)}
 
     def build() -> keras.Model:
         with strategy.scope():

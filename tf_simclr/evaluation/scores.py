@@ -49,3 +49,8 @@ class Protocol(typing.Protocol):
           train: The training images.
           test: The representations of the test images, float32 [M, F].
         """
+
+
+def settings_of(protocol: Protocol) -> dict[str, Any]:
+    """The name of a protocol and its fields, as JSON."""
+    return {"protocol": protocol.name, **dataclasses.asdict(protocol)}  # type: ignore[call-overload]

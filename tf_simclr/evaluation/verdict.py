@@ -75,6 +75,11 @@ def judge(scores: Scores, labels: np.ndarray) -> Verdict:
     )
 
 
+def keyed(purpose: pathlib.Path, origin: Mapping[str, Any], suffix: str) -> pathlib.Path:
+    """Where something is kept for a purpose: at that path with the key of its origin and of the code that judges."""
+    return purpose.with_name(f"{purpose.name}_{digest_of({**origin, 'code': code_of(*JUDGEMENT)})}{suffix}")
+
+
 def keep_verdict(purpose: pathlib.Path, origin: Mapping[str, Any], find: Callable[[], Verdict]) -> Verdict:
     """The verdict kept for the same purpose and origin, or else a new one, which takes the place of older ones.
 
@@ -83,7 +88,7 @@ def keep_verdict(purpose: pathlib.Path, origin: Mapping[str, Any], find: Callabl
       origin: What it follows from besides the code, as JSON.
       find: Makes it.
     """
-    path = purpose.with_name(f"{purpose.name}_{digest_of({**origin, 'code': code_of(*JUDGEMENT)})}.npz")
+    path = keyed(purpose, origin, ".npz")
     if path.is_file():
         return Verdict.load(path)
     verdict = find()

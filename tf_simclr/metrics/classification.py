@@ -111,8 +111,23 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     Returns:
       Accuracy in [0, 1].
     """
-    top_classes = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return float(np.mean(np.any(top_classes == labels[:, None], axis=1)))
+    return float(np.mean(rank_of_label(scores, labels) < k))
+
+
+def rank_of_label(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes come before each example's label by score, int64 [M]; ties go to the lower class.
+
+    >>> rank_of_label(np.array([[0.1, 0.7, 0.2], [0.4, 0.4, 0.2]]), np.array([2, 1]))
+    array([1, 1])
+
+    Args:
+      scores: Floats [M, C]; a label whose score is NaN comes last.
+      labels: Integers [M] in [0, C).
+    """
+    num_classes = scores.shape[1]
+    of_label = scores[np.arange(len(labels)), labels][:, None]
+    is_behind = (scores < of_label) | ((scores == of_label) & (np.arange(num_classes) > labels[:, None]))
+    return num_classes - 1 - np.count_nonzero(is_behind, axis=1)
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

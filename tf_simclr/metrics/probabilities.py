@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import sparse
 
+from tf_simclr.metrics.classification import rank_of_label
 from tf_simclr.metrics.intervals import bootstrap
 from tf_simclr.metrics.precision import MeanAveragePrecision
 
@@ -72,21 +73,6 @@ def _with_intervals(
     for name, value, (low, high) in zip(names, values.tolist(), intervals, strict=True):
         found |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return found
-
-
-def rank_of_label(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes come before each example's label by score, int64 [M]; ties go to the lower class.
-
-    >>> rank_of_label(np.array([[0.1, 0.7, 0.2], [0.4, 0.4, 0.2]]), np.array([2, 1]))
-    array([1, 1])
-
-    Args:
-      scores: Floats [M, C].
-      labels: Integers [M] in [0, C).
-    """
-    of_label = scores[np.arange(len(labels)), labels][:, None]
-    is_before = (scores > of_label) | ((scores == of_label) & (np.arange(scores.shape[1]) < labels[:, None]))
-    return np.count_nonzero(is_before, axis=1)
 
 
 def _indicators(groups: np.ndarray, num_groups: int) -> sparse.csr_matrix:

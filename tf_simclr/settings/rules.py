@@ -34,7 +34,7 @@ LAYER = Rule("at least -1", lambda value: value >= -1)
 PIXELS = Rule("from 1 to 10000", lambda value: 1 <= value <= 10_000)
 EPOCHS = Rule("from 0 to 1000000", lambda value: 0 <= value <= 1_000_000)
 POSITIVE_EPOCHS = Rule("above 0, at most 1000000", lambda value: 0 < value <= 1_000_000)
-NOT_EMPTY = Rule("at least one", lambda names: len(names) > 0)
+NOT_EMPTY = Rule("at least one name", lambda names: len(names) > 0)
 INCREASING = Rule(
     "increasing whole numbers of at least 1, separated by commas",
     lambda sizes: all(size >= 1 for size in sizes) and list(sizes) == sorted(set(sizes)),

@@ -1,6 +1,5 @@
 """Judges an encoder on the data sets of the transfer suite that are there."""
 
-import dataclasses
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from tf_simclr.evaluation.cache import CachedFeatures, Images
 from tf_simclr.evaluation.encoders import FrozenEncoder
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.protocols.linear import Linear45
-from tf_simclr.evaluation.scores import Protocol
+from tf_simclr.evaluation.scores import Protocol, settings_of
 from tf_simclr.evaluation.transfer.sets import METRICS, SETS, TEST, TRAIN, VALIDATION, TransferSet, open_set
 from tf_simclr.evaluation.verdict import Verdict, judge, keep_verdict
 from tf_simclr.settings import RunConfig
@@ -105,7 +104,7 @@ def _judge(
     origin = {
         "features": {part: features.key for part, features in cached.items()},
         "train_per_class": one.train_per_class,
-        "settings": {"protocol": protocol.name, **dataclasses.asdict(protocol)},
+        "settings": settings_of(protocol),
     }
 
     def find() -> Verdict:
