@@ -53,13 +53,13 @@ def run(config: RunConfig) -> str:
     convert.check_formats(config.export.formats)
     strategy = _start(config)
     is_chief = distribute.is_chief(strategy)
+    if config.mode in ("eval", "train_then_eval"):
+        others.check(config, strategy)  # Before the run's settings are written, or a wrong path would stay in them.
     with open_run(config, is_chief=is_chief) as folder:
         open_images = functools.cache(lambda: builders.build_sources(config, folder))
         kept = export_inputs.load(folder) if config.mode == "export" else None
         model = None
         if config.trains:
-            if config.mode == "train_then_eval":
-                others.check(config, strategy)
             preconditions.check(config, open_images().train, folder)
             with strategy.scope():
                 model = train.train(config, open_images(), folder)

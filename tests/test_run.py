@@ -192,6 +192,14 @@ def test_a_finished_run_is_not_trained_again(finished_run):
     assert (pathlib.Path(settings.model_dir) / "metrics.jsonl").stat().st_mtime_ns == written
 
 
+def test_a_wrong_encoder_to_compare_with_does_not_stay_in_the_settings(finished_run):
+    settings, _ = finished_run
+    before = (pathlib.Path(settings.model_dir) / "config.json").read_bytes()
+    with pytest.raises(FileNotFoundError, match="--compare_encoder.*Received: /nowhere"):
+        run.run(override(settings, {"mode": "eval", "eval.compare_encoders": ("/nowhere",)}))
+    assert (pathlib.Path(settings.model_dir) / "config.json").read_bytes() == before
+
+
 @pytest.mark.usefixtures("quick_decoder")
 def test_a_killed_run_resumes_as_if_nothing_had_happened(finished_run, tmp_path):
     """From what a kill in the midst of a line leaves: the checkpoint of step 5, and metrics up to step 8."""
