@@ -307,9 +307,10 @@ def make_set(originals: Sequence[Picture], num_copied: int) -> tuple[FileSource,
 
 
 def find_pairs(source: FileSource) -> tuple[set[tuple[int, int]], float]:
-    """The pairs of images that share a group, and the seconds of processor time that it took to find them."""
+    """The pairs of images that share a group of copies, and the seconds of processor time that it took to find them."""
     start = time.process_time()
-    groups = itertools.chain(*find_duplicates([survey(source)]))
+    found = find_duplicates([survey(source)])
+    groups = [*found.exact, *found.near]
     pairs = {pair for group in groups for pair in itertools.combinations(group.tolist(), 2)}
     return pairs, time.process_time() - start
 

@@ -77,10 +77,34 @@ def test_pairs_are_not_followed_from_image_to_image():
     assert duplicates.stars(np.empty([0, 2], np.int64)) == []
 
 
+def test_many_images_that_look_like_each_other_are_a_series():
+    chain, copies = [[i, i + 2] for i in range(0, 42, 2)], [[1, 3], [1, 5], [43, 45]]
+    pairs, series = duplicates.split_series(np.array([*copies[:1], *chain, *copies[1:]]))
+    assert pairs.tolist() == copies
+    assert [group.tolist() for group in series] == [list(range(0, 43, 2))]
+    pairs, series = duplicates.split_series(np.array(chain[:19]))  # as many as a picture may have copies
+    assert pairs.tolist() == chain[:19] and not series
+    pairs, series = duplicates.split_series(np.empty([0, 2], np.int64))
+    assert pairs.shape == (0, 2) and not series
+
+
+def test_among_pictures_that_differ_in_one_thing_no_copy_is_named(tmp_path):
+    rng = np.random.default_rng(3)
+    source, _ = near_duplicates.make_set([near_duplicates.KINDS["colours"](rng) for _ in range(30)], num_copied=1)
+    sheet_ = tmp_path / "a.png"
+    findings = {one.topic: one for one in check_duplicates.examine({"train": survey.survey(source)}, sheet_)}
+    assert sheet_.is_file()
+    (series,) = findings["series"].details
+    assert len(series) > 30 and findings["series"].found == (
+        f"{len(series)} images look nearly the same as others, in sets of more than 20."
+    )
+    assert "near duplicates" not in findings
+
+
 def groups_of(pictures: list[Image.Image]) -> list[list[int]]:
     """The near groups of pictures of any sizes."""
     found = [survey.survey(sources.ArraySource(np.asarray(picture)[None])) for picture in pictures]
-    return [group.tolist() for group in survey.find_duplicates(found)[1]]
+    return [group.tolist() for group in survey.find_duplicates(found).near]
 
 
 def test_a_picture_is_recognised_when_it_was_changed_a_little():
@@ -108,7 +132,7 @@ def test_pictures_of_one_layout_are_told_apart_and_their_copies_found():
     is_true = truth[candidates[:, 0]] == truth[candidates[:, 1]]
     # The hash alone takes different pictures of every kind for copies.
     assert set(truth[candidates[~is_true, 0]] % 4) == {0, 1, 2, 3} and (~is_true).sum() > 50
-    exact, near = survey.find_duplicates([found])
+    exact, near, _ = survey.find_duplicates([found])
     groups = [*exact, *near]
     assert all(len(set(truth[group])) == 1 for group in groups)
     together = {pair for group in groups for pair in itertools.combinations(group.tolist(), 2)}
@@ -361,7 +385,7 @@ def test_records_are_read_once(tmp_path, monkeypatch):
     reads = []
     monkeypatch.setattr(sources.TfrecordSource, "records", lambda self, read=source.records: reads.append(1) or read())
     found = survey.survey(source)
-    exact, near = survey.find_duplicates([found])
+    exact, near, _ = survey.find_duplicates([found])
     assert [group.tolist() for group in exact] == [[0, 3]] and near == []
     (sums,) = source.inspect(lambda images: {"size": tf.reshape(tf.size(images), [1])}, only=np.array([1, 3]))
     assert [name[-1] for name in sums["name"]] == ["1", "3"]

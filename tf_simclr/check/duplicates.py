@@ -11,6 +11,7 @@ from tf_simclr.check.findings import Finding
 from tf_simclr.check.images import PARTS
 from tf_simclr.check.sheet import write_groups
 from tf_simclr.data.quality import classes
+from tf_simclr.data.quality.duplicates import MAX_COPIES
 from tf_simclr.data.quality.survey import Survey, find_duplicates, look_again
 
 _MAX_NEAR_SHARE = 0.01
@@ -34,7 +35,7 @@ def examine(surveys: Mapping[str, Survey], sheet: pathlib.Path) -> Iterator[Find
     def show(group: np.ndarray) -> list[str]:
         return [names[i] if labels[i] is None else f"{names[i]} ({labels[i]})" for i in group]
 
-    exact, near = find_duplicates(list(surveys.values()))
+    exact, near, series = find_duplicates(list(surveys.values()))
     look = f"Look at these, side by side in {sheet}; where they are one picture, "
     yield from _within(exact, parts, show, "duplicates", "are exact copies of another one", 0, "")
     yield from _within(
@@ -54,9 +55,21 @@ def examine(surveys: Mapping[str, Survey], sheet: pathlib.Path) -> Iterator[Find
                 _advise(doubt, "decide which label is right, and remove the other file."),
                 [show(group) for group in conflicts],
             )  # fmt: skip
+    if series:
+        yield _series(series, [show(group) for group in series], sheet)
     kinds = [f"{part} {label}" for part, label in zip(parts, labels, strict=True)]
     first = [*_leaks(near, parts), *_conflicts(near, labels)]  # What does harm comes first.
-    _draw(list(surveys.values()), [*first, *near], kinds, sheet)
+    _draw(list(surveys.values()), [*first, *near, *series], kinds, sheet)
+
+
+def _series(series: Groups, shown: list[list[str]], sheet: pathlib.Path) -> Finding:
+    """Images of which too many look alike to tell copies among them."""
+    return Finding(
+        "info", "series",
+        f"{sum(map(len, series)):,} images look nearly the same as others, in sets of more than {MAX_COPIES}.",
+        f"Look at some of them in {sheet}: they may differ in little, such as labels in their number, or be many "
+        "copies of one picture. The other findings do not count them.", shown,
+    )  # fmt: skip
 
 
 def _advise(doubt: str, advice: str) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from scipy.sparse import coo_array, csgraph
 
 GREY_SIZE_PX = 32
 HASH_BITS = 64
@@ -23,6 +24,8 @@ MIN_CORRELATION = 0.9
 # Standard deviation of the grey levels below which an image shows nothing that a hash could capture.
 MIN_CONTRAST = 0.5
 MAX_PAIRS = 1 << 14
+# More images than this, joined from pair to pair, are a series rather than copies of one picture.
+MAX_COPIES = 20
 
 _FREQUENCIES = 8
 # Hashes that differ in at most MAX_DISTANCE bits agree in at least three of nine blocks, which are looked up.
@@ -157,3 +160,26 @@ def stars(pairs: np.ndarray) -> list[np.ndarray]:
                 homes[image].add(len(groups))
             groups.append(np.sort([center, *members]))
     return groups
+
+
+def split_series(pairs: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Tells copies from series: sets of images that differ in little, such as labels that differ in their number.
+
+    A picture has a few copies. In a series, every image also looks like others, and no pair can be told from a copy.
+
+    Args:
+      pairs: int64 [n, 2].
+
+    Returns:
+      (pairs, series): the pairs outside of series, int64 [m, 2], and the positions of the images of every series, each
+      int64 [more than MAX_COPIES] and increasing.
+    """
+    if not len(pairs):
+        return pairs, []
+    images, ends = np.unique(pairs, return_inverse=True)
+    first, second = ends.reshape(-1, 2).T
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=[images.size] * 2)
+    _, sets = csgraph.connected_components(graph, directed=False)
+    is_long = np.bincount(sets) > MAX_COPIES
+    series = [images[sets == number] for number in np.flatnonzero(is_long)]
+    return pairs[~is_long[sets[first]]], series

@@ -3,14 +3,23 @@
 import collections
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from tf_simclr.data.quality import pixels
-from tf_simclr.data.quality.duplicates import MAX_PAIRS, MIN_CONTRAST, Looks, describe, near_pairs, stars, to_grey
+from tf_simclr.data.quality.duplicates import (
+    MAX_PAIRS,
+    MIN_CONTRAST,
+    Looks,
+    describe,
+    near_pairs,
+    split_series,
+    stars,
+    to_grey,
+)
 from tf_simclr.data.sources import Source
 
 _SIGNATURES = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP"}
@@ -103,16 +112,26 @@ def _look(images: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"fingerprint": tf.fingerprint(pixels), "grey": to_grey(images)}
 
 
-def find_duplicates(surveys: Sequence[Survey]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+class Duplicates(NamedTuple):
+    """Images that occur more than once, as groups of image positions, each int64 [at least 2] and increasing.
+
+    Attributes:
+      exact: The images of a group have equal pixels, of more than one colour.
+      near: One image shows the same picture as each of the others, in other pixels: hash and details agree (see
+        `duplicates` and `pixels`).
+      series: Many images, each of which shows nearly the same as some other one (see `duplicates.split_series`).
+    """
+
+    exact: list[np.ndarray]
+    near: list[np.ndarray]
+    series: list[np.ndarray]
+
+
+def find_duplicates(surveys: Sequence[Survey]) -> Duplicates:
     """Finds images that occur more than once.
 
     Args:
       surveys: Surveys of one or more sources; their images are numbered consecutively.
-
-    Returns:
-      (exact, near): groups of image positions, each int64 [at least 2] and increasing. The images of an exact group
-      have equal pixels, of more than one colour. In a near group, one image shows the same picture as each of the
-      others, in other pixels: hash and details agree (see `duplicates` and `pixels`).
     """
     fingerprints = np.concatenate([survey.fingerprints for survey in surveys])
     looks = Looks(*(np.concatenate(column) for column in zip(*(survey.looks for survey in surveys), strict=True)))
@@ -122,9 +141,12 @@ def find_duplicates(surveys: Sequence[Survey]) -> tuple[list[np.ndarray], list[n
         logging.info("Comparing %d pairs of images that may show the same picture", len(candidates))
     if len(candidates) == MAX_PAIRS:
         logging.warning("More images look alike than can be compared: near duplicates may be missing from the findings")
-    near = stars(candidates[_show_the_same(surveys, candidates)])
-    near = [np.flatnonzero(np.isin(exact, exact[group])) for group in near]
-    return [group for group in _members(exact) if looks.contrasts[group[0]] >= MIN_CONTRAST], near
+    pairs, series = split_series(candidates[_show_the_same(surveys, candidates)])
+    near, series = (
+        [np.flatnonzero(np.isin(exact, exact[group])) for group in groups] for groups in (stars(pairs), series)
+    )
+    same = [group for group in _members(exact) if looks.contrasts[group[0]] >= MIN_CONTRAST]
+    return Duplicates(same, near, series)
 
 
 def _show_the_same(surveys: Sequence[Survey], pairs: np.ndarray) -> np.ndarray:
