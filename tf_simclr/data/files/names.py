@@ -15,6 +15,15 @@ def in_print(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def in_a_line(name: str) -> str:
+    r"""The name with everything escaped that is not printed where it stands: tabs, line breaks, marks of direction.
+
+    >>> in_a_line("caf\u00e9\tau lait")
+    'café\\tau lait'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
+
+
 def counted(count: int, noun: str) -> str:
     """The number of what the noun says, such as "1 file" and "1,024 files"; the noun takes an "s"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
