@@ -18,10 +18,9 @@ from processes import variables
 import run
 from tf_simclr import builders, evaluation
 from tf_simclr.data import batches
-from tf_simclr.evaluation import predictions
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.export import publish, verify
-from tf_simclr.runs import checkpoints
+from tf_simclr.runs import checkpoints, predictions
 from tf_simclr.runs.folder import list_checkpoints, open_run
 from tf_simclr.settings import RunConfig, command_line, document, from_dict, override
 from tf_simclr.training import stopping

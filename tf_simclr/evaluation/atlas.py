@@ -30,6 +30,7 @@ from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of, digest_o
 from tf_simclr.evaluation.encoders import this_encoder
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
+from tf_simclr.runs.predictions import predictions_path, read
 from tf_simclr.settings import RunConfig
 
 # The key in the file's metadata.
@@ -163,7 +164,7 @@ def _with_predictions(table: pa.Table, folder: pathlib.Path, names: Sequence[str
     """The map with what the evaluation has predicted for its images."""
     if not names:
         return table
-    found = predictions.read(predictions.predictions_path(folder))
+    found = read(predictions_path(folder))
     place = _PREFERRED if _PREFERRED in found else [place for place in found if place.startswith("eval/")][-1]
     by_path = dict(zip(found[place].examples, found[place].predicted, strict=True))
     predicted = [names[by_path[path]] for path in table["path"].to_pylist()]

@@ -36,6 +36,7 @@ from tf_simclr.metrics.classification import top_k_accuracy
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import writers
+from tf_simclr.runs.predictions import predictions_path
 from tf_simclr.settings import RunConfig, check_name
 
 _CLASSIFIER_BATCH = 4096
@@ -86,7 +87,7 @@ def evaluate(
         if rows := bench.label_efficiency():
             result["label_efficiency"] = rows
             label_efficiency.draw(rows, folder / label_efficiency.PICTURE)
-        predictions.write(predictions.predictions_path(folder), bench.test_features, verdicts, test.identity())
+        predictions.write(predictions_path(folder), bench.test_features, verdicts, test.identity())
         prefix = f"{THIS}/"
         judged = {place.removeprefix(prefix): found for place, found in verdicts.items() if place.startswith(prefix)}
         predicted = {name: found.predicted for name, found in judged.items()}

@@ -34,7 +34,8 @@ def write_hparams(config: RunConfig, folder: pathlib.Path) -> None:
     from tensorboard.plugins.hparams import api
 
     with writers.events(folder, ".hparams"):
-        api.hparams(describe_settings(config))
+        # Named by its folder: TensorBoard would take runs of one name for repetitions, and show their mean.
+        api.hparams(describe_settings(config), trial_id=in_a_line(str(folder)))
 
 
 def describe_settings(config: RunConfig) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
-import tensorflow as tf
 
 _CHUNK = 1 << 16
 
@@ -73,9 +72,11 @@ class Names(Sequence[str]):
 
     def lookup(self) -> Any:
         """Makes a graph function from an index (int64 scalar) to its name (string scalar)."""
+        import tensorflow as tf  # Nothing else here needs it, and programs that read folders only start without it.
+
         buffer, ends, prefix = tf.constant(self._buffer), tf.constant(self._ends, tf.int64), self._prefix
 
-        def name_at(index: tf.Tensor) -> tf.Tensor:
+        def name_at(index: Any) -> Any:
             start, end = tf.gather(ends, index), tf.gather(ends, index + 1)
             return tf.strings.join([prefix, tf.strings.substr(buffer, start, end - start)])
 
