@@ -17,7 +17,7 @@ def class_balanced(keys: Iterable[str], labels: np.ndarray, fraction: float, dra
     and for every seed; and adding images replaces few of those that were chosen.
 
     >>> class_balanced(["a", "b", "c", "d", "e"], np.array([0, 0, 1, 1, -1]), 0.5)
-    array([0, 3])
+    array([1, 2])
 
     Args:
       keys: N names, as in `Source.keys`.
@@ -53,7 +53,7 @@ def spread(keys: Sequence[str], labels: np.ndarray | None, count: int) -> np.nda
     and adding images replaces few of those that were chosen.
 
     >>> spread(["a", "b", "c", "d", "e"], np.array([0, 0, 0, 0, 1]), 3)
-    array([0, 2, 4])
+    array([1, 2, 4])
 
     Args:
       keys: N names, as in `Source.keys`.
