@@ -30,7 +30,7 @@ from absl import app, flags, logging
 
 from tf_simclr import builders, distribute, evaluation
 from tf_simclr.check import check, describe, has_failed
-from tf_simclr.evaluation import evaluate, others, table
+from tf_simclr.evaluation import atlas, evaluate, others, table, tensorboard
 from tf_simclr.export import convert, preconditions, publish
 from tf_simclr.runs import export_inputs, models
 from tf_simclr.runs.folder import list_checkpoints, open_run
@@ -104,12 +104,21 @@ def _finish(config: RunConfig, model: Any, open_images: Callable[[], builders.So
     """Evaluates and exports the model as the config asks."""
     report = []
     if config.mode in ("eval", "train_then_eval"):
-        _, probe, test = open_images()
-        report.append(table.describe(evaluate.evaluate(config, model, probe, test, folder)))
+        images = open_images()
+        result = evaluate.evaluate(config, model, images.probe, images.test, folder)
+        report.append(table.describe(result))
+        atlas.write(config, model, images, folder)
+        tensorboard.write_projector(folder)
+        tensorboard.write_hparams(config, folder)
     if config.mode != "eval":
         inputs = export_inputs.load(folder) or export_inputs.of_sources(config, open_images())
         report.append(publish.publish(config, model, inputs, open_images, folder))
-    files = {"result": "result.json", "metrics": "metrics.jsonl", "checkpoints": "checkpoints"}
+    files = {
+        "result": "result.json",
+        "metrics": "metrics.jsonl",
+        "map": "features/map.parquet",
+        "checkpoints": "checkpoints",
+    }
     places = [f"{name + ':':14}{folder / path}" for name, path in files.items() if (folder / path).exists()]
     if any(folder.glob("events.*")):
         places.append(f"{'TensorBoard:':14}{folder}")

@@ -28,9 +28,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.arguments import at_least_1  # noqa: E402
 from tf_simclr import builders, files  # noqa: E402
-from tf_simclr.evaluation import predictions  # noqa: E402
 from tf_simclr.evaluation.evaluate import evaluate  # noqa: E402
 from tf_simclr.metrics import paired  # noqa: E402
+from tf_simclr.runs import predictions  # noqa: E402
 from tf_simclr.runs.folder import open_run  # noqa: E402
 from tf_simclr.settings import RunConfig, override  # noqa: E402
 from tf_simclr.settings.command_line import load_config  # noqa: E402

@@ -216,6 +216,17 @@ def asserts_and_prints(module: Module) -> Iterator[str]:
             yield f"{node.lineno}: print"
 
 
+def what_only_a_terminal_shows(module: Module) -> Iterator[str]:
+    """Bars that do not ask whether there is a terminal, and colours, which NO_COLOR and files do without."""
+    for node in ast.walk(module.tree) if module.in_package or module.name == "run" else ():
+        if isinstance(node, ast.Call) and dotted(node.func).split(".")[-1] == "tqdm":
+            options = {keyword.arg for keyword in node.keywords}
+            if "disable" not in options or "colour" in options:
+                yield f"{node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\x1b" in node.value:
+            yield f"{node.lineno}: {ast.unparse(node)}"
+
+
 def version_1_of_tensorflow(module: Module) -> Iterator[str]:
     """Uses of tf.compat.v1, but where an export is run as servers run it: in a session."""
     if module.name != "export.fresh_process":
@@ -330,6 +341,10 @@ VIOLATIONS = [
     (flags_elsewhere, "configs/cifar10.py", "from absl.flags import FLAGS"),
     (asserts_and_prints, "tf_simclr/metrics/classification.py", "def f(x):\n    assert x"),
     (asserts_and_prints, "tf_simclr/metrics/classification.py", "print(1)"),
+    (what_only_a_terminal_shows, "tf_simclr/evaluation/progress.py", "bar = tqdm(total=3)"),
+    (what_only_a_terminal_shows, "tf_simclr/evaluation/progress.py", "tqdm.tqdm(total=3, disable=None, colour='red')"),
+    (what_only_a_terminal_shows, "tf_simclr/evaluation/table.py", "name = f'\\x1b[1m{name}\\x1b[0m'"),
+    (what_only_a_terminal_shows, "run.py", "print('\\033[31mwrong')"),
     (version_1_of_tensorflow, "tf_simclr/export/saved_model.py", "tf.compat.v1.Session"),
     (version_1_of_tensorflow, "run.py", "import tensorflow.compat.v1"),
     (version_1_of_tensorflow, "run.py", "from tensorflow.compat import v1"),
@@ -379,6 +394,7 @@ COMPLIANT = [
     (flags_elsewhere, "tf_simclr/settings/command_line.py", "from absl import flags"),
     (asserts_and_prints, "run.py", "print(1)"),
     (asserts_and_prints, "tf_simclr/compare.py", "print(1)"),
+    (what_only_a_terminal_shows, "tf_simclr/evaluation/progress.py", "tqdm(total=3, disable=not sys.stderr.isatty())"),
     (version_1_of_tensorflow, "tf_simclr/export/fresh_process.py", "tf.compat.v1.Session"),
     (keras_elsewhere, "tf_simclr/keras.py", "import tf_keras as keras"),
     (

@@ -1,15 +1,19 @@
 """Comparing the evaluations of runs, from their folders alone."""
 
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from paths import ROOT
 from scipy import stats
 
 from tf_simclr import compare
 from tf_simclr.evaluation import Features, predictions
 from tf_simclr.evaluation.verdict import Verdict
 from tf_simclr.files import write_json
+from tf_simclr.runs.predictions import predictions_path
 
 LABELS = np.arange(1000) % 5
 
@@ -26,7 +30,7 @@ def write_run(folder: pathlib.Path, wrong, labels=LABELS, digest="a", protocols=
     }
     keys = np.arange(len(labels)).astype(str)
     test = Features(np.zeros([len(labels), 1]), labels, 1 + labels.max(), keys)
-    predictions.write(predictions.predictions_path(folder), test, verdicts, {"digest of the names": digest})
+    predictions.write(predictions_path(folder), test, verdicts, {"digest of the names": digest})
     return str(folder)
 
 
@@ -106,3 +110,10 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path, capsys, othe
 def test_a_run_without_an_evaluation_names_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"--mode=eval --model_dir={tmp_path}"):
         compare.find(str(tmp_path))
+
+
+def test_it_starts_without_tensorflow():
+    """Loading that takes longer than the comparison, and says things on the terminal."""
+    code = "import sys, tf_simclr.compare; sys.exit('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

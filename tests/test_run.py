@@ -18,10 +18,9 @@ from processes import variables
 import run
 from tf_simclr import builders, evaluation
 from tf_simclr.data import batches
-from tf_simclr.evaluation import predictions
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.export import publish, verify
-from tf_simclr.runs import checkpoints
+from tf_simclr.runs import checkpoints, predictions
 from tf_simclr.runs.folder import list_checkpoints, open_run
 from tf_simclr.settings import RunConfig, command_line, document, from_dict, override
 from tf_simclr.training import stopping
@@ -141,13 +140,15 @@ def test_a_run_leaves_everything_behind(finished_run):
     assert str(folder / "saved_model" / "12") in report
 
 
-def test_tensorboard_gets_scalars_and_a_sheet_of_views(finished_run):
+def test_tensorboard_gets_scalars_a_sheet_of_views_hparams_and_the_projector(finished_run):
     tags = set()
     for path in pathlib.Path(finished_run[0].model_dir).glob("events.out.tfevents.*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             tags |= {value.tag for value in event.summary.value}
     assert {"views", "train/loss", "train/contrastive_top_1_accuracy", "train/images_per_second"} <= tags
     assert {"eval/linear_top_1_accuracy", "eval_untrained/knn_top_1_accuracy", "eval/label_top_1_accuracy"} <= tags
+    assert "_hparams_/session_start_info" in tags
+    assert (pathlib.Path(finished_run[0].model_dir) / "projector_config.pbtxt").is_file()
 
 
 def test_the_export_classifies_as_was_evaluated(finished_run, image_folder):

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from tf_simclr.evaluation.predictions import Predictions, predictions_path, read, read_images
 from tf_simclr.files import read_json
 from tf_simclr.metrics import paired
 from tf_simclr.metrics.intervals import LEVEL
+from tf_simclr.runs.predictions import Predictions, predictions_path, read, read_images
 
 # Differences with a larger p-value count as ties, as in the paper's tables.
 SIGNIFICANT = 0.05

@@ -14,8 +14,6 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-import tensorflow as tf
-
 # In the paths of checkpoints and SavedModels, TensorFlow takes the first four for patterns; the others are not UTF-8.
 _MISREAD = re.compile(r"[*?\[\\\ud800-\udfff]")
 
@@ -124,6 +122,8 @@ def check_file_system(path: str, name: str) -> None:
 
 def _schemes() -> set[str]:
     """The file systems of TensorFlow besides this machine's, such as "gs"."""
+    import tensorflow as tf  # Nothing else here needs it, and programs that read folders only start without it.
+
     return {tf.compat.as_str(scheme) for scheme in tf.io.gfile.get_registered_schemes()} - {""}
 
 

@@ -9,11 +9,11 @@ from sklearn.metrics import confusion_matrix
 
 from tf_simclr import builders
 from tf_simclr.data import sources
-from tf_simclr.evaluation import cache, confusions, evaluate, predictions, table
+from tf_simclr.evaluation import cache, confusions, evaluate, table
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.export import classifier
 from tf_simclr.export.served import to_served
-from tf_simclr.runs import lock, models
+from tf_simclr.runs import lock, models, predictions
 from tf_simclr.settings import RunConfig, override
 
 TINY = {

@@ -9,9 +9,9 @@ import pytest
 from test_evaluate import TINY, make_source
 
 from tf_simclr.data import sources
-from tf_simclr.evaluation import cache, encoders, evaluate, predictions, table
+from tf_simclr.evaluation import cache, encoders, evaluate, table
 from tf_simclr.evaluation.tuned import TUNED, few_labels, finetune, training
-from tf_simclr.runs import models
+from tf_simclr.runs import models, predictions
 from tf_simclr.settings import RunConfig, override
 from tf_simclr.training import callbacks
 from tf_simclr.training import train as training_program

@@ -10,7 +10,7 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from tf_simclr.evaluation.encoders import FrozenEncoder
 from tf_simclr.evaluation.features import Encoded, Features, extract
 from tf_simclr.evaluation.progress import progress
 from tf_simclr.runs import lock
+from tf_simclr.settings import RunConfig
 
 # Representations are written after so many seconds or values (256 MiB): what a killed evaluation loses at most.
 _PART_SECONDS = 60.0
@@ -60,6 +61,19 @@ class Images:
     def fingerprint(self) -> dict[str, Any]:
         """What changes if they do, as JSON."""
         return {**self.source.fingerprint(), "read": self.num_examples}
+
+
+def labelled(part: str, source: sources.Source, num_classes: int, limit: int | None = None) -> Images:
+    """The images of a source that have a label, where that is known before they are read."""
+    if source.labels is not None and not source.is_labelled.all():
+        source = source.subset(np.flatnonzero(source.is_labelled))
+    return Images(part, source, num_classes, limit)
+
+
+def test_images(config: RunConfig, source: sources.Source, num_classes: int) -> Images:
+    """The labelled images that an evaluation tests on."""
+    limit = None if config.eval.steps is None else config.eval.steps * config.eval.batch_size
+    return labelled("test", source, num_classes, limit)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,6 +130,24 @@ class CachedFeatures:
         columns = [_columns(path) for path in _parts(self._extracted())]
         labels, digests = (np.concatenate([column[name] for column in columns]) for name in ("labels", "digests"))
         return digests if labels.ndim == 2 else digests[labels >= 0]
+
+    def sample(self, choose: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Encoded:
+        """Some of the images, with a label or without, while one part of the representations is read at a time.
+
+        Args:
+          choose: Returns their row numbers, int64 [M] and increasing, for the names, bytes [N], and the labels of all.
+        """
+        paths = _parts(self._extracted())
+        columns = [_columns(path) for path in paths]
+        joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+        rows = choose(joined["keys"], joined["labels"])
+        taken, start = [], 0
+        for path, column in zip(paths, columns, strict=True):
+            end = start + len(column["positions"])
+            with np.load(path) as arrays:
+                taken.append(arrays["representations"][rows[(rows >= start) & (rows < end)] - start])
+            start = end
+        return Encoded(**{name: values[rows] for name, values in joined.items()}, representations=np.concatenate(taken))
 
     def _extracted(self) -> pathlib.Path:
         """The folder of the representations, which are extracted unless that has been done."""

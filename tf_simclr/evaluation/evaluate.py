@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from tf_simclr import files
 from tf_simclr.data import sources
-from tf_simclr.evaluation import confusions, label_efficiency, predictions
+from tf_simclr.evaluation import cache, confusions, label_efficiency, predictions
 from tf_simclr.evaluation.cache import CachedFeatures, Images
 from tf_simclr.evaluation.encoders import (
     THIS,
@@ -36,6 +36,7 @@ from tf_simclr.metrics.classification import top_k_accuracy
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import writers
+from tf_simclr.runs.predictions import predictions_path
 from tf_simclr.settings import RunConfig, check_name
 
 _CLASSIFIER_BATCH = 4096
@@ -86,7 +87,7 @@ def evaluate(
         if rows := bench.label_efficiency():
             result["label_efficiency"] = rows
             label_efficiency.draw(rows, folder / label_efficiency.PICTURE)
-        predictions.write(predictions.predictions_path(folder), bench.test_features, verdicts, test.identity())
+        predictions.write(predictions_path(folder), bench.test_features, verdicts, test.identity())
         prefix = f"{THIS}/"
         judged = {place.removeprefix(prefix): found for place, found in verdicts.items() if place.startswith(prefix)}
         predicted = {name: found.predicted for name, found in judged.items()}
@@ -131,9 +132,8 @@ class _Bench:
         self._config, self._model, self._folder = config, model, folder
         folder.mkdir(exist_ok=True)
         num_classes = train.num_classes or 0
-        limit = None if config.eval.steps is None else config.eval.steps * config.eval.batch_size
-        self._train = Images("train", _labelled(train), num_classes)
-        self._test = Images("test", _labelled(test), num_classes, limit)
+        self._train = cache.labelled("train", train, num_classes)
+        self._test = cache.test_images(config, test, num_classes)
         names = config.eval.protocols
         for name in names:
             check_name("eval.protocols", name, (*PROTOCOLS, *TUNED))
@@ -288,10 +288,3 @@ def _difference(place: str, verdicts: dict[str, Verdict], labels: np.ndarray) ->
     low, high = paired.difference_interval(hits, others)
     name = "top_1_difference"
     return {name: float(hits.mean() - others.mean()), f"{name}_low": low, f"{name}_high": high}
-
-
-def _labelled(source: sources.Source) -> sources.Source:
-    """The images of a source that have a label, where that is known before they are read."""
-    if source.labels is None or source.is_labelled.all():
-        return source
-    return source.subset(np.flatnonzero(source.is_labelled))

@@ -1,13 +1,9 @@
-"""What every protocol predicted for every test image, in a run's `features/predictions.parquet`.
-
-The columns are `protocol` (the encoder and the protocol, such as "eval/linear"), `example` (the name of the image),
-`label` and `predicted` (numbers of classes) and `score` (the probability of the predicted class).
-"""
+"""Writes what every protocol predicted for every test image; `runs.predictions` reads it."""
 
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,30 +13,7 @@ from tf_simclr import files
 from tf_simclr.data.files.names import in_print
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.verdict import Verdict
-
-# The key in the file's metadata.
-_IMAGES = b"images"
-
-
-class Predictions(NamedTuple):
-    """What one protocol predicted.
-
-    Attributes:
-      examples: The names of the images, [M].
-      labels: int64 [M].
-      predicted: int64 [M].
-      scores: float32 [M].
-    """
-
-    examples: np.ndarray
-    labels: np.ndarray
-    predicted: np.ndarray
-    scores: np.ndarray
-
-
-def predictions_path(folder: pathlib.Path) -> pathlib.Path:
-    """Where a run's folder keeps the predictions of its last evaluation."""
-    return folder / "features" / "predictions.parquet"
+from tf_simclr.runs.predictions import IMAGES
 
 
 def write(
@@ -55,7 +28,7 @@ def write(
       images: What identifies the images, as JSON; kept in the metadata of the file.
     """
     table = to_table(test, verdicts, test.labels)
-    write_table(path, table.replace_schema_metadata({_IMAGES: json.dumps(images)}))
+    write_table(path, table.replace_schema_metadata({IMAGES: json.dumps(images)}))
 
 
 def to_table(test: Features, verdicts: Mapping[str, Verdict], labels: np.ndarray) -> pa.Table:
@@ -81,18 +54,3 @@ def write_table(path: pathlib.Path, table: pa.Table) -> None:
     path.parent.mkdir(exist_ok=True)
     with files.replacing(path) as beside:
         pq.write_table(table, beside)
-
-
-def read(path: pathlib.Path) -> dict[str, Predictions]:
-    """Reads the predictions by protocol, in the order in which they were written."""
-    table = pq.read_table(path)
-    places = table["protocol"].to_numpy()
-    columns = [table[name].to_numpy() for name in ("example", "label", "predicted", "score")]
-    return {
-        str(place): Predictions(*(column[places == place] for column in columns)) for place in dict.fromkeys(places)
-    }
-
-
-def read_images(path: pathlib.Path) -> dict[str, Any] | None:
-    """What identifies the images of the predictions; None if that was not kept."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(_IMAGES, b"null"))

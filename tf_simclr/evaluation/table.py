@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tf_simclr.data.files.names import in_a_line
 from tf_simclr.evaluation import label_efficiency
 from tf_simclr.evaluation.transfer import table as transfer
 
@@ -75,15 +76,10 @@ def _confusions(result: Mapping[str, Any]) -> Iterator[str]:
     found = result["confusions"]
     if found and found["most_frequent"]:
         mistakes = ", ".join(
-            f"{_in_a_line(one['label'])} for {_in_a_line(one['predicted'])} ({one['count']:,})"
+            f"{in_a_line(one['label'])} for {in_a_line(one['predicted'])} ({one['count']:,})"
             for one in found["most_frequent"]
         )
         yield f"Most often mistaken, {result['protocols'][found['protocol']]['title']}: {mistakes}"
-
-
-def _in_a_line(name: str) -> str:
-    """The name of a class without anything that moves the cursor of a terminal."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
 def _leaks(result: Mapping[str, Any]) -> Iterator[str]:
@@ -118,7 +114,7 @@ def _interval(low: float, value: float, high: float) -> str:
 
 def _shown(title: str) -> str:
     """A title without line breaks and the like, shortened from the left: the end of a path says most."""
-    printable = _in_a_line(title)
+    printable = in_a_line(title)
     return printable if len(printable) <= _TITLE_WIDTH else f"...{printable[3 - _TITLE_WIDTH :]}"
 
 

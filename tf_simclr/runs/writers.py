@@ -1,8 +1,9 @@
 """Writes the metrics of a run to the disk: as lines of JSON, and as TensorBoard scalars."""
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
@@ -44,14 +45,20 @@ def write_result(folder: pathlib.Path, step: int, values: Mapping[str, float]) -
       step: The step of the weights that were evaluated.
       values: Values by the names that TensorBoard shows.
     """
-    suffix = f".result_{step}"
+    with events(folder, f".result_{step}"):
+        for name, value in values.items():
+            tf.summary.scalar(name, value, step)
+
+
+@contextlib.contextmanager
+def events(folder: pathlib.Path, suffix: str) -> Iterator[None]:
+    """Summaries of the block go to a TensorBoard file of their own, in place of an older one of the same suffix."""
     for path in [path for path in folder.iterdir() if path.name.startswith("events.") and path.name.endswith(suffix)]:
         path.unlink()
-    events = tf.summary.create_file_writer(files.for_tensorflow(folder), filename_suffix=suffix)
-    with events.as_default(step=step):
-        for name, value in values.items():
-            tf.summary.scalar(name, value)
-    events.close()
+    writer = tf.summary.create_file_writer(files.for_tensorflow(folder), filename_suffix=suffix)
+    with writer.as_default():
+        yield
+    writer.close()
 
 
 def cut_after(path: pathlib.Path, step: int) -> None:

@@ -40,8 +40,7 @@ class DataConfig:
     train_split: str = setting("train", "TFDS split to train on.", flag="train_split")
     eval_split: str = setting("validation", "TFDS split to evaluate on.", flag="eval_split", resumable=True)
     image_size: int = setting(
-        224,
-        "Height and width in pixels of the encoder's input, and of the views unless augmentation.view_size is set.",
+        224, "Side in pixels of the encoder's input, and of the views unless augmentation.view_size is set.",
         rule=rules.PIXELS, flag="image_size",
     )  # fmt: skip
     cache: Literal["none", "memory", "disk"] = setting(
@@ -231,9 +230,10 @@ class EvalConfig:
         flag="compare_encoder", resumable=True, card="leave_out", is_path=True,
     )  # fmt: skip
     finetune_grid: Literal["small", "paper"] = setting(
-        "small",
-        "Rates and decays that finetune and supervised choose from: 3 pairs, or the paper's 56.",
-        resumable=True,
+        "small", "Rates and decays that finetune and supervised choose from: 3, or the paper's 56.", resumable=True
+    )
+    map_images: int | None = setting(
+        2000, "Most images on the map, or none.", rule=rules.AT_LEAST_1, flag="map_images", unset=0, resumable=True
     )
     finetune_steps: int = setting(
         500, "Steps that they train for, for each pair; the paper takes 20000.", rule=rules.AT_LEAST_1, resumable=True

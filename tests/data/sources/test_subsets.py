@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tf_simclr.data import sources
-from tf_simclr.data.sources.subsets import class_balanced
+from tf_simclr.data.sources.subsets import class_balanced, spread
 
 KEYS = [f"photos/{number}.jpg" for number in range(600)]
 LABELS = np.repeat([0, 1, -1, 2], [300, 97, 200, 3])
@@ -42,6 +42,20 @@ def test_more_images_move_few():
     after = class_balanced(more, np.zeros(330, int), 0.1)
     assert len(before) == 30 and len(after) == 33
     assert len(set(before) - set(after)) <= 5
+
+
+def test_a_sample_has_as_many_of_every_class_as_there_are_and_moves_little_when_images_come():
+    taken = spread(KEYS, LABELS, 23)
+    assert np.unique(LABELS[taken], return_counts=True)[1].tolist() in ([7, 7, 6, 3], [7, 6, 7, 3], [6, 7, 7, 3])
+    by_hash = sorted(
+        np.flatnonzero(LABELS == 0), key=lambda i: hashlib.blake2b(f"0:{KEYS[i]}".encode(), digest_size=8).digest()
+    )
+    assert set(by_hash[:6]) <= set(taken) and (np.diff(taken) > 0).all()
+    assert set(taken) <= set(spread(KEYS, LABELS, 100))  # A larger sample holds every smaller one.
+    assert len(spread(KEYS, None, 23)) == 23 and spread(KEYS, LABELS, 600).tolist() == list(range(600))
+    half = [KEYS[i] for i in range(0, 600, 2)]
+    kept = {half[i] for i in spread(half, None, 20)}
+    assert kept >= {KEYS[i] for i in spread(KEYS, None, 20)} & set(half)
 
 
 def test_what_is_no_share():

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -327,3 +329,17 @@ def test_one_and_ten_percent_of_imagenet_are_those_of_the_reference(tmp_path):
     for percent, draw in ((5, 0), (1, 1)):
         with pytest.raises(ValueError, match="known before the images are read"):
             source.few_labels(percent, draw)
+
+
+def test_a_download_into_a_log_shows_no_bars(monkeypatch):
+    calls = []
+    builder = types.SimpleNamespace(
+        info=types.SimpleNamespace(splits={}), download_and_prepare=lambda: calls.append("downloaded")
+    )
+    monkeypatch.setattr(
+        pytest.importorskip("tensorflow_datasets"), "disable_progress_bar", lambda: calls.append("no bars")
+    )
+    for is_terminal in (False, True):
+        monkeypatch.setattr(sys, "stderr", types.SimpleNamespace(isatty=lambda: is_terminal))  # noqa: B023
+        sources.tfds._prepare(builder, "a data set", download=True)
+    assert calls == ["no bars", "downloaded", "downloaded"]

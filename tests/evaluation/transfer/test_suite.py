@@ -14,7 +14,7 @@ from tiny import tiny_model
 
 from tf_simclr.data import sources
 from tf_simclr.data.formats import decode
-from tf_simclr.evaluation import evaluate, predictions, table
+from tf_simclr.evaluation import evaluate, table
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.protocols.linear import Linear
 from tf_simclr.evaluation.scores import Scores
@@ -23,6 +23,7 @@ from tf_simclr.evaluation.transfer.sets import SETS
 from tf_simclr.evaluation.verdict import Verdict, judge
 from tf_simclr.export import publish
 from tf_simclr.keras import keras
+from tf_simclr.runs import predictions
 from tf_simclr.settings import RunConfig, override
 
 TOP_1, PER_CLASS, PRECISION = "top_1_accuracy", "mean_per_class_accuracy", "mean_average_precision"

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
-import tensorflow as tf
 
 _CHUNK = 1 << 16
 
@@ -13,6 +12,15 @@ _CHUNK = 1 << 16
 def in_print(name: str) -> str:
     """The name with non-UTF-8 bytes escaped, so that it can be printed anywhere."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def in_a_line(name: str) -> str:
+    r"""The name with everything escaped that is not printed where it stands: tabs, line breaks, marks of direction.
+
+    >>> in_a_line("caf\u00e9\tau lait")
+    'café\\tau lait'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
 def counted(count: int, noun: str) -> str:
@@ -64,9 +72,11 @@ class Names(Sequence[str]):
 
     def lookup(self) -> Any:
         """Makes a graph function from an index (int64 scalar) to its name (string scalar)."""
+        import tensorflow as tf  # Nothing else here needs it, and programs that read folders only start without it.
+
         buffer, ends, prefix = tf.constant(self._buffer), tf.constant(self._ends, tf.int64), self._prefix
 
-        def name_at(index: tf.Tensor) -> tf.Tensor:
+        def name_at(index: Any) -> Any:
             start, end = tf.gather(ends, index), tf.gather(ends, index + 1)
             return tf.strings.join([prefix, tf.strings.substr(buffer, start, end - start)])
 

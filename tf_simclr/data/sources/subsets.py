@@ -1,8 +1,8 @@
-"""Class-balanced parts of labelled images, for training and judging with few labels."""
+"""Class-balanced parts of images: for training and judging with few labels, and to look at some of many."""
 
 import fractions
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def class_balanced(keys: Iterable[str], labels: np.ndarray, fraction: float, dra
     and for every seed; and adding images replaces few of those that were chosen.
 
     >>> class_balanced(["a", "b", "c", "d", "e"], np.array([0, 0, 1, 1, -1]), 0.5)
-    array([0, 3])
+    array([1, 2])
 
     Args:
       keys: N names, as in `Source.keys`.
@@ -44,6 +44,35 @@ def class_balanced(keys: Iterable[str], labels: np.ndarray, fraction: float, dra
         order = np.argsort(hashes[members], kind="stable")
         chosen.append(members[order[: math.ceil(exact * len(members))]])
     return np.sort(np.concatenate(chosen))
+
+
+def spread(keys: Sequence[str], labels: np.ndarray | None, count: int) -> np.ndarray:
+    """The positions of at most so many images, of every class as many as of any other as far as it has them.
+
+    In each class, takes the images with the smallest hashes of their keys, so the choice is the same on every machine,
+    and adding images replaces few of those that were chosen.
+
+    >>> spread(["a", "b", "c", "d", "e"], np.array([0, 0, 0, 0, 1]), 3)
+    array([1, 2, 4])
+
+    Args:
+      keys: N names, as in `Source.keys`.
+      labels: Integers [N]; None if all images are of one class.
+      count: How many to take at most.
+
+    Returns:
+      int64 [M], increasing.
+    """
+    number = len(keys)
+    if number <= count:
+        return np.arange(number)
+    hashes = np.array([_hash(0, key) for key in keys], np.uint64)
+    classes = np.zeros(number, np.int64) if labels is None else labels
+    by_class = np.lexsort((hashes, classes))
+    starts = np.flatnonzero(np.diff(classes[by_class], prepend=classes[by_class[0]] - 1))
+    ranks = np.arange(number) - np.repeat(starts, np.diff(starts, append=number))  # Within the class.
+    by_rank = by_class[np.lexsort((hashes[by_class], ranks))]
+    return np.sort(by_rank[:count])
 
 
 def _hash(draw: int, key: str) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -218,6 +219,8 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
     advice = "prepare it there with `tfds build`, or train on a folder of images"
     if not download:
         raise FileNotFoundError(f"The TFDS data set is not in {builder.data_path}: {advice}. Received: {name!r}")
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()  # Its bars would fill a log with lines.
     try:
         builder.download_and_prepare()
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
