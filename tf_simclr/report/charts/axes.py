@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 from markupsafe import Markup
@@ -52,24 +53,23 @@ class Scale:
 
     def texts(self, *, percent: bool = False) -> list[str]:
         """What the ticks are called, all with the same number of decimals unless the scale is logarithmic."""
-        if self.is_log:
-            return [_compact(tick, percent) for tick in self.ticks]
         largest = max(map(abs, self.ticks))
-        if not percent and (largest >= 1e4 or largest < 1e-3):
+        if self.is_log or (not percent and not 1e-3 <= largest < 1e4):
             return [_compact(tick, percent) for tick in self.ticks]
         values = [100 * tick if percent else tick for tick in self.ticks]
-        spacing = max(abs(value) for value in values) * 1e-6
-        decimals = next((n for n in range(7) if all(abs(round(one, n) - one) <= spacing for one in values)), 7)
+        error = 1e-6 * max(map(abs, values))
+        decimals = next((n for n in range(7) if all(abs(round(one, n) - one) <= error for one in values)), 7)
         return [f"{value + 0.0:,.{decimals}f}{'%' if percent else ''}" for value in values]
 
 
 def _compact(value: float, percent: bool) -> str:
+    """A tick without regard to the others: "50k", "1e-5"."""
     if percent:
         return f"{100 * value:.4g}%"
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if 1e4 <= abs(value) < 1e12 and abs(value) >= size:
+        if max(1e4, size) <= abs(value) < 1e12:
             return f"{value / size:.4g}{unit}"
-    return f"{value:.4g}"
+    return re.sub("e([-+])0+", r"e\1", f"{value:.4g}")
 
 
 def scale(values: object, start: float, end: float, *, to_ticks: bool = True, is_log: bool = False) -> Scale:
@@ -100,7 +100,7 @@ def scale(values: object, start: float, end: float, *, to_ticks: bool = True, is
     ticks = [float(tick) for tick in locator.tick_values(low, high)]
     if to_ticks and not is_log:
         low, high = min(low, ticks[0]), max(high, ticks[-1])
-    slack = 1e-9 * (high - low)
+    slack = 1e-9 * (low if is_log else high - low)
     shown = tuple(tick for tick in ticks if low - slack <= tick <= high + slack)
     return Scale(low, high, start, end, shown or (low, high), is_log)
 

@@ -61,7 +61,7 @@ def intervals(title: str, rows: Sequence[Row], *, percent: bool = False) -> Mark
 
 def _said(row: Row, percent: bool) -> str:
     value, low, high = (number(one, percent=percent) for one in (row.value, row.low, row.high))
-    return value if row.low is None or row.high is None else f"{value} [{low}, {high}]"
+    return value if row.low is None or row.high is None else f"{value} [{low.rstrip('%')}, {high.rstrip('%')}]"
 
 
 def _interval(i: int, row: Row, places: np.ndarray, percent: bool) -> Markup:

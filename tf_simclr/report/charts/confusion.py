@@ -13,9 +13,9 @@ _MAX_PAIRS = 20
 # Cells of so few classes have their number in them.
 _MAX_NUMBERED = 10
 _NAME_LENGTH = 14
-_SMALL, _LARGE = 19, 36
+_SMALL, _LARGE = 19, 34
 # About what a character takes.
-_CHARACTER = 7.2
+_CHARACTER = 8.2
 # More than this would hide the numbers.
 _DARKEST = 0.8
 
@@ -46,14 +46,14 @@ def _picture(title: str, counts: np.ndarray, shares: np.ndarray, names: Sequence
     size = _LARGE if len(names) <= _MAX_NUMBERED else _SMALL
     left = 10 + _CHARACTER * min(_NAME_LENGTH, max(len(printable(name)) for name in names))
     bottom = size * len(names)
-    parts = []
+    ground = element("rect", class_="ground", x=f"{left:.1f}", y=0, width=bottom, height=bottom)
+    parts = [ground, *(_cell(int(i), int(j), left, size, counts, shares, names) for i, j in np.argwhere(counts))]
     for i, name in enumerate(names):
         middle = size * (i + 0.5)
         y, x = f"{middle + TEXT / 3:.1f}", f"{left + middle + TEXT / 3:.1f}"
         parts.append(label(name, _NAME_LENGTH, class_="name", x=f"{left - 6:.1f}", y=y, text_anchor="end"))
         turned = f"translate({x} {bottom + 6}) rotate(-90)"
         parts.append(label(name, _NAME_LENGTH, class_="name", transform=turned, text_anchor="end"))
-        parts += [_cell(i, j, left, size, counts, shares, names) for j in range(len(names))]
     right = [f"{printable(name)} {shares[i, i]:.0%}" for i, name in enumerate(names)]
     summary = f"{printable(title)}. Right: {', '.join(right)}"
     return picture(summary, round(left + bottom + 4), round(bottom + left + LINE / 2), *parts, kind="matrix")
@@ -69,7 +69,7 @@ def _cell(
     kind = "cell right" if i == j else "cell"
     square = element("rect", class_=kind, x=f"{x:.1f}", y=y, width=size - 1, height=size - 1, fill_opacity=shade)
     parts = [element("title", said), square]
-    if size == _LARGE and count:
+    if size == _LARGE:
         at = {"x": f"{x + (size - 1) / 2:.1f}", "y": f"{y + size / 2 + TEXT / 3:.1f}"}
         parts.append(element("text", _short(count), class_="count", text_anchor="middle", **at))
     return element("g", *parts)
