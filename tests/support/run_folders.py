@@ -65,6 +65,9 @@ def make(place: pathlib.Path, spec: Folder = Folder()) -> pathlib.Path:
                                           "data_wait_share": 0.01} for s in range(20, 401, 20)])  # fmt: skip
     _write_lines(place / "health.jsonl", _health(spec), spec.killed)
     _write_json(place / "check.json", _check(spec))
+    _write_json(place / "images.json", {"train": {"images": 5000}})
+    names = {"class_names": np.array(spec.class_names), "num_classes": spec.num_classes} if spec.labels else {}
+    np.savez(place / "export_inputs.npz", images=np.zeros([1, 32, 32, 3], np.uint8), num_examples=5000, **names)
     Image.fromarray(_random(spec).integers(0, 255, (80, 240, 3), np.uint8)).save(place / "views.png")
     if spec.evaluated:
         _evaluation(place, spec)
@@ -147,7 +150,8 @@ def _evaluation(place: pathlib.Path, spec: Folder) -> None:
         pa.table(
             {"protocol": np.repeat(["eval/linear", "eval_untrained/linear"], spec.num_images),
              "example": _paths(spec) * 2, "label": np.tile(classes, 2),
-             "predicted": np.concatenate([predicted, untrained]), "score": np.full(2 * spec.num_images, 0.9, np.float32)}
+             "predicted": np.concatenate([predicted, untrained]),
+             "score": np.full(2 * spec.num_images, 0.9, np.float32)}
         ).replace_schema_metadata({b"images": json.dumps({"images": spec.num_images})}),
         place / "features" / "predictions.parquet",
     )  # fmt: skip
@@ -219,16 +223,18 @@ def _result(spec: Folder, classes: np.ndarray, predicted: np.ndarray) -> dict:
     titles = {"eval": "this encoder", "eval_untrained": "the untrained encoder", "eval_raw_pixels": "raw pixels"}
     first, second = spec.class_names[:2]
     return result | {
-        "protocols": {"knn": {"title": "kNN (k=20)", "k": 20, "chosen": {}}, "linear": {"title": "linear", "chosen": {}}},
+        "protocols": {"knn": {"title": "kNN (k=20)", "k": 20, "chosen": {}},
+                      "linear": {"title": "linear", "chosen": {}}},
         "encoders": {name: {"title": title, "image_size": 32} for name, title in titles.items()},
         "confusions": {
             "protocol": "linear", "most_frequent": [{"label": first, "predicted": second, "count": 3}],
         } if spec.num_classes > 2 else {},
         "label_efficiency": [
-            {"series": series, "title": title, "fraction": fraction, "labels": int(1000 * fraction), "mean": top * slope,
-             "low": top * slope - 0.02, "high": top * slope + 0.02, "draws": 5}
+            {"series": series, "title": title, "fraction": fraction, "labels": int(1000 * fraction),
+             "mean": top * slope, "low": top * slope - 0.02, "high": top * slope + 0.02, "draws": 5}
             for series, title, top in (
-                ("eval/linear", "this encoder, linear", 0.9), ("eval_untrained/linear", "the untrained encoder, linear", 0.4),
+                ("eval/linear", "this encoder, linear", 0.9),
+                ("eval_untrained/linear", "the untrained encoder, linear", 0.4),
             )
             for fraction, slope in ((0.01, 0.6), (0.1, 0.8), (1.0, 1.0))
         ],

@@ -35,6 +35,8 @@ class Run:
       result: `result.json`; empty if missing.
       check: `check.json`; empty if missing.
       confusions: Matrices int64 [C, C] by protocol, rows for the classes of the images.
+      class_names: The names of the classes; empty if unknown.
+      num_train_images: Images that it is trained on; None if unknown.
       images: The map of representations; None if missing.
       troubles: A sentence about each file that could not be read.
     """
@@ -49,6 +51,8 @@ class Run:
     result: Mapping[str, Any]
     check: Mapping[str, Any]
     confusions: Mapping[str, np.ndarray]
+    class_names: Sequence[str]
+    num_train_images: int | None
     images: ImageMap | None
     troubles: Sequence[str]
 
@@ -101,6 +105,8 @@ def read_run(folder: pathlib.Path) -> Run:
         result=read("result.json", _read_object, {}),
         check=read("check.json", _read_object, {}),
         confusions=read("features/confusion.npz", _read_arrays, {}),
+        class_names=read("export_inputs.npz", _class_names, []),
+        num_train_images=read("images.json", _num_train_images, None),
         images=read("features/map.parquet", read_map, None),
         troubles=troubles,
     )
@@ -129,6 +135,15 @@ def _read_object(path: pathlib.Path) -> dict[str, Any]:
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     with np.load(path) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def _class_names(path: pathlib.Path) -> list[str]:
+    with np.load(path) as arrays:
+        return [in_print(name) for name in arrays["class_names"].tolist()] if "class_names" in arrays else []
+
+
+def _num_train_images(path: pathlib.Path) -> int:
+    return int(_read_object(path)["train"]["images"])
 
 
 def _settings(config: Mapping[str, Any], troubles: list[str]) -> RunConfig | None:

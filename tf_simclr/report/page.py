@@ -4,6 +4,7 @@ import base64
 import functools
 import hashlib
 import importlib.resources
+import json
 from typing import Any
 
 import jinja2
@@ -40,13 +41,21 @@ def render(template: str, *, script: str | None = None, **values: Any) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_text),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {
+        "percent": lambda share: f"{100 * share:.1f}\u00a0%",
+        "percent_number": lambda share: f"{100 * share:.1f}",
+        "points": lambda share: f"{100 * share:.1f}",
+        "file_name": lambda path: path.rpartition("/")[2] or path,
+        "indented": lambda values: json.dumps(values, indent=2, ensure_ascii=False),
+    }
+    return environment
 
 
 @functools.cache
