@@ -91,7 +91,7 @@ def scale(values: object, start: float, end: float, *, to_ticks: bool = True, is
         if high <= low * (1 + 1e-9):
             low, high = low / 2, high * 2
         decades = math.log10(high / low)
-        locator = ticker.LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,), numticks=6)
+        locator: ticker.Locator = ticker.LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,), numticks=6)
     else:
         if high - low <= 1e-9 * max(abs(low), abs(high)):
             pad = abs(low) / 10 or 1.0
@@ -132,7 +132,7 @@ def x_axis(x: Scale, top: float, bottom: float, title: str, *, percent: bool = F
 
 def y_axis(y: Scale, left: float, right: float, title: str, *, percent: bool = False) -> Markup:
     """The axis left of the picture: a line across at every tick, and the title above."""
-    parts = [element("text", printable(title), class_="title", x=2, y=TEXT)]
+    parts = [element("text", printable(title), class_="title", x=2, y=TEXT)] if title else []
     for place, text in zip(y(y.ticks).tolist(), y.texts(percent=percent), strict=True):
         parts.append(
             element("line", class_="grid", x1=_place(left), x2=_place(right), y1=_place(place), y2=_place(place))

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from tf_simclr.report.charts.axes import LEFT, LINE, RIGHT, TEXT, WIDTH, finite, scale, x_axis, y_axis
 from tf_simclr.report.charts.markup import (
+    alike,
     color,
     element,
     figure,
@@ -60,7 +61,7 @@ def intervals(title: str, rows: Sequence[Row], *, percent: bool = False) -> Mark
 
 
 def _said(row: Row, percent: bool) -> str:
-    value, low, high = (number(one, percent=percent) for one in (row.value, row.low, row.high))
+    value, low, high = alike([row.value, row.low, row.high], percent=percent)
     return value if row.low is None or row.high is None else f"{value} [{low.rstrip('%')}, {high.rstrip('%')}]"
 
 

@@ -77,6 +77,22 @@ def number(value: float | None, *, percent: bool = False) -> str:
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:,.5g}"
 
 
+def alike(values: Sequence[float | None], *, percent: bool = False) -> list[str]:
+    """Numbers as `number` has them, but with the decimals of the one that has most.
+
+    >>> alike([-5.25, 2.0, None])
+    ['-5.25', '2.00', '–']
+    """
+    texts = [number(value, percent=percent) for value in values]
+    if percent or any("e" in text for text in texts):
+        return texts
+    decimals = max(len(text.partition(".")[2]) for text in texts)
+    is_finite = [value is not None and math.isfinite(value) for value in values]
+    return [
+        f"{value:,.{decimals}f}" if shown else text for value, text, shown in zip(values, texts, is_finite, strict=True)
+    ]
+
+
 def picture(summary: str, width: float, height: float, *children: object, kind: str = "") -> Markup:
     """The SVG of a chart; a screen reader says the summary in place of it."""
     box = f"0 0 {width:g} {height:g}"
@@ -87,12 +103,13 @@ def picture(summary: str, width: float, height: float, *children: object, kind: 
 
 
 def legend(names: Sequence[str]) -> Markup:
-    """The colours of the series; empty for one that has no name."""
+    """The colours of the series, without those that have no name; empty if none has."""
     if not any(names):
         return Markup("")
     keys = (
         element("li", element("span", class_=f"key {color(i)}", aria_hidden="true"), printable(name))
         for i, name in enumerate(names)
+        if name
     )
     return element("ul", *keys, class_="legend")
 
