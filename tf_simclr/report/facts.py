@@ -4,11 +4,11 @@ import datetime
 import os
 import pathlib
 import shlex
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from tf_simclr.data.files import listing
-from tf_simclr.data.files.names import in_print
+from tf_simclr.report.charts.markup import printable
 from tf_simclr.report.folder import Run
 from tf_simclr.settings import SETTINGS, RunConfig, differences, to_text
 
@@ -17,6 +17,9 @@ _TASKS = {
     "finetune": "fine-tuned on labels",
     "supervised": "trained on labels",
 }
+
+# The longest command on one line.
+_LINE = 90
 
 
 class Changed(NamedTuple):
@@ -64,7 +67,7 @@ def subtitle(run: Run) -> str:
     if model.encoder == "resnet" and model.width_multiplier != 1:
         encoder += f" ({model.width_multiplier:g}×)"
     images = "" if run.num_train_images is None else f"{run.num_train_images:,} images of "
-    return in_print(f"{encoder}, {_TASKS[config.train_mode]} on {images}{_data(config)}")
+    return printable(f"{encoder}, {_TASKS[config.train_mode]} on {images}{_data(config)}")
 
 
 def _data(config: RunConfig) -> str:
@@ -93,7 +96,7 @@ def progress(run: Run) -> Progress:
 def changed_settings(config: RunConfig) -> list[Changed]:
     """The settings that are not at their defaults, in the order of their declaration."""
     return [
-        Changed(name, in_print(to_text(value)) or "empty", to_text(default) or "empty", SETTINGS[name].help)
+        Changed(name, printable(to_text(value)) or "empty", to_text(default) or "empty", SETTINGS[name].help)
         for name, (default, value) in differences(RunConfig(), config).items()
     ]
 
@@ -112,7 +115,7 @@ def environment(run: Run) -> list[tuple[str, str]]:
     if isinstance(found.get("devices"), list):
         rows.insert(3, ("devices", ", ".join(map(str, found["devices"]))))
     rows += [("seed", str(found["seed"]))] if "seed" in found else []
-    return [(title, in_print(value)) for title, value in rows]
+    return [(title, printable(value)) for title, value in rows]
 
 
 def commands(run: Run) -> list[Command]:
@@ -121,7 +124,7 @@ def commands(run: Run) -> list[Command]:
 
 
 def _commands(run: Run) -> Iterator[Command]:
-    folder = shlex.quote(in_print(os.fspath(run.folder)))
+    folder = shlex.quote(printable(os.fspath(run.folder)))
     typed = run.environment.get("command")
     if isinstance(typed, list) and typed:
         yield Command("The last command that worked on this folder", _shown(["python", *map(str, typed)]))
@@ -130,9 +133,9 @@ def _commands(run: Run) -> Iterator[Command]:
     yield Command("This report again", f"python run.py --mode=report --model_dir={folder}")
     exports = sorted((path for path in run.folder.glob("saved_model/*") if path.name.isdecimal()), key=_step)
     if exports:
-        path = in_print(os.fspath(exports[-1]))
+        path = printable(os.fspath(exports[-1]))
         yield Command("Load the encoder in Python; it needs TensorFlow alone", _LOADING.format(path=path))
-        mount = shlex.quote(in_print(os.fspath(exports[-1].parent.absolute())) + ":/models/encoder")
+        mount = shlex.quote(printable(os.fspath(exports[-1].parent.absolute())) + ":/models/encoder")
         yield Command("Serve it", _SERVING.format(mount=mount))
 
 
@@ -156,9 +159,16 @@ def _again(config: RunConfig) -> str:
     changes = {name: value for name, value in changes.items() if name not in ("mode", "model_dir", "data.dataset")}
     mode = config.mode if config.trains else "train_then_eval"
     words = ["python", "run.py", f"--mode={mode}", "--model_dir=NEW_FOLDER", f"--dataset={config.data.dataset}"]
+    changes = {"name": config.name} | changes  # Or the run would be named after its data set.
     words += [f"--set={name}=none" if value is None else SETTINGS[name].typed(value) for name, value in changes.items()]
     return _shown(words)
 
 
-def _shown(words: list[Any]) -> str:
-    return in_print(shlex.join(words))
+def _shown(words: Sequence[str]) -> str:
+    """A command as a shell takes it, one option a line if it is long."""
+    quoted = [printable(shlex.quote(word)) for word in words]
+    text = " ".join(quoted)
+    if len(text) <= _LINE:
+        return text
+    start = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
+    return " \\\n  ".join([" ".join(quoted[:start]), *quoted[start:]])

@@ -1,6 +1,7 @@
 """Reads the folder of a run: finished, still training, killed, or of an older version."""
 
 import dataclasses
+import io
 import json
 import pathlib
 import zipfile
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tf_simclr.data.files.names import in_print
+from tf_simclr.report.charts.markup import printable
 from tf_simclr.report.images import ImageMap, read_map
 from tf_simclr.settings import VERSION, RunConfig, from_dict
 
@@ -59,7 +60,7 @@ class Run:
     @property
     def name(self) -> str:
         """The run's name, or else that of its folder, printable."""
-        return in_print(str(self.config.get("name") or self.folder.resolve().name))
+        return printable(str(self.config.get("name") or self.folder.resolve().name))
 
     @property
     def has_accuracies(self) -> bool:
@@ -80,7 +81,8 @@ def read_run(folder: pathlib.Path) -> Run:
     """
     if not is_run(folder):
         raise FileNotFoundError(
-            f"The folder of a run has one of the files {', '.join(_SIGNS)}. Received: {in_print(str(folder))}"
+            f"A report takes the folder of a run, which holds {', '.join(_SIGNS[:-1])} or {_SIGNS[-1]}. "
+            f"Received: {printable(str(folder))}"
         )
     troubles: list[str] = []
 
@@ -90,7 +92,7 @@ def read_run(folder: pathlib.Path) -> Run:
         try:
             return reader(folder / name)
         except _BROKEN as error:
-            troubles.append(in_print(f"{name} cannot be read ({type(error).__name__}), and is left out."))
+            troubles.append(printable(f"{name} cannot be read ({type(error).__name__}), and is left out."))
             return otherwise
 
     config = read("config.json", _read_object, {})
@@ -133,13 +135,13 @@ def _read_object(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with np.load(path) as arrays:
+    with np.load(io.BytesIO(path.read_bytes())) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
 def _class_names(path: pathlib.Path) -> list[str]:
-    with np.load(path) as arrays:
-        return [in_print(name) for name in arrays["class_names"].tolist()] if "class_names" in arrays else []
+    with np.load(io.BytesIO(path.read_bytes())) as arrays:
+        return [printable(name) for name in arrays["class_names"].tolist()] if "class_names" in arrays else []
 
 
 def _num_train_images(path: pathlib.Path) -> int:
@@ -157,5 +159,5 @@ def _settings(config: Mapping[str, Any], troubles: list[str]) -> RunConfig | Non
     try:
         return from_dict(config)
     except ValueError as error:
-        troubles.append(in_print(f"config.json is shown as it is: {error}."))
+        troubles.append(printable(f"config.json is shown as it is: {error}."))
         return None

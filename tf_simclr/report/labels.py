@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from tf_simclr.data.files.names import in_print
 from tf_simclr.evaluation import label_efficiency
 from tf_simclr.metrics.confusion import most_frequent
 from tf_simclr.report import charts
+from tf_simclr.report.charts.markup import printable
 from tf_simclr.report.folder import Run
 
 _MISTAKES = 5
@@ -47,7 +47,7 @@ def confusions(run: Run) -> Confusions | None:
     counts = run.confusions[protocol]
     named = len(run.class_names) == len(counts)
     names = list(run.class_names) if named else [str(number) for number in range(len(counts))]
-    title = in_print(run.result.get("protocols", {}).get(protocol, {}).get("title", protocol))
+    title = printable(run.result.get("protocols", {}).get(protocol, {}).get("title", protocol))
     mistakes = [Mistake(names[one], names[other], count) for one, other, count in most_frequent(counts, _MISTAKES)]
     return Confusions(title, charts.matrix(f"Confusion matrix, {title}", counts, names), mistakes)
 
@@ -60,7 +60,7 @@ def efficiency(rows: Sequence[Mapping[str, Any]]) -> Efficiency | None:
     for name in dict.fromkeys(row["series"] for row in rows):
         points = [row for row in rows if row["series"] == name]
         columns = ([row[key] for row in points] for key in ("labels", "mean", "low", "high"))
-        series.append(charts.Series(in_print(points[0]["title"]), *columns))
+        series.append(charts.Series(printable(points[0]["title"]), *columns))
     title = "Accuracy on the test images with few labels"
     chart = charts.lines(title, series, "labels", "top-1 accuracy", percent=True, log_x=True)
     return Efficiency(chart, label_efficiency.sentence([dict(row) for row in rows]))

@@ -10,6 +10,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from tf_simclr.report.charts.markup import printable, shorten
+
 _TEMPLATES = "templates"
 
 
@@ -49,6 +51,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "printable": printable,
+        "shorten": shorten,
         "percent": lambda share: f"{100 * share:.1f}\u00a0%",
         "percent_number": lambda share: f"{100 * share:.1f}",
         "points": lambda share: f"{100 * share:.1f}",

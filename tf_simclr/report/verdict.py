@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tf_simclr.data.files.names import in_print
 from tf_simclr.evaluation.encoders import THIS
 from tf_simclr.evaluation.table import LABEL, OWN_ROW
+from tf_simclr.report.charts.markup import printable
 
 # What every verdict should be held against, by the key of the encoder in result.json.
 _UNTRAINED, _PIXELS = "eval_untrained", "eval_raw_pixels"
@@ -54,10 +54,10 @@ def judge(result: Mapping[str, Any]) -> Verdict | None:
     """
     if "eval/num_test_images" not in result:
         return None
-    protocols = {name: in_print(settings["title"]) for name, settings in result["protocols"].items()}
+    protocols = {name: printable(settings["title"]) for name, settings in result["protocols"].items()}
     own = [name for name, settings in result["protocols"].items() if name == LABEL or OWN_ROW in settings]
     frozen = [name for name in protocols if name not in own and f"{THIS}/{name}_top_1_accuracy" in result]
-    encoders = {name: in_print(one["title"]) for name, one in result["encoders"].items()}
+    encoders = {name: printable(one["title"]) for name, one in result["encoders"].items()}
     main = (frozen or own)[-1]
     accuracies = [_accuracy(result, encoder, main, title) for encoder, title in encoders.items()] if frozen else []
     accuracies += [_accuracy(result, THIS, name, protocols[name]) for name in own]
