@@ -35,7 +35,7 @@ class Retrieval(NamedTuple):
       agreement: Neighbours of the same class; None without classes.
       other: The class that its neighbours agree on instead, for label suspects.
       neighbors: Those that are shown, nearest first.
-      count: How many neighbours there are.
+      num_neighbors: How many neighbours there are.
       distance: Their mean cosine distance.
     """
 
@@ -46,7 +46,7 @@ class Retrieval(NamedTuple):
     agreement: int | None
     other: str | None
     neighbors: Sequence[Neighbor]
-    count: int
+    num_neighbors: int
     distance: float
 
 
@@ -94,7 +94,7 @@ def _first(
 
 
 def _share(one: Retrieval) -> float:
-    return (one.agreement or 0) / one.count
+    return (one.agreement or 0) / one.num_neighbors
 
 
 def _retrieval(images: ImageMap, row: int) -> Retrieval:
@@ -108,7 +108,7 @@ def _retrieval(images: ImageMap, row: int) -> Retrieval:
     return Retrieval(
         row, images.names[row], label, images.predicted[row],
         agreement=known[label] if label is not None and known else None,
-        other=_agreed(known, label), neighbors=neighbors, count=len(rows), distance=sum(distances) / len(rows),
+        other=_agreed(known, label), neighbors=neighbors, num_neighbors=len(rows), distance=sum(distances) / len(rows),
     )  # fmt: skip
 
 

@@ -15,11 +15,11 @@ _MISTAKES = 5
 
 
 class Mistake(NamedTuple):
-    """How often images of a class are taken for another."""
+    """How many times images of a class are taken for another."""
 
     label: str
     predicted: str
-    count: int
+    times: int
 
 
 class Confusions(NamedTuple):
@@ -41,14 +41,13 @@ def confusions(run: Run) -> Confusions | None:
     """The matrix of the protocol that the result names, or else of the last one; None if there is none."""
     if not run.confusions:
         return None
-    protocol = (run.result.get("confusions") or {}).get("protocol")
-    if protocol not in run.confusions:
-        protocol = list(run.confusions)[-1]
+    named: str = (run.result.get("confusions") or {}).get("protocol", "")
+    protocol = named if named in run.confusions else list(run.confusions)[-1]
     counts = run.confusions[protocol]
-    named = len(run.class_names) == len(counts)
-    names = list(run.class_names) if named else [str(number) for number in range(len(counts))]
+    has_names = len(run.class_names) == len(counts)
+    names = list(run.class_names) if has_names else [str(number) for number in range(len(counts))]
     title = printable(run.result.get("protocols", {}).get(protocol, {}).get("title", protocol))
-    mistakes = [Mistake(names[one], names[other], count) for one, other, count in most_frequent(counts, _MISTAKES)]
+    mistakes = [Mistake(names[one], names[other], times) for one, other, times in most_frequent(counts, _MISTAKES)]
     return Confusions(title, charts.matrix(f"Confusion matrix, {title}", counts, names), mistakes)
 
 

@@ -64,7 +64,7 @@ def _environment() -> jinja2.Environment:
 
 @functools.cache
 def _text(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath(_TEMPLATES, name).read_text(encoding="utf-8")
+    return importlib.resources.files(__package__).joinpath(_TEMPLATES).joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(content: str) -> str:

@@ -74,8 +74,8 @@ def _verdict_chart(judged: verdict.Verdict | None) -> Any:
     """The accuracies of the headline's protocol with their intervals, the best encoder's first."""
     if judged is None:
         return None
-    rows = [Row(one.name, one.low, one.value, one.high) for one in judged.accuracies]
-    rows.sort(key=lambda row: -row.value)
+    best_first = sorted(judged.accuracies, key=lambda one: -one.value)
+    rows = [Row(one.name, one.low, one.value, one.high) for one in best_first]
     return intervals(f"Top-1 accuracy on {judged.num_images:,} test images, {judged.protocol}", rows, percent=True)
 
 
