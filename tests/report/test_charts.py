@@ -94,6 +94,14 @@ def test_a_chart_of_nothing_is_a_sentence(values):
         assert not list(figure.iter("svg")) and figure[1].text == "There are no values yet."
 
 
+def test_a_series_without_values_keeps_its_colour_from_the_others_and_out_of_the_legend():
+    series = [Series(name, x, y) for name, x, y in (("a", [1], [2.0]), ("b", [], []), ("c", [1], [3.0]))]
+    figure = parse(lines("Loss", series, "step", "loss"))
+    (keys,) = with_class(figure, "legend")
+    assert [(key[0].get("class"), key[0].tail) for key in keys] == [("key series-1", "a"), ("key series-3", "c")]
+    assert [dot.get("class") for dot in with_class(figure, "dot")] == ["dot series-1", "dot series-3"]
+
+
 def test_one_point_is_a_dot_in_the_middle():
     figure = parse(lines("Loss", [Series("", [7], [0.0])], "step", "loss"))
     (dot,) = with_class(figure, "dot")

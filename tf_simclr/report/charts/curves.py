@@ -68,9 +68,8 @@ def lines(
     svg = picture(_summary(title, series, x_title, percent), WIDTH, _HEIGHT, *axes, *bands_below)
     gaps = sum(int((~np.isfinite(finite(one.y))).sum()) for one in series)
     note = element("p", f"Gaps: {gaps:,} values are missing or not finite.", class_="note") if gaps else ""
-    return figure(
-        title, legend([one.name for one in series]), svg, note, _table(title, series, x_title, y_title, percent)
-    )
+    names = [one.name if shown.any() else "" for one, shown in zip(series, places, strict=True)]
+    return figure(title, legend(names), svg, note, _table(title, series, x_title, y_title, percent))
 
 
 def thin(values: np.ndarray, count: int) -> np.ndarray:
