@@ -10,9 +10,9 @@ import io
 import json
 import pathlib
 import re
-import shutil
 from typing import Any
 
+import chromium
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -27,13 +27,6 @@ axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright", reason="axe is missing: requirements-dev.txt names it"
 )
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing")
-
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 PLAIN = Folder(num_images=200)
 MANY = Folder(num_images=200, num_classes=60)
 HOSTILE = Folder(num_images=60, hostile=True)
@@ -47,10 +40,8 @@ WORLD, MARGIN_PX = 4096, 24  # The map shows the square [0, WORLD]² with this m
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
+    with chromium.start() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +175,13 @@ def test_thumbnails_come_from_the_sprite(open_report):
     )
     y, x = (SIZE_PX * np.array(divmod(row, columns)) + SIZE_PX // 2).tolist()
     np.testing.assert_allclose(drawn, sprite[y, x], atol=12)
-    # Those that the page came with, too.
+    # Those that the page came with, too, and they lead to the map.
     far = report.page.locator("canvas[data-thumbnail]").last
     far.scroll_into_view_if_needed()
     playwright.expect(far).to_have_js_property("width", SIZE_PX)
+    far.click()
+    report.expect_selected(int(far.get_attribute("data-thumbnail")))
+    playwright.expect(report.page.locator("#map-canvas")).to_be_in_viewport()
 
 
 def test_buttons_zoom_about_the_middle(open_report):

@@ -1,5 +1,5 @@
-// The map of the images, and the thumbnails anywhere on the page. It asks for no file: the points are JSON in #map-data,
-// the thumbnails one picture in #sprite. Names are other people's text: they enter the page as text nodes only.
+// The map of the images, and the thumbnails anywhere on the page. It asks for no file: the points are JSON in
+// #map-data, the thumbnails one picture in #sprite. Names are other people's text: they enter the page as text only.
 (() => {
   "use strict";
   const COLOURS = 20; // As many as the stylesheet has: --series-1 ...
@@ -7,7 +7,7 @@
   // Inks are places in the list of colours: what the filter leaves out, what has no class, the series, the ramp.
   const [FAINT, PLAIN, SERIES, RAMP] = [0, 1, 2, 2 + COLOURS];
   const WORLD = 4096; // Coordinates are 0 ... 4095.
-  const [MARGIN_PX, HIT_PX, CLICK_PX, PICTURE_PX, MAX_ZOOM] = [24, 14, 4, 32, 64];
+  const [MARGIN_PX, CLICK_PX, PICTURE_PX, MAX_ZOOM] = [24, 4, 32, 64];
 
   const byId = (id) => document.getElementById(id);
   const make = (tag, properties, ...children) => {
@@ -21,9 +21,10 @@
 
   if (!byId("map-data")) return;
   // A mark of direction turns the text after it around, and a tab looks like a space: names show the codes of both.
-  const code = (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  const readable = (key, value) => (typeof value === "string" ? value.replace(/[\p{Cc}\p{Bidi_Control}]/gu, code) : value);
-  const data = JSON.parse(byId("map-data").textContent, readable);
+  const escaped = (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  const readable = (text) => text.replace(/[\p{Cc}\p{Bidi_Control}]/gu, escaped);
+  const revive = (key, value) => (typeof value === "string" ? readable(value) : value);
+  const data = JSON.parse(byId("map-data").textContent, revive);
   const total = data.names.length;
   const sprite = byId("sprite");
   const spriteReady = sprite ? sprite.decode().then(() => true, () => false) : Promise.resolve(false);
@@ -192,9 +193,9 @@
       const x = left + stamp.x[cell];
       const y = top + stamp.y[cell];
       if (x < 0 || y < 0 || x >= width || y >= height) continue;
-      const at = y * width + x;
+      const index = y * width + x;
       const cover = stamp.cover[cell];
-      pixels[at] = cover === 256 ? stamp.inks[cell] : mixed(pixels[at], stamp.inks[cell], cover);
+      pixels[index] = cover === 256 ? stamp.inks[cell] : mixed(pixels[index], stamp.inks[cell], cover);
     }
   }
 
@@ -215,7 +216,7 @@
     }
     context.putImageData(raster, 0, 0);
     if (pictures) drawPictures(unit, left, top);
-    drawSelection(pictures ? PICTURE_PX * ratio : radius + 3 * ratio);
+    drawSelection(pictures ? 0.75 * PICTURE_PX * ratio : radius + 3 * ratio);
   }
 
   // Where there is room: one in every square of the map, those that the search has found first.
@@ -318,7 +319,10 @@
     return best;
   }
 
-  const within = (radius) => (dx, dy) => (dx * dx + dy * dy <= radius * radius ? dx * dx + dy * dy : Infinity);
+  function at(place) {
+    const reach = pictures ? 0.75 * PICTURE_PX : 14;
+    return nearest(place, (dx, dy) => (Math.hypot(dx, dy) <= reach ? Math.hypot(dx, dy) : Infinity));
+  }
 
   // To the nearest image in the quarter of the plane on that side.
   function stepTo(stepX, stepY) {
@@ -346,7 +350,8 @@
     tip.hidden = row < 0;
     if (row !== hovered) {
       hovered = row;
-      if (row >= 0) tip.replaceChildren(thumbnail(row), make("bdi", {}, data.names[row]), make("bdi", {}, describe(row)));
+      const texts = row < 0 ? [] : [data.names[row], describe(row)];
+      if (row >= 0) tip.replaceChildren(thumbnail(row), ...texts.map((text) => make("bdi", {}, text)));
       redraw();
     }
     if (row < 0) return;
@@ -379,12 +384,14 @@
   function showDetail() {
     const hadFocus = detail.contains(document.activeElement);
     if (selected < 0) {
-      detail.replaceChildren(make("p", { className: "map-empty" }, "Pick an image to see it and its nearest neighbours."));
+      const hint = "Pick an image to see it and its nearest neighbours.";
+      detail.replaceChildren(make("p", { className: "map-empty" }, hint));
     } else {
       const facts = columns.flatMap((other) =>
         [make("dt", {}, other.name), make("dd", {}, make("bdi", {}, valueText(other, selected)))]);
       const neighbors = neighborsOf(selected).map(neighborItem);
-      const title = make("div", { className: "map-selected" }, thumbnail(selected), make("bdi", {}, data.names[selected]));
+      const name = make("bdi", {}, data.names[selected]);
+      const title = make("div", { className: "map-selected" }, thumbnail(selected), name);
       detail.replaceChildren(title, make("dl", {}, ...facts));
       if (neighbors.length) {
         detail.append(make("h3", {}, "Nearest neighbours"), make("ol", { className: "map-neighbors" }, ...neighbors));
@@ -505,7 +512,7 @@
       const { left, top } = canvas.getBoundingClientRect();
       return [event.clientX - left - canvas.clientLeft, event.clientY - top - canvas.clientTop];
     };
-    const centre = () => [0, 1].map((axis) => [...down.values()].reduce((sum, at) => sum + at[axis], 0) / down.size);
+    const centre = () => [0, 1].map((axis) => [...down.values()].reduce((sum, one) => sum + one[axis], 0) / down.size);
     const spread = () => {
       const [[ax, ay], [bx, by]] = down.values();
       return Math.hypot(ax - bx, ay - by) || 1;
@@ -517,7 +524,7 @@
       canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (!down.has(event.pointerId)) return hover(nearest(place(event), within(HIT_PX)), place(event));
+      if (!down.has(event.pointerId)) return hover(at(place(event)), place(event));
       const [before, wide] = [centre(), down.size === 2 ? spread() : 0];
       down.set(event.pointerId, place(event));
       const [dx, dy] = centre().map((value, axis) => value - before[axis]);
@@ -529,7 +536,7 @@
       if (wide) zoomBy(spread() / wide, centre());
     });
     canvas.addEventListener("pointerup", (event) => {
-      if (down.delete(event.pointerId) && travelled < CLICK_PX) select(nearest(place(event), within(HIT_PX)));
+      if (down.delete(event.pointerId) && travelled < CLICK_PX) select(at(place(event)));
     });
     canvas.addEventListener("pointercancel", (event) => down.delete(event.pointerId));
     canvas.addEventListener("pointerleave", () => hover(-1));
@@ -547,7 +554,7 @@
       "=": () => zoomBy(1.5), // The key of "+" without shift.
       "-": () => zoomBy(1 / 1.5),
       "0": showAll,
-      Enter: () => select(nearest(middle(), within(Infinity))),
+      Enter: () => select(nearest(middle(), Math.hypot)),
       Escape: () => select(-1),
     };
     canvas.addEventListener("keydown", (event) => {
@@ -560,6 +567,17 @@
     });
   }
 
+  // A click on a thumbnail elsewhere finds the image here. The search box does it by keyboard.
+  function startThumbnails() {
+    for (const target of document.querySelectorAll("canvas[data-thumbnail]")) {
+      target.classList.add("map-link");
+      target.addEventListener("click", () => {
+        select(Number(target.dataset.thumbnail));
+        byId("map-stage").scrollIntoView({ block: "center" });
+      });
+    }
+  }
+
   byId("map-off").hidden = true;
   byId("map-body").hidden = false;
   readColours();
@@ -567,6 +585,7 @@
   startControls();
   startPointers();
   startKeys();
+  startThumbnails();
   moveTo(Object.values(data.layouts)[0], 0);
   showLegend();
   paint();
