@@ -115,6 +115,7 @@ def test_what_is_missing_is_said(pages):
     assert "Not evaluated yet." in pages["training"].words
     assert "Step 190 of 196 (96.9 %)" in pages["killed"].words
     assert "config.json is of another version of tf_simclr" in pages["older"].words
+    assert "eval/label_top_1_accuracy 50.0 %" in pages["older"].words
     assert '"resnet_depth": 18' in pages["older"].text_of("pre")
 
 

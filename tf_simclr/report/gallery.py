@@ -1,7 +1,7 @@
 """Nearest neighbours of single images: where they agree with its class, where not, and which labels that questions."""
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from tf_simclr.report.images import ImageMap
@@ -71,7 +71,7 @@ def gallery(images: ImageMap) -> Gallery:
     every = [_retrieval(images, row) for row in range(len(images)) if images.neighbors[row]]
     if not images.has_labels:
         by_distance = sorted(every, key=lambda one: one.distance)
-        return Gallery(by_distance[:_SHOWN], by_distance[: -_SHOWN - 1 : -1], [], 0)
+        return Gallery(_apart(by_distance), _apart(by_distance[::-1]), [], 0)
     judged = [one for one in every if one.agreement is not None]
     suspects = sorted(filter(lambda one: one.other is not None, judged), key=lambda one: one.distance)
     best = _first(judged, lambda one: (-_share(one), one.distance), 1)
@@ -90,6 +90,17 @@ def _first(
         if len(chosen) < _SHOWN and seen[one.label] < most_of_a_class:
             seen[one.label] += 1
             chosen.append(one)
+    return chosen
+
+
+def _apart(retrievals: Iterable[Retrieval]) -> list[Retrieval]:
+    """The first ones that are not shown as a neighbour of one before."""
+    chosen: list[Retrieval] = []
+    shown: set[int] = set()
+    for one in retrievals:
+        if len(chosen) < _SHOWN and one.row not in shown:
+            chosen.append(one)
+            shown |= {near.row for near in one.neighbors}
     return chosen
 
 

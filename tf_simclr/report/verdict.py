@@ -79,6 +79,15 @@ def judge(result: Mapping[str, Any]) -> Verdict | None:
     )
 
 
+def accuracies(result: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """All accuracies in `result.json` by their keys, for a result that `judge` cannot read."""
+    return [
+        (printable(key), float(value))
+        for key, value in result.items()
+        if key.endswith("accuracy") and isinstance(value, (int, float)) and 0 <= value <= 1
+    ]
+
+
 def _accuracy(result: Mapping[str, Any], encoder: str, protocol: str, title: str) -> Accuracy | None:
     return _with_interval(result, f"{encoder}/{protocol}_top_1_accuracy", title)
 

@@ -52,6 +52,7 @@ def render(run: Run) -> str:
         "subtitle": facts.subtitle(run),
         "progress": facts.progress(run),
         "verdict": judged,
+        "accuracies": verdict.accuracies(run.result),
         "verdict_chart": _verdict_chart(judged),
         "curves": part("curves", lambda: curves.of_metrics(run.metrics, run.speed)),
         "last": run.metrics[-1] if run.metrics else {},
