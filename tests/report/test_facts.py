@@ -64,6 +64,8 @@ def test_progress_counts_against_the_steps_of_the_whole_run(tmp_path):
     assert trains.written.endswith("UTC")
     evaluated = facts.progress(read_run(run_folders.make(tmp_path / "done")))
     assert evaluated.step == 400 and evaluated.is_finished
+    again = facts.progress(run_with(tmp_path / "again", mode="eval", train__epochs=100))
+    assert (again.step, again.is_finished) == (400, False)  # evaluated before its end
     older = facts.progress(read_run(run_folders.make(tmp_path / "older", Folder(older=True))))
     assert older.steps is None and older.is_finished
 

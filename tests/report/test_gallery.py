@@ -23,7 +23,7 @@ def images():
     return ImageMap(
         names=[f"{row}.png" for row in range(NUM)], labels=labels, predicted=labels, layouts={},
         clusters=groups, neighbors=neighbors, distances=distances,
-        part="test", total=NUM, sprite=None, size_px=48, columns=45,
+        step=1, part="test", total=NUM, sprite=None, size_px=48, columns=45,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html.parser
+import json
 import re
 
 import numpy as np
@@ -117,6 +118,18 @@ def test_what_is_missing_is_said(pages):
     assert "config.json is of another version of tf_simclr" in pages["older"].words
     assert "eval/label_top_1_accuracy 50.0 %" in pages["older"].words
     assert '"resnet_depth": 18' in pages["older"].text_of("pre")
+
+
+def test_an_evaluation_and_a_map_of_earlier_weights_are_said(tmp_path):
+    folder = run_folders.make(tmp_path / "run")
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | {"global_step": 300}))
+    words = Page(write_report(folder).read_text()).words
+    assert "The evaluation is of step 300; the training has gone on since." in words
+    assert "The map is of step 400." in words
+    (folder / "result.json").write_text(json.dumps(result))
+    words = Page(write_report(folder).read_text()).words
+    assert "gone on since" not in words and "The map is of step" not in words
 
 
 def test_names_are_text(pages):

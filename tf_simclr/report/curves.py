@@ -49,6 +49,12 @@ _HEALTH = (
         "mean similarity",
         {"positive_similarity": "views of one image", "negative_similarity": "views of different images"},
     ),
+    Chart(
+        "Views that find the other view of their image",
+        "top-1 accuracy, held out",
+        {"contrastive_top_1_accuracy": "by their projections", "color_top_1_accuracy": "by colour alone"},
+        percent=True,
+    ),
     Chart("Alignment", "alignment, lower is closer", {"alignment": "alignment"}),
     Chart("Uniformity", "uniformity, lower is more even", {"uniformity": "uniformity"}),
     Chart(

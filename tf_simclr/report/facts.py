@@ -83,7 +83,7 @@ def progress(run: Run) -> Progress:
     steps = [int(line["step"]) for line in run.metrics[-1:]]
     steps += [run.result["global_step"]] if isinstance(run.result.get("global_step"), int) else []
     total = None
-    if run.settings is not None and run.settings.trains and run.num_train_images is not None:
+    if run.settings is not None and run.metrics and run.num_train_images is not None:
         total = run.settings.total_steps(run.num_train_images)
     path = run.folder / "metrics.jsonl"
     written = None

@@ -29,6 +29,7 @@ class ImageMap:
       clusters: int [N].
       neighbors: Rows of the nearest images, nearest first, without the image itself, [N] lists.
       distances: Their cosine distances, [N] lists.
+      step: That of the weights.
       part: The images that they are from: "test" or "train".
       total: How many images the sample is from.
       sprite: A JPEG file with their thumbnails row by row; None if missing.
@@ -43,6 +44,7 @@ class ImageMap:
     clusters: np.ndarray
     neighbors: Sequence[Sequence[int]]
     distances: Sequence[Sequence[float]]
+    step: int
     part: str
     total: int
     sprite: bytes | None
@@ -77,6 +79,7 @@ def read_map(path: pathlib.Path) -> ImageMap:
         clusters=cluster,
         neighbors=[one["ids"] for one in columns["neighbors"]],
         distances=[one["distances"] for one in columns["neighbors"]],
+        step=int(about["step"]),
         part=next(iter(columns["part"]), "test"),
         total=int(about["images"]),
         sprite=sprite.read_bytes() if sprite.is_file() else None,
