@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html.parser
 import json
+import os
 import re
 
 import numpy as np
@@ -146,6 +147,15 @@ def test_names_are_text(pages):
 def test_a_map_of_2000_images_fits_into_10_megabytes(tmp_path):
     path = write_report(run_folders.make(tmp_path / "run", Folder(num_images=2000, num_classes=20)))
     assert path.stat().st_size < 10e6
+
+
+def test_a_folder_whose_name_is_no_text_and_a_sheet_that_is_too_large(tmp_path):
+    folder = run_folders.make(tmp_path / os.fsdecode(b"run\xff"))
+    (folder / "views.png").write_bytes(bytes(3_000_001))
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert page.text_of("bdi").startswith("run\\udcff")
+    assert page.text_of("pre").count("run\\udcff") == 2  # name and model_dir in config.json
+    assert "views.png is too large" in page.words and not [one for one in page.all("img") if one["alt"]]
 
 
 def test_files_of_another_form_cost_their_part_alone(tmp_path):

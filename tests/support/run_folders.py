@@ -82,6 +82,11 @@ def _write_json(path: pathlib.Path, values: object) -> None:
     path.write_text(json.dumps(values), encoding="utf-8")
 
 
+def _write_table(path: pathlib.Path, table: pa.Table) -> None:
+    with path.open("wb") as file:  # pyarrow takes no path that is not UTF-8.
+        pq.write_table(table, file)
+
+
 def _write_lines(path: pathlib.Path, lines: list[dict], killed: bool = False) -> None:
     text = "".join(json.dumps(line) + "\n" for line in lines)
     path.write_text(text[:-20] if killed else text, encoding="utf-8")
@@ -146,14 +151,14 @@ def _evaluation(place: pathlib.Path, spec: Folder) -> None:
     matrix = confusion_matrix(classes, predicted, spec.num_classes)
     np.savez_compressed(place / "features" / "confusion.npz", knn=matrix, linear=matrix)
     untrained = random.integers(0, spec.num_classes, spec.num_images)
-    pq.write_table(
+    _write_table(
+        place / "features" / "predictions.parquet",
         pa.table(
             {"protocol": np.repeat(["eval/linear", "eval_untrained/linear"], spec.num_images),
              "example": _paths(spec) * 2, "label": np.tile(classes, 2),
              "predicted": np.concatenate([predicted, untrained]),
              "score": np.full(2 * spec.num_images, 0.9, np.float32)}
         ).replace_schema_metadata({b"images": json.dumps({"images": spec.num_images})}),
-        place / "features" / "predictions.parquet",
     )  # fmt: skip
 
 
@@ -192,7 +197,7 @@ def _write_map(place: pathlib.Path, spec: Folder, random: np.random.Generator, c
         }
     )
     about = {"step": 400, "sprite": sprite, "images": 10 * spec.num_images}
-    pq.write_table(table.replace_schema_metadata({b"map": json.dumps(about)}), place / "map.parquet")
+    _write_table(place / "map.parquet", table.replace_schema_metadata({b"map": json.dumps(about)}))
     _write_sprite(place / "thumbnails.jpg", classes, spec.num_classes)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import io
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ def read_map(path: pathlib.Path) -> ImageMap:
     Raises:
       KeyError, TypeError, ValueError, pyarrow.ArrowException: If it is none that an evaluation has written.
     """
-    table = pq.read_table(path)
+    table = pq.read_table(io.BytesIO(path.read_bytes()))  # pyarrow takes no path that is not UTF-8.
     about = json.loads(table.schema.metadata[_KEY])
     columns = {name: table[name].to_pylist() for name in ("path", "label", "predicted", "neighbors", "part")}
     sprite = path.with_name(pathlib.PurePath(about["sprite"]["file"]).name)

@@ -57,9 +57,15 @@ def _environment() -> jinja2.Environment:
         "percent_number": lambda share: f"{100 * share:.1f}",
         "points": lambda share: f"{100 * share:.1f}",
         "file_name": lambda path: path.rpartition("/")[2] or path,
-        "indented": lambda values: json.dumps(values, indent=2, ensure_ascii=False),
+        "indented": _indented,
     }
     return environment
+
+
+def _indented(values: Any) -> str:
+    """JSON as a person reads it, without anything that does not print."""
+    lines = json.dumps(values, indent=2, ensure_ascii=False).split("\n")
+    return "\n".join(map(printable, lines))
 
 
 @functools.cache

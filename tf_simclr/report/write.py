@@ -56,7 +56,7 @@ def render(run: Run) -> str:
         "verdict_chart": _verdict_chart(judged),
         "curves": part("curves", lambda: curves.of_metrics(run.metrics, run.speed)),
         "last": run.metrics[-1] if run.metrics else {},
-        "views": part("sheet of views", lambda: _views(run.folder)),
+        "views": part("sheet of views", lambda: _views(run.folder, troubles)),
         "map_data": part("map", lambda: run.images and images.to_page(run.images)),
         "sprite": run.images and run.images.sprite and images.data_uri(run.images.sprite, "jpeg"),
         "gallery": part("gallery", lambda: run.images and gallery.gallery(run.images)),
@@ -80,12 +80,12 @@ def _verdict_chart(judged: verdict.Verdict | None) -> Any:
     return intervals(f"Top-1 accuracy on {judged.num_images:,} test images, {judged.protocol}", rows, percent=True)
 
 
-def _views(folder: pathlib.Path) -> str | None:
-    """The sheet of views as an address; None if there is none, or it is too large for a page."""
-    for name in _VIEWS:
-        path = folder / name
-        if path.is_file() and path.stat().st_size <= _MOST_BYTES_OF_VIEWS:
+def _views(folder: pathlib.Path, troubles: list[str]) -> str | None:
+    """The sheet of views as an address; None if there is none, or, which is added to `troubles`, if it is too large."""
+    for path in (folder / name for name in _VIEWS if (folder / name).is_file()):
+        if path.stat().st_size <= _MOST_BYTES_OF_VIEWS:
             return images.data_uri(path.read_bytes(), "png")
+        troubles.append(f"{path.name} is too large for a page that is sent around, and is left out.")
     return None
 
 
