@@ -223,16 +223,20 @@
   function drawPictures(unit, left, top) {
     const size = PICTURE_PX * ratio;
     const taken = new Set();
-    for (let index = total - 1; index >= 0 && level[order[index]]; index--) {
-      const row = order[index];
-      const square = Math.floor((points.x[row] * unit) / size) * 1e6 + Math.floor((points.y[row] * unit) / size);
+    const drawPicture = (row) => {
       const [x, y] = [left + points.x[row] * unit - size / 2, top - points.y[row] * unit - size / 2];
-      if (taken.has(square) || x < -size || y < -size || x > canvas.width || y > canvas.height) continue;
-      taken.add(square);
+      if (x < -size || y < -size || x > canvas.width || y > canvas.height) return;
       context.fillStyle = css(colours[ink[row]]); // A frame in the colour of the dot.
       context.fillRect(x, y, size, size);
       context.drawImage(sprite, ...cell(row), x + 2 * ratio, y + 2 * ratio, size - 4 * ratio, size - 4 * ratio);
+    };
+    for (let index = total - 1; index >= 0 && level[order[index]]; index--) {
+      const row = order[index];
+      const square = Math.floor((points.x[row] * unit) / size) * 1e6 + Math.floor((points.y[row] * unit) / size);
+      if (!taken.has(square)) drawPicture(row);
+      taken.add(square);
     }
+    if (selected >= 0) [...neighborsOf(selected), selected].forEach(drawPicture); // On top of all others.
   }
 
   function drawSelection(radius) {
