@@ -3,6 +3,7 @@
 python run.py --mode=train_then_eval                      # the main job on the embedded data
 python run.py --mode=train_then_eval --data_dir=PHOTOS    # on your own folder of images
 python run.py --mode=check --data_dir=PHOTOS              # checks images, settings and machine first
+python run.py --mode=report --model_dir=RUN               # writes RUN/report.html, also while the run trains
 """
 
 import contextlib
@@ -32,6 +33,7 @@ from tf_simclr import builders, distribute, evaluation
 from tf_simclr.check import check, describe, has_failed
 from tf_simclr.evaluation import atlas, evaluate, others, table, tensorboard
 from tf_simclr.export import convert, preconditions, publish
+from tf_simclr.report import write_report
 from tf_simclr.runs import export_inputs, models
 from tf_simclr.runs.folder import list_checkpoints, open_run
 from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
@@ -122,7 +124,15 @@ def _finish(config: RunConfig, model: Any, open_images: Callable[[], builders.So
     places = [f"{name + ':':14}{folder / path}" for name, path in files.items() if (folder / path).exists()]
     if any(folder.glob("events.*")):
         places.append(f"{'TensorBoard:':14}{folder}")
-    return "\n\n".join([*report, "\n".join(places)])
+    return "\n\n".join([*report, "\n".join([*places, _place_of_report(folder)])])
+
+
+def _place_of_report(folder: pathlib.Path) -> str:
+    """Writes the report of the run, and says where; what goes wrong there costs no run its result."""
+    try:
+        return f"{'report:':14}{write_report(folder)}"
+    except Exception as error:
+        return f"{'report:':14}not written ({_sentence(error)}); nothing else is affected"
 
 
 def look(config: RunConfig) -> tuple[str, int]:
@@ -130,6 +140,13 @@ def look(config: RunConfig) -> tuple[str, int]:
     findings, folder = check(config, _start(config))
     places = [f"{'views:':14}{folder / 'check_views.png'}", f"{'findings:':14}{folder / 'check.json'}"]
     return "\n".join([describe(findings, config.data.data_dir), "", *places]), int(has_failed(findings))
+
+
+def show(config: RunConfig) -> tuple[str, int]:
+    """Writes the report of a run, of any version, from its folder alone; returns its place and the exit status."""
+    if config.model_dir is None:
+        raise ValueError("--mode=report needs the folder of a run, such as --model_dir=runs/shapes. Received: none")
+    return f"{'report:':14}{write_report(pathlib.Path(config.folder))}", 0
 
 
 def _start(config: RunConfig) -> tf.distribute.Strategy:
@@ -168,10 +185,9 @@ def main(_: list[str]) -> None:
     getLogger("tensorflow").setLevel(ERROR)
     try:
         _check_working_directory()
-        config = command_line.to_config(
-            flags.FLAGS, ROOT, names=NAMES, read_run=settings_of_run, read_checkpoint=settings_of_checkpoint
-        )
-        report, status = look(config) if config.mode == "check" else (run(config), 0)
+        config = _settings()
+        programs = {"check": look, "report": show}
+        report, status = programs[config.mode](config) if config.mode in programs else (run(config), 0)
     except EXPECTED as error:
         sys.exit(_complain(error))
     except Unfinished as error:
@@ -188,6 +204,15 @@ def main(_: list[str]) -> None:
         sys.exit(130)
     _show(report)
     sys.exit(status)
+
+
+def _settings() -> RunConfig:
+    """The settings that the command line asks for; a report needs none of the run's, which may be of any version."""
+    if flags.FLAGS.mode == "report":
+        return RunConfig(mode="report", model_dir=flags.FLAGS.model_dir)
+    return command_line.to_config(
+        flags.FLAGS, ROOT, names=NAMES, read_run=settings_of_run, read_checkpoint=settings_of_checkpoint
+    )
 
 
 def _too_little_memory(message: str) -> str:

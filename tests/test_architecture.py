@@ -21,6 +21,7 @@ PACKAGE = "tf_simclr"
 LAYERS = (
     ("run", "configs.*", "benchmarks.*"),
     ("",),
+    ("report*",),
     ("check*", "compare"),
     ("export*",),
     ("evaluation*",),
@@ -41,8 +42,8 @@ LAYERS = (
 # The same for the rooms of the data.
 DATA_ROOMS = ("data.quality*", "data.batches*", "data.sources*", "data.files*", "data.formats*")
 # Programs of their own: `python -m tf_simclr.NAME`.
-RUN_BY_NAME = ("compare",)
-PROGRAMS = ("training*", "evaluation*", "export*", "check*")
+RUN_BY_NAME = ("compare", "report.__main__")
+PROGRAMS = ("training*", "evaluation*", "export*", "check*", "report*")
 LEAVES = LAYERS[-2]
 FOUNDATIONS = LAYERS[-1]
 READERS_OF_SETTINGS = (*LAYERS[0], *PROGRAMS, "runs*", "builders*", "settings*")

@@ -138,6 +138,9 @@ def test_a_run_leaves_everything_behind(finished_run):
     assert {path.stem for path in (folder / "checkpoints").glob("*.index")} == {"ckpt-5", "ckpt-10", "ckpt-12"}
     assert f"{result['eval/linear_top_1_accuracy']:.1%}" in report
     assert str(folder / "saved_model" / "12") in report
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"{100 * result['eval/linear_top_1_accuracy']:.1f}\u00a0%</strong>" in page
+    assert "could be read" not in page and f"report:       {folder / 'report.html'}" in report
 
 
 def test_tensorboard_gets_scalars_a_sheet_of_views_hparams_and_the_projector(finished_run):

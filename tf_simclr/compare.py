@@ -19,7 +19,7 @@ from scipy import stats
 
 from tf_simclr.files import read_json
 from tf_simclr.metrics import paired
-from tf_simclr.metrics.intervals import LEVEL
+from tf_simclr.metrics.intervals import LEVEL, Interval
 from tf_simclr.runs.predictions import Predictions, predictions_path, read, read_images
 
 # Differences with a larger p-value count as ties, as in the paper's tables.
@@ -81,12 +81,56 @@ def find(pattern: str) -> list[Evaluation]:
     return [load(folder) for folder in folders]
 
 
+class Difference(NamedTuple):
+    """How two evaluations on the same test images differ by one protocol.
+
+    Attributes:
+      first: The accuracy of the first one.
+      second: That of the second one.
+      interval: Of the first accuracy minus the second one; a paired bootstrap.
+      p_value: Of the exact McNemar test.
+    """
+
+    first: float
+    second: float
+    interval: Interval
+    p_value: float
+
+    @property
+    def value(self) -> float:
+        """The first accuracy minus the second one."""
+        return self.first - self.second
+
+    def sentence(self, first: str, second: str) -> str:
+        """Which of the two, by name, is better, if that can be told."""
+        if self.p_value >= SIGNIFICANT:
+            return "These test images do not tell which weights are better."
+        return f"On images like these, the weights of {first if self.value > 0 else second} are better."
+
+
+def differ(protocol: str, first: Evaluation, second: Evaluation) -> Difference:
+    """The difference of two evaluations on the same test images by one protocol."""
+    a, b = first.hits(protocol), second.hits(protocol)
+    interval = paired.difference_interval(a, b)
+    return Difference(float(a.mean()), float(b.mean()), interval, paired.mcnemar(a, b))
+
+
+def common_protocols(evaluations: Sequence[Evaluation]) -> list[str]:
+    """The protocols by which all of them were made, in the order of the first one."""
+    return [name for name in evaluations[0].predictions if all(name in one.predictions for one in evaluations)]
+
+
+def are_on_same_images(first: Evaluation, second: Evaluation) -> bool:
+    """Whether two evaluations were made on the same test images, as far as is known."""
+    are_known = first.images is not None and second.images is not None
+    return _have_same_examples(first, second) and not (are_known and first.images != second.images)
+
+
 def check_same_images(evaluations: Sequence[Evaluation]) -> None:
     """Raises a `ValueError` if two evaluations were not made on the same test images."""
     first = evaluations[0]
     for other in evaluations[1:]:
-        are_known = first.images is not None and other.images is not None
-        if not _have_same_examples(first, other) or (are_known and first.images != other.images):
+        if not are_on_same_images(first, other):
             raise ValueError(
                 "Runs can be compared on the same test images alone: evaluate one of them on those of the other, with "
                 f"--mode=eval --eval_data_dir. Received: {first.folder!r} and {other.folder!r}"
@@ -103,20 +147,17 @@ def _have_same_examples(first: Evaluation, second: Evaluation) -> bool:
 
 def describe_pair(protocol: str, first: Evaluation, second: Evaluation) -> Iterator[str]:
     """Lines about two runs under one protocol."""
-    a, b = first.hits(protocol), second.hits(protocol)
-    difference, (low, high) = a.mean() - b.mean(), paired.difference_interval(a, b)
-    p_value = paired.mcnemar(a, b)
-    yield f"{first.title(protocol)}, {len(a):,} test images: {a.mean():.1%} and {b.mean():.1%}"
+    found = differ(protocol, first, second)
+    low, high = found.interval
+    count = len(first.hits(protocol))
+    yield f"{first.title(protocol)}, {count:,} test images: {found.first:.1%} and {found.second:.1%}"
     yield (
-        f"  difference {100 * difference:+.1f} points, {LEVEL:.0%} interval {100 * low:+.1f} to {100 * high:+.1f} "
+        f"  difference {100 * found.value:+.1f} points, {LEVEL:.0%} interval {100 * low:+.1f} to {100 * high:+.1f} "
         "(paired bootstrap)"
     )
-    yield f"  p = {p_value:.3g} (exact McNemar test), {paired.permutation_test(a, b):.3g} (permutation test)"
-    if p_value < SIGNIFICANT:
-        better = first.folder if difference > 0 else second.folder
-        yield f"  On images like these, the weights of {better} are better."
-    else:
-        yield "  These test images do not tell which weights are better."
+    exchanged = paired.permutation_test(first.hits(protocol), second.hits(protocol))
+    yield f"  p = {found.p_value:.3g} (exact McNemar test), {exchanged:.3g} (permutation test)"
+    yield f"  {found.sentence(first.folder, second.folder)}"
 
 
 def describe_groups(protocol: str, first: Sequence[Evaluation], second: Sequence[Evaluation]) -> Iterator[str]:
@@ -157,7 +198,7 @@ def compare(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> str:
     """
     everyone = [*first, *second]
     check_same_images(everyone)
-    common = [name for name in everyone[0].predictions if all(name in one.predictions for one in everyone)]
+    common = common_protocols(everyone)
     if not common:
         raise ValueError(
             "Runs must have been judged by a common protocol. Received: "

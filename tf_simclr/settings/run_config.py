@@ -29,9 +29,11 @@ class RunConfig:
     """The whole run."""
 
     name: str = setting("simclr", "Names the run, whose folder is runs/NAME without model_dir.", resumable=True)
-    mode: Literal["train", "eval", "train_then_eval", "export", "check"] = setting(
-        "train", "What to do; check examines images, settings and machine before a run.", flag="mode", resumable=True
-    )
+    mode: Literal["train", "eval", "train_then_eval", "export", "check", "report"] = setting(
+        "train",
+        "What to do; check examines images, settings and machine before a run, report writes report.html of any run.",
+        flag="mode", resumable=True,
+    )  # fmt: skip
     train_mode: Literal["pretrain", "finetune", "supervised"] = setting(
         "pretrain",
         "Pretrains without labels, fine-tunes a checkpoint on labels, or trains a new network on them (supervised).",

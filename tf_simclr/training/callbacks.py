@@ -17,6 +17,9 @@ from tf_simclr.keras import keras
 from tf_simclr.runs.cadence import Cadence
 from tf_simclr.training.stopping import StopRequest
 
+# Side of a view in `views.png`.
+_SHOWN_SIZE_PX = 96
+
 
 class StepCallback(keras.callbacks.Callback):
     """A callback that receives the step of the run, and metrics that are still on the device."""
@@ -191,7 +194,7 @@ class WarnOfCollapse(StepCallback):
 
 
 def write_view_sheet(model: Any, batch: dict[str, tf.Tensor], folder: pathlib.Path, num_images: int = 16) -> None:
-    """Writes a sheet of augmented views to TensorBoard: one row per image, its views side by side."""
+    """Writes a sheet of augmented views to TensorBoard, one row per image, and to `views.png`, one column per image."""
     views = np.asarray(model.make_views({name: column[:num_images] for name, column in batch.items()}))
     rows = np.stack(np.split(views, model.augmentation.num_views), axis=1)
     num_rows, num_views, height, width, _ = rows.shape
@@ -200,3 +203,9 @@ def write_view_sheet(model: Any, batch: dict[str, tf.Tensor], folder: pathlib.Pa
     with writer.as_default(step=0):
         tf.summary.image("views", sheet)
     writer.close()
+    size = [min(height, _SHOWN_SIZE_PX), min(width, _SHOWN_SIZE_PX)]
+    small = tf.image.resize(rows.reshape([-1, height, width, 3]), size, tf.image.ResizeMethod.AREA).numpy()
+    columns = small.reshape([num_rows, num_views, *size, 3]).transpose(1, 2, 0, 3, 4)
+    pixels = tf.image.convert_image_dtype(columns.reshape([num_views * size[0], num_rows * size[1], 3]), tf.uint8, True)
+    with files.replacing(folder / "views.png") as beside:
+        beside.write_bytes(tf.io.encode_png(pixels).numpy())

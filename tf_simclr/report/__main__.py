@@ -1,0 +1,50 @@
+"""Writes the report of a run, a page that compares several, or an index of a folder of runs.
+
+python -m tf_simclr.report runs/a                               # runs/a/report.html
+python -m tf_simclr.report runs/a runs/b --output=compare.html
+python -m tf_simclr.report runs                                 # runs/index.html
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from tf_simclr.report.folder import is_run
+from tf_simclr.report.index import write_index
+from tf_simclr.report.several import write_several
+from tf_simclr.report.write import write_report
+
+COMPARISON, INDEX = "compare.html", "index.html"
+
+
+def write(folders: Sequence[pathlib.Path], output: pathlib.Path | None = None) -> pathlib.Path:
+    """Writes the page that fits: of one run, of several, or of a folder that holds runs; returns its path.
+
+    Raises:
+      FileNotFoundError: If a folder is not one of a run.
+      ValueError: If nothing is there to compare.
+    """
+    if len(folders) > 1:
+        return write_several(folders, output or pathlib.Path(COMPARISON))
+    (folder,) = folders
+    if not is_run(folder) and any(is_run(place) for place in sorted(folder.glob("*")) if place.is_dir()):
+        return write_index(folder, output or folder / INDEX)
+    return write_report(folder, output)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes what the command line asks for; wrong input ends in one sentence and exit status 2."""
+    parser = argparse.ArgumentParser(prog="python -m tf_simclr.report", description=__doc__.partition("\n")[0])
+    parser.add_argument("folders", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run, or of runs")
+    parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="the page, instead of its usual place")
+    options = parser.parse_args(arguments)
+    try:
+        print(write(options.folders, options.output))
+    except (ValueError, OSError) as error:
+        print(f"tf_simclr.report: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
