@@ -37,6 +37,7 @@ LAYERS = (
         "losses*", "augment*", "metrics*", "models.*", "distribute*", "optimizers", "schedules", "gradient_cache",
         "activation_memory",
     ),
+    ("parquet",),
     ("files", "devices", "keras"),
 )  # fmt: skip
 # The same for the rooms of the data.
@@ -44,8 +45,8 @@ DATA_ROOMS = ("data.quality*", "data.batches*", "data.sources*", "data.files*", 
 # Programs of their own: `python -m tf_simclr.NAME`.
 RUN_BY_NAME = ("compare", "report.__main__")
 PROGRAMS = ("training*", "evaluation*", "export*", "check*", "report*")
-LEAVES = LAYERS[-2]
-FOUNDATIONS = LAYERS[-1]
+LEAVES = LAYERS[-3]
+FOUNDATIONS = LAYERS[-2] + LAYERS[-1]
 READERS_OF_SETTINGS = (*LAYERS[0], *PROGRAMS, "runs*", "builders*", "settings*")
 BLIND_TO_NAMES = ("losses*", "models*", "optimizers", "schedules", "metrics*", "gradient_cache")
 

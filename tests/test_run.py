@@ -152,6 +152,8 @@ def test_tensorboard_gets_scalars_a_sheet_of_views_hparams_and_the_projector(fin
     assert {"eval/linear_top_1_accuracy", "eval_untrained/knn_top_1_accuracy", "eval/label_top_1_accuracy"} <= tags
     assert "_hparams_/session_start_info" in tags
     assert (pathlib.Path(finished_run[0].model_dir) / "projector_config.pbtxt").is_file()
+    sheet = tf.io.decode_png((pathlib.Path(finished_run[0].model_dir) / "views.png").read_bytes())
+    assert sheet.shape == (2 * 16, min(16, finished_run[0].train.global_batch_size) * 16, 3)
 
 
 def test_the_export_classifies_as_was_evaluated(finished_run, image_folder):

@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from absl import logging
 
-from tf_simclr import builders, files
+from tf_simclr import builders, files, parquet
 from tf_simclr.data import sources
 from tf_simclr.data.files.names import in_print
 from tf_simclr.data.sources import subsets
@@ -110,7 +109,7 @@ def _kept(path: pathlib.Path, key: str) -> pa.Table | None:
     """The map that has been made from the same."""
     if not all(one.is_file() for one in (path, path.with_name(SPRITE), path.with_name(VECTORS))):
         return None
-    table = pq.read_table(path)
+    table = parquet.read(path)
     return table if read_metadata(table).get("key") == key else None
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tf_simclr import files
+from tf_simclr import parquet
 from tf_simclr.data.files.names import in_print
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.verdict import Verdict
@@ -52,5 +51,4 @@ def to_table(test: Features, verdicts: Mapping[str, Verdict], labels: np.ndarray
 def write_table(path: pathlib.Path, table: pa.Table) -> None:
     """Writes what `to_table` gave, as `files.replacing` does."""
     path.parent.mkdir(exist_ok=True)
-    with files.replacing(path) as beside:
-        pq.write_table(table, beside)
+    parquet.write(path, table)

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tf_simclr import files
+from tf_simclr import files, parquet
 from tf_simclr.data.files.names import in_a_line
 from tf_simclr.evaluation import atlas
 from tf_simclr.runs import writers
@@ -51,7 +50,7 @@ def describe_settings(config: RunConfig) -> dict[str, Any]:
 def write_projector(folder: pathlib.Path) -> None:
     """Hands the map of a run's folder to the embedding projector; removes what it knows of an older one."""
     config, path = folder / PROJECTOR_CONFIG, atlas.map_path(folder)
-    table = pq.read_table(path) if path.is_file() else None
+    table = parquet.read(path) if path.is_file() else None
     vectors = np.zeros([0]) if table is None else np.fromfile(path.with_name(atlas.VECTORS), "<f4")
     if table is None or not vectors.any():  # Zeros alone would be taken for text, and the plugin would fail.
         config.unlink(missing_ok=True)

@@ -2,15 +2,15 @@
 
 import base64
 import dataclasses
-import io
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from markupsafe import Markup
+
+from tf_simclr import parquet
 
 # Coordinates in the page are whole numbers below this.
 _GRID = 4096
@@ -67,7 +67,7 @@ def read_map(path: pathlib.Path) -> ImageMap:
     Raises:
       KeyError, TypeError, ValueError, pyarrow.ArrowException: If it is none that an evaluation has written.
     """
-    table = pq.read_table(io.BytesIO(path.read_bytes()))  # pyarrow takes no path that is not UTF-8.
+    table = parquet.read(path)
     about = json.loads(table.schema.metadata[_KEY])
     columns = {name: table[name].to_pylist() for name in ("path", "label", "predicted", "neighbors", "part")}
     sprite = path.with_name(pathlib.PurePath(about["sprite"]["file"]).name)

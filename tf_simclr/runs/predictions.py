@@ -10,7 +10,8 @@ import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
+
+from tf_simclr import parquet
 
 # The key in the file's metadata of what identifies the images.
 IMAGES = b"images"
@@ -39,7 +40,7 @@ def predictions_path(folder: pathlib.Path) -> pathlib.Path:
 
 def read(path: pathlib.Path) -> dict[str, Predictions]:
     """Reads the predictions by protocol, in the order in which they were written."""
-    table = pq.read_table(path)
+    table = parquet.read(path)
     places = table["protocol"].to_numpy()
     columns = [table[name].to_numpy() for name in ("example", "label", "predicted", "score")]
     return {
@@ -49,4 +50,4 @@ def read(path: pathlib.Path) -> dict[str, Predictions]:
 
 def read_images(path: pathlib.Path) -> dict[str, Any] | None:
     """What identifies the images of the predictions; None if that was not kept."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(IMAGES, b"null"))
+    return json.loads(parquet.read_metadata(path).get(IMAGES, b"null"))

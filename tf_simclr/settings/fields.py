@@ -232,9 +232,7 @@ class EvalConfig:
     finetune_grid: Literal["small", "paper"] = setting(
         "small", "Rates and decays that finetune and supervised choose from: 3, or the paper's 56.", resumable=True
     )
-    map_images: int | None = setting(
-        2000, "Most images on the map, or none.", rule=rules.AT_LEAST_1, resumable=True
-    )
+    map_images: int | None = setting(2000, "Most images on the map, or none.", rule=rules.AT_LEAST_1, resumable=True)
     finetune_steps: int = setting(
         500, "Steps that they train for, for each pair; the paper takes 20000.", rule=rules.AT_LEAST_1, resumable=True
     )

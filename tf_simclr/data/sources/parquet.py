@@ -98,7 +98,7 @@ def _open(file: str) -> Any:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(file)
+        return pyarrow.parquet.ParquetFile(open(file, "rb"))  # pyarrow takes no path that is not UTF-8.
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise ValueError(f"The Parquet file cannot be read ({error}). Received: {file!r}") from error
 
