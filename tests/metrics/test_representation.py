@@ -124,5 +124,8 @@ def test_a_line_has_every_number(features):
     assert len(line["negative_similarity_histogram"]) == NUM_BINS == len(representation.BIN_CENTERS)
     assert line["representation_dimensions"] == 5 and line["projection_dimensions"] == 3
     assert line["positive_similarity"] == pytest.approx(1 - line["alignment"] / 2)
+    assert line["contrastive_candidates"] == 10 * num_views - 1
+    accuracy = representation.contrastive_accuracy(compare(features[..., :3]), 9 * num_views)
+    assert line["contrastive_top_1_accuracy"] == accuracy
     assert line["projection_rankme"] == representation.rankme(features[..., :3])
     assert line["representation_effective_rank"] == representation.effective_rank(features)

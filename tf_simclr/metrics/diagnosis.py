@@ -1,18 +1,162 @@
-"""What the numbers of a run's health say in plain language."""
+"""Known diseases of a contrastive pretraining, told from its own numbers.
 
+Every rule is a threshold between runs that were made sick on purpose and healthy ones; docs/health.md has them. What is
+found at one measurement may pass, so a finding holds at the last two.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Line = Mapping[str, Any]
+
+# Views of different images are almost one point: their mean cosine.
+_COLLAPSED_SIMILARITY = 0.95
+# Share of the dimensions of the representation.
+_DEAD_SHARE = 1 / 3
+# The loss over its value for equal projections, and the entropy over that of equal candidates.
+_LOUD_LOSS = 1.25
+_EVEN_ENTROPY = 0.98
+# Colour alone finds the other view of this share of the images, and of this share of those that the projections find.
+_COLOR_ACCURACY = 0.2
+_COLOR_SHARE = 0.5
+# In training, the other view is found this much less often than among as many held-out images.
+_MIN_HELD_OUT_ACCURACY = 0.3
+_TRAINING_SHARE = 0.8
+# The loss is compared in so many parts of the run, and has lost this share of what it had gained.
+_PARTS = 10
+_LOST_SHARE = 0.3
 
 
 class Finding(NamedTuple):
-    """A disease of a run: its name, "warning" or "error", what was found, and what to do about it."""
+    """Something wrong with a run.
+
+    Attributes:
+      name: Of the disease.
+      severity: "error" if the encoder cannot be good for anything, or "warning".
+      sentence: What was found, with its numbers.
+      advice: What to do about it.
+    """
 
     name: str
-    severity: str
+    severity: Literal["error", "warning"]
     sentence: str
     advice: str
 
 
-def diagnose(health: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """What is wrong with a run by the lines of its health.jsonl and metrics.jsonl."""
-    return []
+def diagnose(health: Sequence[Line], metrics: Sequence[Line]) -> list[Finding]:
+    """What is wrong with a run, the worst first; nothing before the second measurement.
+
+    Args:
+      health: The lines of its health.jsonl. A rule is left out if an older version did not write what it needs.
+      metrics: The lines of its metrics.jsonl.
+    """
+    if len(health) < 2:
+        return []
+    now, before = (_examine(lines, metrics) for lines in (health, health[:-1]))
+    lasting = {finding.name for finding in before}
+    return [finding for finding in now if finding.name in lasting]
+
+
+def _examine(health: Sequence[Line], metrics: Sequence[Line]) -> list[Finding]:
+    """What the last measurement says."""
+    line = health[-1]
+    past = [one for one in metrics if one["step"] <= line["step"]]
+    if line["negative_similarity"] > _COLLAPSED_SIMILARITY:  # The rest follows from that.
+        return [_collapse(line)]
+    findings = [_dead_dimensions(line), _colors(line)]
+    if past:
+        findings += [_temperature(line, past[-1]), _duplicates(line, past[-1]), _learning_rate(past)]
+    return [finding for finding in findings if finding is not None]
+
+
+def _collapse(line: Line) -> Finding:
+    return Finding(
+        "collapse",
+        "error",
+        f"The encoder has collapsed: projections of different images have a mean cosine similarity of "
+        f"{line['negative_similarity']:.2f}.",
+        "Lower the learning rate or the temperature, lengthen the warm-up, or make the views of an image less alike.",
+    )
+
+
+def _dead_dimensions(line: Line) -> Finding | None:
+    dead, dimensions = line["representation_dead_dimensions"], line["representation_dimensions"]
+    if dead <= _DEAD_SHARE * dimensions:
+        return None
+    return Finding(
+        "dead dimensions",
+        "warning",
+        f"{dead} of the {dimensions} dimensions of the representation are the same for all images.",
+        "Lower the learning rate or lengthen the warm-up; if the run is otherwise well, a narrower encoder would do.",
+    )
+
+
+def _colors(line: Line) -> Finding | None:
+    by_color, found = line.get("color_top_1_accuracy", 0.0), line.get("contrastive_top_1_accuracy", 0.0)
+    if by_color < _COLOR_ACCURACY or by_color < _COLOR_SHARE * found:
+        return None
+    return Finding(
+        "colour",
+        "warning",
+        f"Colour alone matches the views of an image: the mean and spread of their channels find {by_color:.0%} of the "
+        f"pairs, the projections {found:.0%}.",
+        "Raise --color_jitter_strength, or turn more views grey (augmentation.grayscale_probability); otherwise, the "
+        "encoder need not learn more than colour.",
+    )
+
+
+def _temperature(line: Line, metrics: Line) -> Finding | None:
+    if "contrastive_candidates" not in line:
+        return None
+    chance = math.log(line["contrastive_candidates"])
+    if metrics["loss"] > _LOUD_LOSS * chance:
+        return Finding(
+            "temperature too low",
+            "warning",
+            f"The loss is {metrics['loss']:.2f}, far above {chance:.2f}, its value if all projections were equal.",
+            "Raise the temperature: a few of the most similar images make up the whole gradient. If it is 0.1 or "
+            "higher, lower the learning rate.",
+        )
+    if metrics.get("contrastive_entropy", 0.0) > _EVEN_ENTROPY * chance:
+        return Finding(
+            "temperature too high",
+            "warning",
+            f"All candidates count nearly the same: the entropy is {metrics['contrastive_entropy']:.2f} of at most "
+            f"{chance:.2f}, although the images have a mean cosine similarity of {line['negative_similarity']:.2f} "
+            "only.",
+            "Lower the temperature; values from 0.1 to 0.5 are usual.",
+        )
+    return None
+
+
+def _duplicates(line: Line, metrics: Line) -> Finding | None:
+    held_out = line.get("contrastive_top_1_accuracy", 0.0)
+    found = metrics.get("contrastive_top_1_accuracy", held_out)
+    if held_out < _MIN_HELD_OUT_ACCURACY or found > _TRAINING_SHARE * held_out:
+        return None
+    return Finding(
+        "duplicates",
+        "warning",
+        f"In training, {found:.0%} of the views find their image, but {held_out:.0%} do among as many images that were "
+        "not trained on: batches seem to hold the same image several times, and the loss pushes the copies apart.",
+        "Look for duplicates with --mode=check, or take smaller batches.",
+    )
+
+
+def _learning_rate(metrics: Sequence[Line]) -> Finding | None:
+    if len(metrics) < 2 * _PARTS:
+        return None
+    losses = [float(np.mean(part)) for part in np.array_split([line["loss"] for line in metrics], _PARTS)]
+    best = min(losses)
+    gained, lost = losses[0] - best, losses[-1] - best
+    if lost <= _LOST_SHARE * gained or lost < 0.01 * losses[0]:
+        return None
+    return Finding(
+        "learning rate too high",
+        "warning",
+        f"The loss has risen again: from {losses[0]:.2f} it had come down to {best:.2f}, and is {losses[-1]:.2f} now.",
+        "Lower --learning_rate, or lengthen the warm-up.",
+    )

@@ -142,7 +142,7 @@ def colors(views: np.ndarray) -> np.ndarray:
 
 
 def measure(
-    representations: np.ndarray, projections: np.ndarray, of_colors: Similarities, num_negatives: int
+    representations: np.ndarray, projections: np.ndarray, of_colors: Similarities, global_batch_size: int
 ) -> dict[str, Any]:
     """All numbers of a line of health.jsonl that follow from the features of views.
 
@@ -150,8 +150,10 @@ def measure(
       representations: h of V views of n images, floats [V, n, F].
       projections: z of the same views, floats [V, n, D].
       of_colors: `compare(colors(views))`.
-      num_negatives: Views of other images that a view is compared with in training.
+      global_batch_size: Images of a training step, whose views are compared.
     """
+    num_views = len(projections)
+    num_negatives = num_views * (global_batch_size - 1)
     found = compare(projections)
     values: dict[str, Any] = {"alignment": alignment(found), "uniformity": uniformity(found)}
     for name, features in (("representation", representations), ("projection", projections)):
@@ -164,6 +166,8 @@ def measure(
         }
     return values | {
         "contrastive_top_1_accuracy": contrastive_accuracy(found, num_negatives),
+        "contrastive_candidates": num_views * global_batch_size - 1,
+        "color_top_1_accuracy": contrastive_accuracy(of_colors, num_negatives),
         "color_correlation": correlation(found, of_colors),
         "positive_similarity": float(found.positive.mean()),
         "negative_similarity": float(found.negative.mean()),

@@ -34,7 +34,7 @@ class Meter:
           encoded_at_once: Images that are encoded at a time.
         """
         self._held_out = held_out
-        self._num_negatives = held_out.views.shape[0] * (global_batch_size - 1)
+        self._global_batch_size = global_batch_size
         self._encoded_at_once = encoded_at_once
         self._of_colors = representation.compare(representation.colors(held_out.views / np.float32(255)))
         self._labelled = _classified(held_out)
@@ -58,7 +58,7 @@ class Meter:
         if not all(np.isfinite(one).all() for one in features):
             return None
         values = representation.measure(
-            *(one.reshape(*views.shape[:2], -1) for one in features), self._of_colors, self._num_negatives
+            *(one.reshape(*views.shape[:2], -1) for one in features), self._of_colors, self._global_batch_size
         )
         if with_knn and len(self._labelled):
             representations, _ = self._apply(self._encode_images, self._held_out.images[self._labelled])
