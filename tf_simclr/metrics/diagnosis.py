@@ -28,6 +28,10 @@ _TRAINING_SHARE = 0.8
 # The loss is compared in so many parts of the run, and has lost this share of what it had gained.
 _PARTS = 10
 _LOST_SHARE = 0.3
+# Or it is not below this share of its value for equal projections, and the gradient is this share of the first one:
+# steps that are too long make the weights large, and behind a normalisation, large weights have small gradients.
+_STUCK_LOSS = 0.9
+_FADED_GRADIENT = 0.1
 
 
 class Finding(NamedTuple):
@@ -68,7 +72,7 @@ def _examine(health: Sequence[Line], metrics: Sequence[Line]) -> list[Finding]:
         return [_collapse(line)]
     findings = [_dead_dimensions(line), _colors(line)]
     if past:
-        findings += [_temperature(line, past[-1]), _duplicates(line, past[-1]), _learning_rate(past)]
+        findings += [_temperature(line, past[-1]), _duplicates(line, past[-1]), _learning_rate(line, past)]
     return [finding for finding in findings if finding is not None]
 
 
@@ -146,17 +150,29 @@ def _duplicates(line: Line, metrics: Line) -> Finding | None:
     )
 
 
-def _learning_rate(metrics: Sequence[Line]) -> Finding | None:
+def _learning_rate(line: Line, metrics: Sequence[Line]) -> Finding | None:
     if len(metrics) < 2 * _PARTS:
         return None
-    losses = [float(np.mean(part)) for part in np.array_split([line["loss"] for line in metrics], _PARTS)]
-    best = min(losses)
-    gained, lost = losses[0] - best, losses[-1] - best
-    if lost <= _LOST_SHARE * gained or lost < 0.01 * losses[0]:
+    losses = _parts([one["loss"] for one in metrics])
+    gained, lost = losses[0] - min(losses), losses[-1] - min(losses)
+    gradients = [one["gradient_norm"] for one in metrics if "gradient_norm" in one]
+    faded = _parts(gradients)[-1] / gradients[0] if gradients and gradients[0] > 0 else 1.0
+    if lost > _LOST_SHARE * gained and lost > 0.01 * losses[0]:
+        what = f"it had come down from {losses[0]:.2f} to {min(losses):.2f}, and is {losses[-1]:.2f} now"
+    elif faded < _FADED_GRADIENT and losses[-1] > _STUCK_LOSS * math.log(line.get("contrastive_candidates", math.inf)):
+        what = (
+            f"it is {losses[-1]:.2f}, no less than by chance, and the gradient is {faded:.0%} of what it was at first"
+        )
+    else:
         return None
     return Finding(
         "learning rate too high",
         "warning",
-        f"The loss has risen again: from {losses[0]:.2f} it had come down to {best:.2f}, and is {losses[-1]:.2f} now.",
+        f"The loss does not fall as it should: {what}.",
         "Lower --learning_rate, or lengthen the warm-up.",
     )
+
+
+def _parts(values: Sequence[float]) -> list[float]:
+    """The means of ten parts of a series."""
+    return [float(np.mean(part)) for part in np.array_split(values, _PARTS)]
