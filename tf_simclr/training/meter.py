@@ -33,11 +33,13 @@ class Meter:
           global_batch_size: Images of a training step, whose contrastive accuracy is estimated.
           encoded_at_once: Images that are encoded at a time.
         """
-        self._held_out = held_out
+        self._views = held_out.views
         self._global_batch_size = global_batch_size
         self._encoded_at_once = encoded_at_once
         self._of_colors = representation.compare(representation.colors(held_out.views / np.float32(255)))
-        self._labelled = _classified(held_out)
+        labelled = _classified(held_out.labels)
+        self._classified = held_out.images[labelled]
+        self._labels = held_out.labels[labelled] if held_out.labels is not None else labelled
         self._encode_views, self._encode_images = (
             _make_encode(model, images.shape[-3:]) for images in (held_out.views, held_out.images)
         )
@@ -45,7 +47,7 @@ class Meter:
     @property
     def num_images(self) -> int:
         """Images whose views are compared."""
-        return self._held_out.views.shape[1]
+        return self._views.shape[1]
 
     def __call__(self, *, with_knn: bool) -> dict[str, Any] | None:
         """The numbers of a line of health.jsonl, or `None` if a feature is not finite.
@@ -53,16 +55,15 @@ class Meter:
         Args:
           with_knn: Whether to classify the images, if there are labels enough.
         """
-        views = self._held_out.views
+        views = self._views
         features = self._apply(self._encode_views, views.reshape(-1, *views.shape[2:]))
         if not all(np.isfinite(one).all() for one in features):
             return None
-        values = representation.measure(
-            *(one.reshape(*views.shape[:2], -1) for one in features), self._of_colors, self._global_batch_size
-        )
-        if with_knn and len(self._labelled):
-            representations, _ = self._apply(self._encode_images, self._held_out.images[self._labelled])
-            values["knn_top_1_accuracy"] = knn_accuracy(representations, self._held_out.labels[self._labelled])
+        of_views, projections = (one.reshape(*views.shape[:2], -1) for one in features)
+        values = representation.measure(of_views, projections, self._of_colors, self._global_batch_size)
+        if with_knn and len(self._labels):
+            representations, _ = self._apply(self._encode_images, self._classified)
+            values["knn_top_1_accuracy"] = knn_accuracy(representations, self._labels)
         return values
 
     def _apply(self, encode: Callable[[tf.Tensor], list[tf.Tensor]], images: np.ndarray) -> list[np.ndarray]:
@@ -97,10 +98,9 @@ def knn_accuracy(representations: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(stats.mode(votes, axis=1).mode == labels))
 
 
-def _classified(held_out: HeldOut) -> np.ndarray:
-    """The positions of the images that kNN takes; none if there are too few of a class."""
-    if held_out.labels is None:
-        return np.zeros([0], np.int64)
-    labelled = np.flatnonzero(held_out.labels >= 0)
-    num_classes = len(np.unique(held_out.labels[labelled]))
-    return labelled if num_classes > 1 and len(labelled) >= _MIN_IMAGES_OF_A_CLASS * num_classes else labelled[:0]
+def _classified(labels: np.ndarray | None) -> np.ndarray:
+    """The positions of the images that kNN takes, int64 [N]; none if there are too few of a class."""
+    labelled = np.flatnonzero(labels >= 0) if labels is not None else np.zeros([0], np.int64)
+    num_classes = len(np.unique(labels[labelled])) if labels is not None else 0
+    is_enough = num_classes > 1 and len(labelled) >= _MIN_IMAGES_OF_A_CLASS * num_classes
+    return labelled if is_enough else labelled[:0]
