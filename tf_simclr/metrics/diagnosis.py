@@ -60,23 +60,21 @@ def diagnose(health: Sequence[Line], metrics: Sequence[Line]) -> list[Finding]:
     if len(health) < 2:
         return []
     now, before = (_examine(lines, metrics) for lines in (health, health[:-1]))
-    lasting = {finding.name for finding in before}
-    return [finding for finding in now if finding.name in lasting]
+    return [found for found, earlier in zip(now, before, strict=True) if found is not None and earlier is not None]
 
 
-def _examine(health: Sequence[Line], metrics: Sequence[Line]) -> list[Finding]:
-    """What the last measurement says."""
+def _examine(health: Sequence[Line], metrics: Sequence[Line]) -> list[Finding | None]:
+    """What each rule finds at the last measurement."""
     line = health[-1]
     past = [one for one in metrics if one["step"] <= line["step"]]
-    if line["negative_similarity"] > _COLLAPSED_SIMILARITY:  # The rest follows from that.
-        return [_collapse(line)]
-    findings = [_dead_dimensions(line), _colors(line)]
-    if past:
-        findings += [_temperature(line, past[-1]), _duplicates(line, past[-1]), _learning_rate(line, past)]
-    return [finding for finding in findings if finding is not None]
+    found = [rule(line, past) for rule in _RULES]
+    # What else is wrong with an encoder that has collapsed follows from that.
+    return found if found[0] is None else [found[0], *[None] * (len(found) - 1)]
 
 
-def _collapse(line: Line) -> Finding:
+def _collapse(line: Line, _: Sequence[Line]) -> Finding | None:
+    if line["negative_similarity"] <= _COLLAPSED_SIMILARITY:
+        return None
     return Finding(
         "collapse",
         "error",
@@ -86,7 +84,7 @@ def _collapse(line: Line) -> Finding:
     )
 
 
-def _dead_dimensions(line: Line) -> Finding | None:
+def _dead_dimensions(line: Line, _: Sequence[Line]) -> Finding | None:
     dead, dimensions = line["representation_dead_dimensions"], line["representation_dimensions"]
     if dead <= _DEAD_SHARE * dimensions:
         return None
@@ -98,7 +96,7 @@ def _dead_dimensions(line: Line) -> Finding | None:
     )
 
 
-def _colors(line: Line) -> Finding | None:
+def _colors(line: Line, _: Sequence[Line]) -> Finding | None:
     by_color, found = line.get("color_top_1_accuracy", 0.0), line.get("contrastive_top_1_accuracy", 0.0)
     if by_color < _COLOR_ACCURACY or by_color < _COLOR_SHARE * found:
         return None
@@ -112,33 +110,35 @@ def _colors(line: Line) -> Finding | None:
     )
 
 
-def _temperature(line: Line, metrics: Line) -> Finding | None:
-    if "contrastive_candidates" not in line:
+def _low_temperature(line: Line, metrics: Sequence[Line]) -> Finding | None:
+    if not metrics or metrics[-1]["loss"] <= _LOUD_LOSS * _chance(line):
         return None
-    chance = math.log(line["contrastive_candidates"])
-    if metrics["loss"] > _LOUD_LOSS * chance:
-        return Finding(
-            "temperature too low",
-            "warning",
-            f"The loss is {metrics['loss']:.2f}, far above {chance:.2f}, its value if all projections were equal.",
-            "Raise the temperature: a few of the most similar images make up the whole gradient. If it is 0.1 or "
-            "higher, lower the learning rate.",
-        )
-    if metrics.get("contrastive_entropy", 0.0) > _EVEN_ENTROPY * chance:
-        return Finding(
-            "temperature too high",
-            "warning",
-            f"All candidates count nearly the same: the entropy is {metrics['contrastive_entropy']:.2f} of at most "
-            f"{chance:.2f}, although the images have a mean cosine similarity of {line['negative_similarity']:.2f} "
-            "only.",
-            "Lower the temperature; values from 0.1 to 0.5 are usual.",
-        )
-    return None
+    return Finding(
+        "temperature too low",
+        "warning",
+        f"The loss is {metrics[-1]['loss']:.2f}, far above {_chance(line):.2f}, its value if all projections were "
+        "equal.",
+        "Raise the temperature: a few of the most similar images make up the whole gradient. If it is 0.1 or higher, "
+        "lower the learning rate.",
+    )
 
 
-def _duplicates(line: Line, metrics: Line) -> Finding | None:
+def _high_temperature(line: Line, metrics: Sequence[Line]) -> Finding | None:
+    entropy = metrics[-1].get("contrastive_entropy", 0.0) if metrics else 0.0
+    if entropy <= _EVEN_ENTROPY * _chance(line):
+        return None
+    return Finding(
+        "temperature too high",
+        "warning",
+        f"All candidates count nearly the same: the entropy is {entropy:.2f} of at most {_chance(line):.2f}, although "
+        f"different images have a mean cosine similarity of only {line['negative_similarity']:.2f}.",
+        "Lower the temperature; values from 0.1 to 0.5 are usual.",
+    )
+
+
+def _duplicates(line: Line, metrics: Sequence[Line]) -> Finding | None:
     held_out = line.get("contrastive_top_1_accuracy", 0.0)
-    found = metrics.get("contrastive_top_1_accuracy", held_out)
+    found = metrics[-1].get("contrastive_top_1_accuracy", held_out) if metrics else held_out
     if held_out < _MIN_HELD_OUT_ACCURACY or found > _TRAINING_SHARE * held_out:
         return None
     return Finding(
@@ -159,7 +159,7 @@ def _learning_rate(line: Line, metrics: Sequence[Line]) -> Finding | None:
     faded = _parts(gradients)[-1] / gradients[0] if gradients and gradients[0] > 0 else 1.0
     if lost > _LOST_SHARE * gained and lost > 0.01 * losses[0]:
         what = f"it had come down from {losses[0]:.2f} to {min(losses):.2f}, and is {losses[-1]:.2f} now"
-    elif faded < _FADED_GRADIENT and losses[-1] > _STUCK_LOSS * math.log(line.get("contrastive_candidates", math.inf)):
+    elif faded < _FADED_GRADIENT and losses[-1] > _STUCK_LOSS * _chance(line):
         what = (
             f"it is {losses[-1]:.2f}, no less than by chance, and the gradient is {faded:.0%} of what it was at first"
         )
@@ -176,3 +176,11 @@ def _learning_rate(line: Line, metrics: Sequence[Line]) -> Finding | None:
 def _parts(values: Sequence[float]) -> list[float]:
     """The means of ten parts of a series."""
     return [float(np.mean(part)) for part in np.array_split(values, _PARTS)]
+
+
+def _chance(line: Line) -> float:
+    """The loss and the entropy if all projections are equal; infinite if an older version did not write them down."""
+    return math.log(line.get("contrastive_candidates", math.inf))
+
+
+_RULES = (_collapse, _dead_dimensions, _colors, _low_temperature, _high_temperature, _duplicates, _learning_rate)
