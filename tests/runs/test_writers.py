@@ -3,9 +3,10 @@
 import json
 import os
 
+import numpy as np
 import tensorflow as tf
 
-from tf_simclr.runs.writers import MetricsWriter, cut_after, write_result
+from tf_simclr.runs.writers import MetricsWriter, cut_after, read, write_result
 
 
 def test_a_line_and_scalars_for_every_step(tmp_path):
@@ -34,6 +35,23 @@ def test_a_metrics_file_is_cut_where_the_checkpoint_was_taken(tmp_path):
     path.write_text("\n".join(lines) + '\n{"step": 12, "lo')
     cut_after(path, 6)
     assert path.read_text() == '{"step": 3}\n{"step": 6}\n'
+
+
+def test_lists_stay_in_the_file_and_distributions_become_histograms(tmp_path):
+    writer = MetricsWriter(tmp_path, "health")
+    writer.write("health.jsonl", 4, 0.5, {"counts": [1, 2], "rank": 3.0})
+    writer.write_histogram("similarity", 4, np.array([-0.5, 0.5, 0.5]))
+    writer.close()
+    with (tmp_path / "health.jsonl").open("a") as file:
+        file.write('{"step": 5, "ran')  # as a kill leaves it
+    assert read(tmp_path / "health.jsonl") == [{"step": 4, "epoch": 0.5, "counts": [1, 2], "rank": 3.0}]
+    assert read(tmp_path / "metrics.jsonl") == []
+    (events,) = tmp_path.glob("events.*")
+    records = map(tf.compat.v1.Event.FromString, tf.data.TFRecordDataset(str(events)).as_numpy_iterator())
+    values = {value.tag: tf.make_ndarray(value.tensor) for event in records for value in event.summary.value}
+    assert values.keys() == {"health/rank", "health/similarity"}
+    buckets = values["health/similarity"]
+    assert buckets[0, 0] == -0.5 and buckets[-1, 1] == 0.5 and buckets[:, 2].sum() == 3
 
 
 def test_a_result_replaces_that_of_the_same_step_in_a_folder_that_tensorflow_misreads(tmp_path):

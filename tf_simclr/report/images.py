@@ -91,10 +91,12 @@ def read_map(path: pathlib.Path) -> ImageMap:
 
 def to_page(images: ImageMap) -> Markup:
     """The map as JSON for a <script> element: without "<", so that no name ends the element."""
-    columns = {"class": _coded(images.labels)} if images.has_labels else {}
+    classes = _names([*images.labels, *images.predicted])  # A class has one colour in both columns.
+    columns = {"class": _coded(images.labels, classes)} if images.has_labels else {}
     if any(one is not None for one in images.predicted):
-        columns["predicted"] = _coded(images.predicted)
-    columns["cluster"] = _coded([f"cluster {one}" for one in images.clusters.tolist()])
+        columns["predicted"] = _coded(images.predicted, classes)
+    clusters = [f"cluster {one}" for one in images.clusters.tolist()]
+    columns["cluster"] = _coded(clusters, _names(clusters))
     content = {
         "names": list(images.names),
         "layouts": {title: _on_grid(points) for title, points in images.layouts.items()},
@@ -112,10 +114,13 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _coded(values: Sequence[str | None]) -> dict[str, Any]:
-    names = sorted({value for value in values if value is not None}, key=_by_number)
+def _names(values: Sequence[str | None]) -> list[str]:
+    return sorted({value for value in values if value is not None}, key=_by_number)
+
+
+def _coded(values: Sequence[str | None], names: Sequence[str]) -> dict[str, Any]:
     codes: dict[str | None, int | None] = {name: code for code, name in enumerate(names)}
-    return {"values": [codes.get(value) for value in values], "names": names}
+    return {"values": [codes.get(value) for value in values], "names": list(names)}
 
 
 def _by_number(name: str) -> tuple[str, int]:

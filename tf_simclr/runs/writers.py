@@ -4,7 +4,9 @@ import contextlib
 import json
 import pathlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_simclr import files
@@ -24,13 +26,22 @@ class MetricsWriter:
         self._prefix = prefix
         self._events = tf.summary.create_file_writer(files.for_tensorflow(folder))
 
-    def write(self, file_name: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        """Writes the values of a step: one line of the file, which starts with `step` and `epoch`, and the scalars."""
+    def write(self, file_name: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
+        """Writes the values of a step: one line of the file, which starts with `step` and `epoch`, and the scalars.
+
+        Lists are only in the line.
+        """
         with (self._folder / file_name).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
         with self._events.as_default(step=step):
             for name, value in values.items():
-                tf.summary.scalar(f"{self._prefix}/{name}", value)
+                if not isinstance(value, list):
+                    tf.summary.scalar(f"{self._prefix}/{name}", value)
+
+    def write_histogram(self, name: str, step: int, values: np.ndarray) -> None:
+        """Writes the distribution of values, floats [N], as a histogram of TensorBoard."""
+        with self._events.as_default(step=step):
+            tf.summary.histogram(f"{self._prefix}/{name}", values)
 
     def close(self) -> None:
         """Flushes the buffers; nothing can be written afterwards."""
@@ -59,6 +70,13 @@ def events(folder: pathlib.Path, suffix: str) -> Iterator[None]:
     with writer.as_default():
         yield
     writer.close()
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file, without an incomplete last one; none if the file does not exist."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
 def cut_after(path: pathlib.Path, step: int) -> None:

@@ -1,11 +1,11 @@
 """The settings of a run."""
 
 from tf_simclr.settings.declaration import Setting, flatten, to_text
+from tf_simclr.settings.export import ExportConfig
 from tf_simclr.settings.fields import (
     AugmentationConfig,
     DataConfig,
     EvalConfig,
-    ExportConfig,
     FinetuneConfig,
     ModelConfig,
     OptimizerConfig,

@@ -1,11 +1,10 @@
-"""The settings, section by section, as frozen dataclasses; the whole run is in `run_config`.
+"""The settings, section by section, as frozen dataclasses; the whole run is in `run_config`, the export in `export`.
 
 The defaults are the reference's. Each setting is declared here, once. Its check, its flag, its entries in --help and
 docs/settings.md, whether a resumed run may change it, and what a model card says about it follow from that.
 """
 
 import dataclasses
-import functools
 from typing import Literal
 
 from tf_simclr.settings import rules
@@ -202,6 +201,14 @@ class TrainConfig:
     log_every_steps: int = setting(
         10, "Steps that a line of metrics.jsonl averages.", rule=rules.AT_LEAST_1, resumable=True
     )
+    health: bool = setting(
+        True, "Measures the encoder on held-out images while it pretrains, for at most 3 % of the time.",
+        flag="health", resumable=True,
+    )  # fmt: skip
+    health_every_steps: int | None = setting(
+        None, "Steps between two such measurements; none takes an epoch, or as many as the 3 % ask for.",
+        rule=rules.AT_LEAST_1, flag="health_every_steps", unset=0, resumable=True,
+    )  # fmt: skip
     deterministic: bool = setting(
         False, "Makes runs bit-identical on accelerators, too; some kernels become slower.", flag="deterministic"
     )
@@ -253,46 +260,3 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         expand_paths(self)
-
-
-# Any run can be exported again; the model card describes the export in a section of its own.
-_of_export = functools.partial(setting, resumable=True, card="leave_out")
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportConfig:
-    """The SavedModel."""
-
-    keep: int | None = _of_export(
-        1, "Exports to keep, those with the highest steps; none keeps all.",
-        rule=rules.AT_LEAST_1, flag="keep_hub_module_max", unset=0,
-    )  # fmt: skip
-    embedding: Literal["raw", "normalized"] = _of_export(
-        "raw", "Embeddings as the encoder returns them, or normalized to unit length.", flag="export_embedding"
-    )
-    pca_dim: int | None = _of_export(
-        None, "Reduces embeddings to this many principal components of the training images' features.",
-        rule=rules.AT_LEAST_1, flag="export_pca_dim", unset=0,
-    )  # fmt: skip
-    project: bool = _of_export(False, "Adds a signature for projections.", flag="export_project")
-    precision: Literal["run", "float32", "mixed_bfloat16"] = _of_export(
-        "run", "Precision of the export; run uses train.precision.", flag="export_precision"
-    )
-    batch_sizes: tuple[int, ...] = _of_export(
-        (1, 8), "Batch sizes that servers are warmed up for.", rule=rules.INCREASING, flag="export_batch_sizes"
-    )
-    micro_batch_size: int | None = _of_export(
-        None, "Largest batch in which the encoder merges simultaneous requests.",
-        rule=rules.AT_LEAST_1, flag="export_micro_batch_size", unset=0,
-    )  # fmt: skip
-    micro_batch_timeout_us: int = _of_export(
-        1000, "Microseconds that such a batch waits for more images.",
-        rule=rules.AT_LEAST_0, flag="export_micro_batch_timeout_us",
-    )  # fmt: skip
-    micro_batch_threads: int = _of_export(
-        2, "Number of such batches computed at the same time.", rule=rules.AT_LEAST_1, flag="export_micro_batch_threads"
-    )
-    license: str = _of_export("unknown", "Licence of the weights, for the model card.", flag="export_license")
-    formats: tuple[Literal["tflite", "onnx"], ...] = _of_export(
-        (), "Other formats to convert the encoder to.", flag="export_formats"
-    )

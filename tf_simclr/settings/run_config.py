@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from tf_simclr.settings import rules
 from tf_simclr.settings.declaration import declared, expand_paths, flatten, setting
+from tf_simclr.settings.export import ExportConfig
 from tf_simclr.settings.fields import (
     AugmentationConfig,
     DataConfig,
     EvalConfig,
-    ExportConfig,
     FinetuneConfig,
     ModelConfig,
     OptimizerConfig,
@@ -136,7 +136,8 @@ def check_together(config: RunConfig) -> None:
             "--train_mode=finetune needs --checkpoint, the weights to start from, such as --checkpoint=runs/shapes "
             "(--train_mode=supervised does not). Received: none"
         )
-    for name, steps in (("log_every_steps", train.log_every_steps), ("checkpoint_steps", train.checkpoint_steps)):
+    for name in ("log_every_steps", "checkpoint_steps", "health_every_steps"):
+        steps = getattr(train, name)
         if steps is not None and steps % train.steps_per_execution:
             above = steps + -steps % train.steps_per_execution
             raise ValueError(

@@ -15,7 +15,7 @@ from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import checkpoints, export_inputs, identity, models, writers
 from tf_simclr.runs.cadence import Cadence
 from tf_simclr.settings import DEFAULT_BATCH_SIZE, RunConfig
-from tf_simclr.training import callbacks, stopping
+from tf_simclr.training import callbacks, health, stopping
 from tf_simclr.training.progress import Progress
 
 
@@ -48,7 +48,7 @@ def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> 
             _check_space(config, model, folder)
             if start_step == 0 or export_inputs.load(folder) is None:
                 export_inputs.keep(export_inputs.of_sources(config, images), folder)
-            _continue(config, model, checkpoint, source, folder, stop_request)
+            _continue(config, model, checkpoint, images, folder, stop_request)
         else:
             logging.info("The run is finished at step %d: nothing to train", start_step)
     if stop_request:
@@ -60,11 +60,12 @@ def _continue(
     config: RunConfig,
     model: SimCLR | Classifier,
     checkpoint: tf.train.Checkpoint,
-    source: sources.Source,
+    images: builders.Sources,
     folder: pathlib.Path,
     stop_request: stopping.StopRequest,
 ) -> None:
     """Trains from the model's step to the end of the run, or until it is asked to stop."""
+    source = images.train
     start_step, total_steps = int(model.optimizer.iterations.numpy()), config.total_steps(source.num_examples)
     batch_size = config.global_batch_size(source.num_examples)
     dataset = batches.train_dataset(
@@ -90,7 +91,8 @@ def _continue(
         source.num_examples, start_step, total_steps, batch_size,
     )  # fmt: skip
     manager = checkpoints.make_manager(checkpoint, folder, config.train.keep_checkpoints)
-    _fit(config, model, dataset, manager, source.num_examples, folder, stop_request)
+    more = health.make(config, model, images, folder, start_step) if isinstance(model, SimCLR) else []
+    _fit(config, model, dataset, manager, source.num_examples, folder, stop_request, more)
 
 
 def _check_agreement(start_step: int) -> None:
@@ -142,11 +144,12 @@ def _fit(
     num_examples: int,
     folder: pathlib.Path,
     stop_request: stopping.StopRequest,
+    more: list[health.ReportHealth],
 ) -> None:
-    """Fits the model, with the callbacks that report and save."""
+    """Fits the model, with the callbacks that report and save, and more that report."""
     start_step = int(model.optimizer.iterations.numpy())
     total_steps, batch_size = config.total_steps(num_examples), config.global_batch_size(num_examples)
-    for name in ("metrics.jsonl", "speed.jsonl"):
+    for name in ("metrics.jsonl", "speed.jsonl", health.FILE):
         writers.cut_after(folder / name, start_step)
     wait_clock = WaitClock()
     reporting = Cadence(config.train.log_every_steps, total_steps)
@@ -167,7 +170,7 @@ def _fit(
         agreement=reporting,
     )
     # In this order, a diverged step is neither reported nor saved, and a saved step has been reported.
-    used = [callbacks.StopOnNaN(manager, start_step=start_step, cadence=reporting), progress, save]
+    used = [callbacks.StopOnNaN(manager, start_step=start_step, cadence=reporting), progress, *more, save]
     if isinstance(model, SimCLR) and (value := model.collapse_value(batch_size)) is not None:
         used.append(callbacks.WarnOfCollapse(value, start_step=start_step, cadence=reporting))
     model.fit(wait_clock.watch(dataset), steps_per_epoch=total_steps - start_step, verbose=0, callbacks=used)
