@@ -24,6 +24,7 @@ SPECS = {
     "training": Folder(evaluated=False),
     "killed": Folder(evaluated=False, killed=True),
     "older": Folder(older=True),
+    "collapsed": Folder(collapsed=True),
     "two classes": Folder(num_images=3, num_classes=2),
 }
 ORDER = ["verdict", "curves", "views", "map", "neighbors", "suspects", "confusions", "efficiency", "health", "check",
@@ -213,3 +214,12 @@ def test_any_two_of_the_20_colors_can_be_told_apart():
             lab = np.stack([116 * y, 500 * (x - y), 200 * (y - z)], axis=1)
             distances = np.linalg.norm(lab[:, None] - lab, axis=-1) + 100 * np.eye(20)
             assert distances.min() > 14
+
+
+def test_the_diagnosis_is_named_in_the_verdict_and_in_health(pages):
+    finding = "The encoder has collapsed: projections of different images have a mean cosine similarity of 0.99."
+    assert pages["collapsed"].words.count(finding) == 2
+    assert "The run may be ill." in pages["collapsed"].words
+    assert "Lower the learning rate or the temperature" in pages["collapsed"].words
+    assert "The run may be ill." not in pages["plain"].words
+    assert "None of the known diseases was found" in pages["plain"].words

@@ -31,6 +31,7 @@ class Folder:
     evaluated: bool = True  # False: it trains still
     killed: bool = False  # half a line at the ends of metrics.jsonl and health.jsonl
     older: bool = False  # no health, map, speed or views, and a config.json of version 1
+    collapsed: bool = False  # by its health
     seed: int = 0
 
     @property
@@ -120,7 +121,8 @@ def _health(spec: Folder) -> list[dict]:
              "representation_std": 0.3 + 0.1 * share, "projection_std": 0.08,
              "representation_dead_dimensions": 3, "projection_dead_dimensions": 0,
              "representation_dimensions": 512, "projection_dimensions": 128,
-             "positive_similarity": 0.2 + 0.6 * share, "negative_similarity": 0.1 - 0.1 * share, **histograms}
+             "positive_similarity": 0.2 + 0.6 * share,
+             "negative_similarity": 0.99 if spec.collapsed else 0.1 - 0.1 * share, **histograms}
             | ({"knn_top_1_accuracy": 0.3 + 0.5 * share} if spec.labels and epoch % 5 == 0 else {})
         )  # fmt: skip
     return lines

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tf_simclr import files
+from tf_simclr.metrics import diagnosis
 from tf_simclr.report import curves, facts, gallery, images, labels, page, verdict
 from tf_simclr.report.charts import Row, intervals
 from tf_simclr.report.folder import Run, read_run
@@ -15,6 +16,7 @@ FILE = "report.html"
 # The sheet of views that a training writes, or else that of a check; and the most bytes that go into a page.
 _VIEWS = ("views.png", "check_views.png")
 _MOST_BYTES_OF_VIEWS = 3_000_000
+_SEVERITIES_OF_DISEASES = {"error": "fail", "warning": "warn"}
 _SEVERITIES = {"fail": "Failed", "warn": "Warning", "pass": "Passed", "info": "Note"}
 
 
@@ -63,6 +65,7 @@ def render(run: Run) -> str:
         "confusions": part("confusion matrix", lambda: labels.confusions(run)),
         "efficiency": part("label efficiency", lambda: labels.efficiency(run.result.get("label_efficiency", []))),
         "health": part("health", lambda: curves.of_health(run.health)),
+        "diagnosis": part("diagnosis", lambda: _diagnosis(run)),
         "findings": part("data check", lambda: _findings(run.check)),
         "settings": run.settings and facts.changed_settings(run.settings),
         "environment": facts.environment(run),
@@ -87,6 +90,16 @@ def _views(folder: pathlib.Path, troubles: list[str]) -> str | None:
             return images.data_uri(path.read_bytes(), "png")
         troubles.append(f"{path.name} is too large for a page that is sent around, and is left out.")
     return None
+
+
+def _diagnosis(run: Run) -> list[dict[str, Any]]:
+    """What is wrong with the run by its health, in the form of `_findings`."""
+    return [
+        {"severity": severity, "title": _SEVERITIES[severity], "topic": one.name, "found": one.sentence,
+         "advice": one.advice, "details": []}
+        for one in diagnosis.diagnose(run.health, run.metrics)
+        for severity in [_SEVERITIES_OF_DISEASES[one.severity]]
+    ]  # fmt: skip
 
 
 def _findings(check: Any) -> list[dict[str, Any]]:
