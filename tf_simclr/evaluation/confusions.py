@@ -12,6 +12,7 @@ import numpy as np
 
 from tf_simclr import files
 from tf_simclr.data.files.names import in_print
+from tf_simclr.evaluation.probe import headline
 from tf_simclr.metrics.confusion import confusion_matrix, most_frequent
 
 # Mistakes that the result names.
@@ -42,9 +43,9 @@ def describe(
 ) -> dict[str, Any]:
     """The most frequent mistakes, for result.json; empty for two classes, where the accuracies tell as much.
 
-    They are those of the last protocol in `of`, or of the trained classifier if that is empty.
+    They are those of the `headline` of the protocols in `of`, or of the trained classifier if that is empty.
     """
-    protocol = of[-1] if of else "label"
+    protocol = headline(of) if of else "label"
     if num_classes <= 2 or protocol not in predicted:
         return {}
     mistakes = most_frequent(confusion_matrix(labels, predicted[protocol], num_classes), _NAMED)

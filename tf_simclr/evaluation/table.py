@@ -5,6 +5,7 @@ from typing import Any
 
 from tf_simclr.data.files.names import in_a_line
 from tf_simclr.evaluation import label_efficiency
+from tf_simclr.evaluation.probe import headline
 from tf_simclr.evaluation.transfer import table as transfer
 
 # The classifier that was trained with the encoder, in a row of its own.
@@ -58,16 +59,17 @@ def _accuracies(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _differences(result: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence about every encoder beside this one, by the last protocol that has judged both."""
+    """A sentence about every encoder beside this one, by the `headline` of the protocols that have judged both."""
     for name, encoder in result["encoders"].items():
         judged = [one for one in result["protocols"] if f"{name}/{one}_top_1_difference" in result]
         if not judged:
             continue
-        low, value, high = (100 * result[f"{name}/{judged[-1]}_top_1_difference{end}"] for end in ("_low", "", "_high"))
+        protocol = headline(judged)
+        low, value, high = (100 * result[f"{name}/{protocol}_top_1_difference{end}"] for end in ("_low", "", "_high"))
         verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
         yield (
             f"This encoder is {verdict} {_shown(encoder['title'])}: {value:+.1f} points [{low:+.1f}, {high:+.1f}], "
-            f"{result['protocols'][judged[-1]]['title']}"
+            f"{result['protocols'][protocol]['title']}"
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tf_simclr.evaluation.encoders import THIS
+from tf_simclr.evaluation.probe import headline
 from tf_simclr.evaluation.table import LABEL, OWN_ROW
 from tf_simclr.report.charts.markup import printable
 
@@ -58,7 +59,7 @@ def judge(result: Mapping[str, Any]) -> Verdict | None:
     own = [name for name, settings in result["protocols"].items() if name == LABEL or OWN_ROW in settings]
     frozen = [name for name in protocols if name not in own and f"{THIS}/{name}_top_1_accuracy" in result]
     encoders = {name: printable(one["title"]) for name, one in result["encoders"].items()}
-    main = (frozen or own)[-1]
+    main = headline(frozen) if frozen else own[-1]
     accuracies = [_accuracy(result, encoder, main, title) for encoder, title in encoders.items()] if frozen else []
     accuracies += [_accuracy(result, THIS, name, protocols[name]) for name in own]
     rows = [(title, [_accuracy(result, one, name, title) for name in frozen]) for one, title in encoders.items()]

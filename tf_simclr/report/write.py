@@ -80,7 +80,8 @@ def _verdict_chart(judged: verdict.Verdict | None) -> Any:
         return None
     best_first = sorted(judged.accuracies, key=lambda one: -one.value)
     rows = [Row(one.name, one.low, one.value, one.high) for one in best_first]
-    return intervals(f"Top-1 accuracy on {judged.num_images:,} test images, {judged.protocol}", rows, percent=True)
+    protocol = f"; frozen encoders: {judged.protocol}" if judged.is_frozen else ""
+    return intervals(f"Top-1 accuracy on {judged.num_images:,} test images{protocol}", rows, percent=True)
 
 
 def _views(folder: pathlib.Path, troubles: list[str]) -> str | None:
