@@ -3,6 +3,7 @@
 python run.py --mode=train_then_eval                      # the main job on the embedded data
 python run.py --mode=train_then_eval --data_dir=PHOTOS    # on your own folder of images
 python run.py --mode=check --data_dir=PHOTOS              # checks images, settings and machine first
+python run.py --mode=embed --model_dir=RUN --data_dir=PHOTOS --output_dir=FOLDER  # writes embeddings of all images
 """
 
 import contextlib
@@ -30,7 +31,7 @@ from absl import app, flags, logging
 
 from tf_simclr import builders, distribute, evaluation
 from tf_simclr.check import check, describe, has_failed
-from tf_simclr.evaluation import evaluate, others, table
+from tf_simclr.evaluation import embed, evaluate, others, table
 from tf_simclr.export import convert, preconditions, publish
 from tf_simclr.runs import export_inputs, models
 from tf_simclr.runs.folder import list_checkpoints, open_run
@@ -123,6 +124,11 @@ def look(config: RunConfig) -> tuple[str, int]:
     return "\n".join([describe(findings, config.data.data_dir), "", *places]), int(has_failed(findings))
 
 
+def embed_all(config: RunConfig) -> tuple[str, int]:
+    """Embeds an archive; returns the report for the terminal and the exit status. The run's folder stays as it is."""
+    return embed.embed(config, _start(config)), 0
+
+
 def _start(config: RunConfig) -> tf.distribute.Strategy:
     """Configures TensorFlow and makes the run's strategy."""
     if config.train.deterministic:
@@ -162,7 +168,8 @@ def main(_: list[str]) -> None:
         config = command_line.to_config(
             flags.FLAGS, ROOT, names=NAMES, read_run=settings_of_run, read_checkpoint=settings_of_checkpoint
         )
-        report, status = look(config) if config.mode == "check" else (run(config), 0)
+        programs = {"check": look, "embed": embed_all}
+        report, status = programs[config.mode](config) if config.mode in programs else (run(config), 0)
     except EXPECTED as error:
         sys.exit(_complain(error))
     except Unfinished as error:
@@ -175,7 +182,7 @@ def main(_: list[str]) -> None:
         print(f"\nrun.py: {stop}", file=sys.stderr)
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
-        print("\nrun.py: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        print("\nrun.py: interrupted; the same command continues from what is saved", file=sys.stderr)
         sys.exit(130)
     _show(report)
     sys.exit(status)

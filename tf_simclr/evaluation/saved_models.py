@@ -94,6 +94,11 @@ def is_saved_model(path: str) -> bool:
     return tf.io.gfile.exists(os.fsencode(os.path.join(path, "saved_model.pb")))
 
 
+def is_export(path: str) -> bool:
+    """Whether a folder holds an export of this package."""
+    return is_saved_model(path) and tf.io.gfile.exists(os.fsencode(os.path.join(path, _CARD)))
+
+
 def digest(path: str) -> str:
     """The digest of the model: of its graph, its variables and its assets."""
     root = files.for_tensorflow(path)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tf_simclr.settings import rules
 from tf_simclr.settings.declaration import declared, expand_paths, flatten, setting
+from tf_simclr.settings.embed_fields import EmbedConfig
 from tf_simclr.settings.fields import (
     AugmentationConfig,
     DataConfig,
@@ -29,9 +30,11 @@ class RunConfig:
     """The whole run."""
 
     name: str = setting("simclr", "Names the run, whose folder is runs/NAME without model_dir.", resumable=True)
-    mode: Literal["train", "eval", "train_then_eval", "export", "check"] = setting(
-        "train", "What to do; check examines images, settings and machine before a run.", flag="mode", resumable=True
-    )
+    mode: Literal["train", "eval", "train_then_eval", "export", "embed", "check"] = setting(
+        "train",
+        "What to do; check examines images, settings and machine before a run, embed writes embeddings to output_dir.",
+        flag="mode", resumable=True,
+    )  # fmt: skip
     train_mode: Literal["pretrain", "finetune", "supervised"] = setting(
         "pretrain",
         "Pretrains without labels, fine-tunes a checkpoint on labels, or trains a new network on them (supervised).",
@@ -65,6 +68,7 @@ class RunConfig:
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
     export: ExportConfig = ExportConfig()
+    embed: EmbedConfig = EmbedConfig()
 
     def __post_init__(self) -> None:
         expand_paths(self)

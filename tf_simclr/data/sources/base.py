@@ -158,13 +158,17 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def inspect(
-        self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]], only: np.ndarray | None = None
+        self,
+        look: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+        only: np.ndarray | None = None,
+        at_once: int = INSPECTED_AT_ONCE,
     ) -> Iterator[dict[str, np.ndarray]]:
         """Decodes every image once, in order, and inspects it.
 
         Args:
-          look: Maps images of one size, uint8 [b, H, W, 3], to columns of numbers [b, ...].
+          look: Maps images of one size, uint8 [b, H, W, 3], to columns [b, ...].
           only: The positions of the images to inspect, int64 [M] and increasing; by default all.
+          at_once: The number of images to yield at a time.
 
         Yields:
           The columns of the next n images, those of `look` and:
@@ -222,6 +226,11 @@ def can_be_learnt(labels: np.ndarray) -> bool:
     """Whether a classifier can learn from labels, int64 [N]: two classes, and two images in one of them."""
     counts = np.unique(labels[labels >= 0], return_counts=True)[1]
     return len(counts) > 1 and int(counts.max()) > 1
+
+
+def in_part(keys: Iterable[str], part: int, count: int) -> np.ndarray:
+    """The positions of the keys in one of so many parts, int64 [n]; the hash of a key alone decides on its part."""
+    return np.array([position for position, key in enumerate(keys) if _hash(key) % count == part], np.int64)
 
 
 def _hash(key: str) -> int:
