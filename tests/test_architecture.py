@@ -21,7 +21,7 @@ PACKAGE = "tf_simclr"
 LAYERS = (
     ("run", "configs.*", "benchmarks.*"),
     ("",),
-    ("check*", "compare"),
+    ("check*", "compare", "embeddings*"),
     ("export*",),
     ("evaluation*",),
     ("training*",),
@@ -41,8 +41,8 @@ LAYERS = (
 # The same for the rooms of the data.
 DATA_ROOMS = ("data.quality*", "data.batches*", "data.sources*", "data.files*", "data.formats*")
 # Programs of their own: `python -m tf_simclr.NAME`.
-RUN_BY_NAME = ("compare",)
-PROGRAMS = ("training*", "evaluation*", "export*", "check*")
+RUN_BY_NAME = ("compare", "embeddings.__main__")
+PROGRAMS = ("training*", "evaluation*", "export*", "check*", "embeddings*")
 LEAVES = LAYERS[-2]
 FOUNDATIONS = LAYERS[-1]
 READERS_OF_SETTINGS = (*LAYERS[0], *PROGRAMS, "runs*", "builders*", "settings*")

@@ -6,6 +6,7 @@ import numpy as np
 
 # 4096 * 8192 similarities take 128 MiB.
 _QUERIES, _CANDIDATES = 4096, 8192
+MAX_PAIRS = 10_000_000
 
 
 def search(queries: np.ndarray, blocks: Iterable[tuple[int, np.ndarray]], count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +18,7 @@ def search(queries: np.ndarray, blocks: Iterable[tuple[int, np.ndarray]], count:
       count: How many to find, at most.
 
     Returns:
-      (rows int64 [Q, k], similarities float32 [Q, k]), the most similar first, and of equals the one of the lower row.
+      (rows int64 [Q, k], similarities float32 [Q, k]), the most similar first.
     """
     rows, likenesses = np.empty([len(queries), 0], np.int64), np.empty([len(queries), 0], np.float32)
     for first, vectors in blocks:
@@ -26,8 +27,8 @@ def search(queries: np.ndarray, blocks: Iterable[tuple[int, np.ndarray]], count:
         rows = np.concatenate([rows, best + first], axis=1)
         likenesses = np.concatenate([likenesses, np.take_along_axis(found, best, 1)], axis=1)
         kept = _largest(likenesses, count)
-        rows, likenesses = (np.take_along_axis(column, kept, 1) for column in (rows, likenesses))
-    order = np.lexsort([rows, -likenesses], axis=1)
+        rows, likenesses = np.take_along_axis(rows, kept, 1), np.take_along_axis(likenesses, kept, 1)
+    order = np.lexsort((rows, -likenesses), axis=1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(likenesses, order, 1)
 
 
@@ -46,20 +47,25 @@ def split(vectors: np.ndarray, size: int = _CANDIDATES) -> Iterator[tuple[int, n
 
 def nearest(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Finds the nearest others of each of N vectors, as `search` does: (rows [N, k], similarities [N, k])."""
-    found = []
+    found, similarities = [], []
     for first, queries in split(vectors, _QUERIES):
         rows, likenesses = search(queries, split(vectors), count + 1)
         is_other = rows != np.arange(first, first + len(queries))[:, None]
         # Among more than `count` copies of itself, a vector may be missing.
         is_other[is_other.all(axis=1), -1] = False
         shape = [len(queries), rows.shape[1] - 1]
-        found.append((rows[is_other].reshape(shape), likenesses[is_other].reshape(shape)))
-    rows, likenesses = zip(*found, strict=True)
-    return np.concatenate(rows), np.concatenate(likenesses)
+        found.append(rows[is_other].reshape(shape))
+        similarities.append(likenesses[is_other].reshape(shape))
+    return np.concatenate(found), np.concatenate(similarities)
 
 
 def pairs(vectors: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Finds all pairs of at least this similarity: (rows int64 [n, 2], the lower first; similarities float32 [n])."""
+    """Finds all pairs of at least this similarity: (rows int64 [n, 2], the lower first; similarities float32 [n]).
+
+    Raises:
+      ValueError: If there are too many to keep.
+    """
+    count = 0
     found, likenesses = [np.empty([0, 2], np.int64)], [np.empty(0, np.float32)]
     for first, queries in split(vectors, _QUERIES):
         for place, block in split(vectors[first:]):
@@ -69,4 +75,7 @@ def pairs(vectors: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray
             left, right = left[is_after], right[is_after]
             found.append(np.stack([left + first, right + place + first], axis=1))
             likenesses.append(alike[left, right])
+            count += len(left)
+            if count > MAX_PAIRS:
+                raise ValueError(f"More than {MAX_PAIRS:,} pairs are so similar: raise it. Received: {threshold}")
     return np.concatenate(found), np.concatenate(likenesses)

@@ -25,7 +25,7 @@ def write(found: Found, path: pathlib.Path) -> None:
       OSError: If it cannot be written.
     """
     style, page = (
-        importlib.resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+        importlib.resources.files(__package__).joinpath("templates").joinpath(name).read_text(encoding="utf-8")
         for name in ("thumbnails.css", "thumbnails.html")
     )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)

@@ -5,6 +5,7 @@ starts again makes those that are missing.
 """
 
 import itertools
+import json
 import os
 import pathlib
 import time
@@ -13,9 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
-from tf_simclr import builders
+from tf_simclr import builders, devices
 from tf_simclr.evaluation import others, saved_models
 from tf_simclr.evaluation.archive import Archive, Batch
 from tf_simclr.evaluation.encoders import FrozenEncoder
@@ -107,7 +107,7 @@ def open_encoder(config: RunConfig, strategy: tf.distribute.Strategy) -> FrozenE
     if config.embed.encoder is None:
         return others.open_encoder(config.folder, config, strategy, name="embed", setting="model_dir")
     place, text = Place.parse(config.embed.encoder), config.embed.encoder
-    if place.function is None and saved_models.is_export(place.path):
+    if place.function is None and tf.io.gfile.exists(os.fsencode(os.path.join(place.path, saved_models.CARD))):
         text = f"{text}#encode"  # Images are cropped here, in parallel, just as the export does it.
     return others.open_encoder(text, config, strategy, name="embed", setting="embed.encoder")
 
@@ -115,7 +115,7 @@ def open_encoder(config: RunConfig, strategy: tf.distribute.Strategy) -> FrozenE
 def describe(config: RunConfig, encoder: FrozenEncoder, archive: Archive) -> dict[str, Any]:
     """What the embeddings follow from, as JSON, and where the model is."""
     number, count = config.embed.part
-    return {
+    about = {
         "model": {"image_size": encoder.image_size, **encoder.identity},
         "model_path": encoder.title if "://" in encoder.title else os.path.abspath(encoder.title),
         "dtype": config.embed.dtype,
@@ -124,6 +124,7 @@ def describe(config: RunConfig, encoder: FrozenEncoder, archive: Archive) -> dic
         "images": archive.fingerprint(),
         "rows": embedding_files.ROWS_PER_FILE,
     }
+    return json.loads(json.dumps(about))  # As it is read again.
 
 
 def _missing(folder: pathlib.Path, shard: tuple[int, int], num_images: int) -> list[range]:
@@ -199,30 +200,32 @@ def _in_files(embedded: Iterator[Embedded]) -> Iterator[Rows]:
 
 def measure(archive: Archive, encoding: Encoding, images: range) -> Rates:
     """Measures how fast the network and the decoding are alone, on the first of the images."""
+    begun = time.monotonic()
     batches = archive.batches(images.start, images.stop, encoding.image_size, encoding.batch_size)
     batch = next(batches)
+    decoding = len(batch.paths) / (time.monotonic() - begun)
     begun, count = time.monotonic(), 0
-    for later in batches:
+    for later in batches:  # The first one has to wait for the start.
         count += len(later.paths)
+        decoding = count / (time.monotonic() - begun)
         if time.monotonic() - begun > _CALIBRATION_SECONDS:
             break
-    decoding = count / (time.monotonic() - begun)
-    if batch.images is None:
-        return Rates(0.0, decoding)
     begun, count = time.monotonic(), 0
-    while time.monotonic() - begun < _CALIBRATION_SECONDS:
+    while batch.images is not None:
         encoding.encode(batch.images)
         count += len(batch.paths)
+        if time.monotonic() - begun > _CALIBRATION_SECONDS:
+            break
     return Rates(count / (time.monotonic() - begun), decoding)
 
 
 def _report(total: int, broken: int, seconds: float, rates: Rates, folder: pathlib.Path) -> str:
-    logging.info("Rates alone: network %.0f images/s, decoding %.0f images/s", *rates)
     lines = [f"Embedded {total:,} images at {total / seconds:,.0f} images/s ({broken:,} of them broken): {folder}"]
     if all(rates):
         limit = "network" if rates.network < rates.decoding else "decoding"
+        shared = f"; sharing this machine's cores, at most {1 / sum(1 / rate for rate in rates):,.0f} together"
         lines.append(
             f"The {limit} was the limit: alone, the network makes {rates.network:,.0f} images/s and decoding "
-            f"{rates.decoding:,.0f}"
+            f"{rates.decoding:,.0f}{'' if devices.on_accelerator() else shared}"
         )
     return "\n".join(lines)
