@@ -75,7 +75,7 @@ def outliers(archive: Embeddings, options: argparse.Namespace) -> Found:
 def suspects(archive: Embeddings, options: argparse.Namespace) -> Found:
     """The images whose label is unlike that of their neighbours."""
     found = oddities.suspects(archive.vectors(), archive.labels())
-    title = f"{len(found.rows):,} of {len(archive):,} labels are unlike those of the nearest images"
+    title = f"{len(found.rows):,} of {len(archive):,} labels are unlike those of the nearest images; the surest first"
     first = oddities.Suspects(*(column[: options.count] for column in found))
     columns = {
         "proposed": first.proposed.tolist(),
@@ -102,9 +102,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--similarity", type=_share, default=SIMILARITY, help="of copies, at least (%(default)s)"
     )
     made["select"].add_argument("--method", choices=selection.METHODS, default="typical", help="default: %(default)s")
-    counts = {"search": 10, "select": None, "outliers": 50, "suspects": None}
+    counts = {"search": 10, "select": None, "outliers": 50, "suspects": 50}
     for name, count in counts.items():
-        shown = "number of images" + ("" if count is None else " (%(default)s)")
+        shown = f"most images to show{'' if count is None else ' (%(default)s)'}"
         made[name].add_argument("--count", type=_at_least_1, default=count, required=name == "select", help=shown)
     return parser.parse_args(arguments)
 

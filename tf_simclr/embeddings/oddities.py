@@ -6,7 +6,10 @@ import numpy as np
 
 from tf_simclr.embeddings import neighbors
 
+# Whose similarity says how unlike the others an image is.
 NEIGHBORS = 10
+# Who vote on a label; docs/embedding.md has the measurements.
+VOTERS = 50
 
 
 class Suspects(NamedTuple):
@@ -36,7 +39,7 @@ def outliers(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 def suspects(vectors: np.ndarray, labels: np.ndarray) -> Suspects:
     """Finds the images for which another label has more votes of the neighbours than their own.
 
-    The nearest labelled images vote, each with the weight by which it is nearer than the first one that does not.
+    The nearest labelled images vote, each with the similarity by which it is nearer than the last of them.
 
     Args:
       vectors: float32 [N, F] of unit length.
@@ -49,7 +52,7 @@ def suspects(vectors: np.ndarray, labels: np.ndarray) -> Suspects:
     names, classes = np.unique(labels[labelled].astype(str), return_inverse=True)
     if len(names) < 2:
         raise ValueError(f"Suspect labels can be found among at least two classes. Received: {len(names)}")
-    rows, alike = neighbors.nearest(vectors[labelled], min(NEIGHBORS + 1, len(labelled) - 1))
+    rows, alike = neighbors.nearest(vectors[labelled], min(VOTERS, len(labelled) - 1))
     weights = np.maximum(alike - alike[:, -1:], 0) + 1e-6
     votes = np.zeros([len(labelled), len(names)])
     for place in range(rows.shape[1]):
