@@ -44,7 +44,9 @@ class Archive:
     def __init__(self, sources: Sequence[Source], shard: tuple[int, int] = (0, 1)) -> None:
         self._sources = sources
         self._shard = shard
-        self._positions = [in_part(source.keys, *shard) for source in sources]
+        self._positions = [
+            in_part(source.keys, *shard) if shard[1] > 1 else np.arange(source.num_examples) for source in sources
+        ]
         self._unreadable = [
             (_whole(path), source.broken.reason(path))
             for source in sources
