@@ -43,20 +43,18 @@ def test_an_image_from_elsewhere_finds_its_copy(archive, capsys):
     assert best.startswith("1.0000") and best.endswith("3.png") and not other.startswith("1.0000")
 
 
-def test_a_model_that_has_changed_and_a_broken_query_are_refused(archive, capsys):
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit):
+        program.main([str(argument) for argument in arguments])
+    return capsys.readouterr().err
+
+
+def test_a_broken_query_and_a_model_that_has_changed_or_gone_are_refused(archive, capsys):
     (archive / "broken.png").write_bytes(b"no image")
+    search = (archive / "out", "search", "--query")
+    assert "--query must be an image that can be decoded" in refusal(capsys, *search, archive / "broken.png")
     shutil.rmtree(archive / "model")
-    arguments = [str(archive / "out"), "search", "--query", str(archive / "query.png")]
-    with pytest.raises(SystemExit):
-        program.main(arguments)
-    save_model(archive / "model", 1.0)
-    with pytest.raises(SystemExit):
-        program.main([*arguments[:-1], str(archive / "broken.png")])
-    shutil.rmtree(archive / "model")
+    assert "Found no weights" in refusal(capsys, *search, archive / "query.png")
     save_model(archive / "model", 2.0)
-    with pytest.raises(SystemExit):
-        program.main(arguments)
-    gone, broken, changed = capsys.readouterr().err.rstrip("\n").split("\n")
-    assert "Found no weights" in gone
-    assert "--query must be an image that can be decoded" in broken
+    changed = refusal(capsys, *search, archive / "query.png")
     assert "The model that has made these embeddings has changed" in changed

@@ -242,3 +242,34 @@ def test_batches_start_anywhere(images):
         batches = list(archive.batches(start, stop, 16, 4))
         assert [path for batch in batches for path in batch.paths] == whole[start:stop]
         assert np.concatenate([batch.positions for batch in batches]).tolist() == list(range(start, stop))
+
+
+def test_records_are_rows_too_and_their_shards_part_them(encoder, tmp_path):
+    contents = [tf.io.encode_png(image(index)).numpy() for index in range(9)]
+    contents[3], contents[6] = b"no image", None
+    labels = ["odd" if index % 2 else "even" for index in range(9)]
+    path = tmp_path / "set.parquet"
+    pq.write_table(pa.table({"image": pa.array(contents, pa.binary()), "label": labels}), path)
+    for shard in ("0/2", "1/2"):
+        run(path, encoder, tmp_path / "out", embed__shard=shard)
+    rows = {row["path"]: row for row in read(tmp_path / "out").to_pylist()}
+    assert set(rows) == {f"{path}#record={index}" for index in range(9)}
+    for index in range(9):
+        row = rows[f"{path}#record={index}"]
+        assert row["valid"] == (contents[index] is not None and index != 3)
+        expected = 1000 * image(index).mean(axis=(0, 1)) / 255 if row["valid"] else 0
+        np.testing.assert_allclose(row["embedding"], expected, rtol=1e-5)
+        assert row["label"] == (None if index == 6 else labels[index])
+    assert rows[f"{path}#record=6"]["reason"] == "no bytes in the column image"
+
+
+def test_any_number_of_broken_images_may_follow_each_other(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding_files, "ROWS_PER_FILE", 50)
+    (tmp_path / "set").mkdir()
+    for index in range(130):
+        content = tf.io.encode_png(image(index)).numpy() if index in (2, 128) else b"no image"
+        (tmp_path / "set" / f"{index:03}.png").write_bytes(content)
+    assert "(128 of them broken)" in run(tmp_path / "set", encoder, tmp_path / "out")
+    rows = read(tmp_path / "out").to_pylist()
+    assert [index for index, row in enumerate(rows) if row["valid"]] == [2, 128]
+    assert all("not a JPEG, PNG, GIF, BMP" in row["reason"] for row in rows if not row["valid"])

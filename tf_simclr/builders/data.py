@@ -64,7 +64,7 @@ def build_archive(data: DataConfig) -> list[sources.Source]:
       FileNotFoundError: If there is no such place.
       ValueError: If it holds no images, or there is no such data set.
     """
-    options: dict[str, Any] = {**_options(data), "broken": BrokenFiles(all_checked=True)}
+    options: dict[str, Any] = {**_options(data), "broken": BrokenFiles(are_expected=True)}
     if data.dataset != "folder":
         return [_open_split(data, False, options)]
     if data.data_dir is None:
@@ -73,7 +73,7 @@ def build_archive(data: DataConfig) -> list[sources.Source]:
     options["max_cached_bytes"] = 0
     opened = [sources.open_images(split.train, unlabelled=split.unlabelled, **options)]
     for place in split.evaluation:
-        opened.append(sources.open_images(place, **{**options, "broken": BrokenFiles(all_checked=True)}))
+        opened.append(sources.open_images(place, **{**options, "broken": BrokenFiles(are_expected=True)}))
     return opened
 
 

@@ -1,14 +1,15 @@
 """All images of an archive, or one of several shards of them, in an order that never changes."""
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from tf_simclr.augment import center
+from tf_simclr.data.batches import eval_dataset
 from tf_simclr.data.files.broken import RECORD_SEPARATOR
+from tf_simclr.data.files.names import in_print
 from tf_simclr.data.sources import Source, in_part
 
 
@@ -18,14 +19,14 @@ class Batch(NamedTuple):
     Attributes:
       positions: int64 [b], of the images in the archive.
       paths: Their names, [b].
-      images: float32 [b, S, S, 3] in [0, 1], or PNG files, bytes [b]; of a broken image, anything.
-      reasons: Why they are broken, or "", [b].
+      images: Those that are intact, float32 [v, S, S, 3] in [0, 1], or PNG files, bytes [v].
+      reasons: Why the others are broken, or "", [b].
       labels: The names of their classes, None where unknown, [b].
     """
 
     positions: np.ndarray
     paths: Sequence[str]
-    images: np.ndarray | None
+    images: np.ndarray
     reasons: Sequence[str]
     labels: Sequence[str | None]
 
@@ -68,61 +69,83 @@ class Archive:
           batch_size: Images in a batch; the last one of a source has the remaining ones.
 
         Raises:
-          ValueError: If images have vanished from a source while it was read.
+          ValueError: If records are missing.
         """
-
-        def look(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            if image_size is None:  # Without compression, which would take longer than most encoders.
-                return {"image": tf.io.encode_png(images, compression=0)}
-            return {"image": center.preprocess_for_eval(images, image_size)}
-
         first = 0
         for source, positions in zip(self._sources, self._positions, strict=True):
             wanted = positions[max(0, start - first) : max(0, stop - first)]
             if wanted.size:
                 place = max(start, first)
-                for batch in self._read(source, wanted, look, batch_size):
+                for batch in _read(source, wanted, image_size, batch_size):
                     yield batch._replace(positions=batch.positions + place)
             first += len(positions)
         rest = self._unreadable[max(0, start - first) : max(0, stop - first)]
         if rest:
             paths, reasons = zip(*rest, strict=True)
-            yield Batch(np.arange(len(rest)) + max(start, first), paths, None, reasons, [None] * len(rest))
-
-    def _read(
-        self,
-        source: Source,
-        wanted: np.ndarray,
-        look: Callable[[tf.Tensor], dict[str, tf.Tensor]],
-        batch_size: int,
-    ) -> Iterator[Batch]:
-        """Reads some images of a source; positions count from the first of them."""
-        names, count = source.class_names, 0
-        only = wanted if len(wanted) < source.num_examples else None
-        for columns in source.inspect(look, only, batch_size):
-            labels = columns.get("label", np.full(len(columns["name"]), -1))
-            yield Batch(
-                count + np.arange(len(labels)),
-                [_whole(name) for name in columns["name"]],
-                columns["image"],
-                list(columns["reason"]),
-                [None if label < 0 else names[label] if names else str(label) for label in labels],
-            )
-            count += len(labels)
-        if count < len(wanted):
-            lost = [(path, source.lost[path]) for path in self._ours(source.lost)][: len(wanted) - count]
-            if len(lost) < len(wanted) - count:
-                raise ValueError(
-                    f"Images must not vanish while they are read: {len(wanted) - count} of {len(wanted)} have. "
-                    f"Received: {source.keys[int(wanted[0])]!r} and what follows it"
-                )
-            paths, reasons = zip(*lost, strict=True)
-            yield Batch(count + np.arange(len(lost)), paths, None, reasons, [None] * len(lost))
+            yield Batch(np.arange(len(rest)) + max(start, first), paths, np.empty(0), reasons, [None] * len(rest))
 
     def _ours(self, paths: Sequence[str] | dict[str, str]) -> list[str]:
         """Those of the paths that are in this shard, sorted."""
         ordered = sorted(paths)
         return [ordered[position] for position in in_part(map(os.path.basename, ordered), *self._shard)]
+
+
+def _read(source: Source, wanted: np.ndarray, image_size: int | None, batch_size: int) -> Iterator[Batch]:
+    """Reads the images at the wanted positions of a source; positions count from the first of them."""
+    part, numbers = source, np.arange(source.num_examples)  # The position in the source of each that is read.
+    if len(wanted) < source.num_examples:
+        with contextlib.suppress(NotImplementedError):  # Some can only be read whole.
+            part, numbers = source.subset(wanted), wanted
+    keys, places = part.keys, source.places
+    done = 0
+    for batch in eval_dataset(part, image_size=image_size, batch_size=batch_size).as_numpy_iterator():
+        positions, found, images, labels = batch
+        _check_keys(keys, positions, found)
+        read = numbers[positions]
+        is_wanted = np.isin(read, wanted)
+        if is_wanted.any():
+            last = int(np.searchsorted(wanted, read[is_wanted][-1])) + 1
+            filled = _fill(source, places, wanted[done:last], read[is_wanted], images[is_wanted], labels[is_wanted])
+            yield filled._replace(positions=np.arange(done, last))
+            done = last
+    if done < len(wanted):
+        nothing = np.empty(0, np.int64)
+        filled = _fill(source, places, wanted[done:], nothing, np.empty(0), nothing)
+        yield filled._replace(positions=np.arange(done, len(wanted)))
+
+
+def _check_keys(keys: Sequence[str], positions: np.ndarray, found: np.ndarray) -> None:
+    """Raises an error if records are missing, so that later ones have moved to their positions."""
+    for place in (0, -1):
+        key, expected = os.fsdecode(found[place]), keys[int(positions[place])]
+        if key != expected:
+            raise ValueError(
+                "Records must not be missing, or those after them are taken for them: repair their file. "
+                f"Received: {in_print(key)} in the place of {in_print(expected)}"
+            )
+
+
+def _fill(
+    source: Source,
+    places: Sequence[str],
+    wanted: np.ndarray,
+    read: np.ndarray,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> Batch:
+    """The images that were read, and the broken ones between them."""
+    names = source.class_names
+    known = dict(zip(read.tolist(), labels.tolist(), strict=True)) if labels.ndim == 1 else {}
+    if source.labels is not None and source.labels.ndim == 1:  # Those of broken images, too.
+        known = dict(zip(wanted.tolist(), source.labels[wanted].tolist(), strict=True))
+    paths = [places[position] for position in wanted.tolist()]
+    reasons = [
+        "" if fine else source.broken.reason(path) if path in source.broken else source.lost.get(path, "it is gone")
+        for path, fine in zip(paths, np.isin(wanted, read), strict=True)
+    ]
+    classes = [known.get(position, -1) for position in wanted.tolist()]
+    titles = [None if label < 0 else names[label] if names else str(label) for label in classes]
+    return Batch(wanted, list(map(_whole, paths)), images, reasons, titles)
 
 
 def _whole(name: str) -> str:

@@ -166,24 +166,30 @@ def _cut(batch: Batch) -> Iterator[Batch]:
     """The parts of a batch that belong to one file each."""
     numbers = batch.positions // embedding_files.ROWS_PER_FILE
     cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
-    for start, stop in itertools.pairwise(cuts):
-        yield Batch(*(None if column is None else column[start:stop] for column in batch))  # type: ignore[arg-type]
+    intact = np.cumsum([0, *(not reason for reason in batch.reasons)])
+    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+        rows = slice(start, stop)
+        yield Batch(
+            batch.positions[rows],
+            batch.paths[rows],
+            batch.images[intact[start] : intact[stop]],
+            batch.reasons[rows],
+            batch.labels[rows],
+        )
 
 
 def _rows(batch: Batch, encoding: Encoding) -> Rows:
     """Embeds a batch."""
-    if batch.images is None:
-        nothing = np.zeros([len(batch.paths), encoding.num_features], encoding.dtype)
-        return Rows(batch.paths, nothing, batch.reasons, batch.labels)
-    with np.errstate(over="ignore"):  # The row says of a number that float16 cannot hold.
-        embeddings = encoding.encode(batch.images).astype(encoding.dtype)
+    reasons = np.array([*batch.reasons, None], object)[:-1]
+    intact = np.flatnonzero(reasons == "")
+    embeddings = np.zeros([len(reasons), encoding.num_features], encoding.dtype)
+    if intact.size:
+        with np.errstate(over="ignore"):  # The row says of a number that float16 cannot hold.
+            embeddings[intact] = encoding.encode(batch.images)
     is_finite = np.isfinite(embeddings).all(axis=1)
-    reasons = [
-        reason or ("" if fine else "its embedding is not finite")
-        for reason, fine in zip(batch.reasons, is_finite, strict=True)
-    ]
-    embeddings[[bool(reason) for reason in reasons]] = 0
-    return Rows(batch.paths, embeddings, reasons, batch.labels)
+    embeddings[~is_finite] = 0
+    reasons[~is_finite] = "its embedding is not finite"
+    return Rows(batch.paths, embeddings, reasons.tolist(), batch.labels)
 
 
 def _in_files(embedded: Iterator[Embedded]) -> Iterator[Rows]:
@@ -211,9 +217,9 @@ def measure(archive: Archive, encoding: Encoding, images: range) -> Rates:
         if time.monotonic() - begun > _CALIBRATION_SECONDS:
             break
     begun, count = time.monotonic(), 0
-    while batch.images is not None:
+    while len(batch.images):
         encoding.encode(batch.images)
-        count += len(batch.paths)
+        count += len(batch.images)
         if time.monotonic() - begun > _CALIBRATION_SECONDS:
             break
     return Rates(count / (time.monotonic() - begun), decoding)

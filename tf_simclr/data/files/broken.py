@@ -57,7 +57,8 @@ class BrokenFiles:
     Args:
       report_path: The JSON file to read and keep up to date, or None.
       max_fraction: Fraction of all files that may be broken, in [0, 1]; see `check`.
-      all_checked: Counts all files as checked, so that none is decoded only to find the broken ones.
+      are_expected: Whether broken files are taken as they come: none is decoded only to find them, and an evaluation
+        goes on however many there are in a row.
     """
 
     def __init__(
@@ -65,13 +66,13 @@ class BrokenFiles:
         report_path: str | os.PathLike[str] | None = None,
         max_fraction: float = 1.0,
         *,
-        all_checked: bool = False,
+        are_expected: bool = False,
     ) -> None:
         self.num_files = 0
         self.ignored = collections.Counter[str]()
         self._report_path = report_path
         self._max_fraction = max_fraction
-        self._all_checked = all_checked
+        self.are_expected = are_expected
         self._lock = threading.Lock()
         self._entries: dict[str, dict[str, Any]] = {}
         self._checked: set[str] = set()
@@ -110,7 +111,7 @@ class BrokenFiles:
 
     def is_checked(self, paths: Iterable[str]) -> bool:
         """Whether all these files have been checked and none has changed since; marks them as checked."""
-        if self._all_checked:
+        if self.are_expected:
             return True
         digest = hashlib.blake2b(digest_size=16)
         for path in paths:

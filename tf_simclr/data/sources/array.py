@@ -88,18 +88,17 @@ class ArraySource(Source):
         return [Sample(int(i), keys[i], self.images[i]) for i in positions]
 
     def inspect(
-        self,
-        look: Callable[[tf.Tensor], dict[str, tf.Tensor]],
-        only: np.ndarray | None = None,
-        at_once: int = INSPECTED_AT_ONCE,
+        self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]], only: np.ndarray | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
+        if only is not None:
+            yield from self.subset(only).inspect(look)
+            return
         height, width = self.images.shape[1:3]
         keys = self.keys
-        wanted = np.arange(self.num_examples) if only is None else only
-        for start in range(0, len(wanted), at_once):
-            positions = wanted[start : start + at_once]
-            count = len(positions)
-            names = [keys[position] for position in positions]
+        for start in range(0, self.num_examples, INSPECTED_AT_ONCE):
+            images = self.images[start : start + INSPECTED_AT_ONCE]
+            count = len(images)
+            names = keys[start : start + count]
             suffixes = [os.path.splitext(name)[1].lower() if self.names is not None else "in memory" for name in names]
             yield {
                 "name": np.array(names, object),
@@ -107,8 +106,8 @@ class ArraySource(Source):
                 "height": np.full(count, height, np.int32),
                 "width": np.full(count, width, np.int32),
                 "reason": np.full(count, "", object),
-                **{name: column.numpy() for name, column in look(tf.constant(self.images[positions])).items()},
-                **({} if self.labels is None else {"label": self.labels[positions]}),
+                **{name: column.numpy() for name, column in look(tf.constant(images)).items()},
+                **({} if self.labels is None else {"label": self.labels[start : start + count]}),
             }
 
     def in_memory(self) -> "ArraySource":

@@ -65,6 +65,11 @@ class Source(abc.ABC):
         """N names that are the same on every machine. They decide which examples are held out."""
 
     @property
+    def places(self) -> Sequence[str]:
+        """Where each image is, N paths or names: what `broken` and `lost` call it."""
+        return self.keys
+
+    @property
     def num_classes(self) -> int | None:
         """Number of classes, or None without labels."""
         if self.labels is None or not self.is_labelled.any():
@@ -158,17 +163,13 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def inspect(
-        self,
-        look: Callable[[tf.Tensor], dict[str, tf.Tensor]],
-        only: np.ndarray | None = None,
-        at_once: int = INSPECTED_AT_ONCE,
+        self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]], only: np.ndarray | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
         """Decodes every image once, in order, and inspects it.
 
         Args:
-          look: Maps images of one size, uint8 [b, H, W, 3], to columns [b, ...].
+          look: Maps images of one size, uint8 [b, H, W, 3], to columns of numbers [b, ...].
           only: The positions of the images to inspect, int64 [M] and increasing; by default all.
-          at_once: The number of images to yield at a time.
 
         Yields:
           The columns of the next n images, those of `look` and:

@@ -69,10 +69,7 @@ class EncodedSource(Source):
         return [Sample(*columns) for columns in found if columns[2].size]
 
     def inspect(
-        self,
-        look: Callable[[tf.Tensor], dict[str, tf.Tensor]],
-        only: np.ndarray | None = None,
-        at_once: int = INSPECTED_AT_ONCE,
+        self, look: Callable[[tf.Tensor], dict[str, tf.Tensor]], only: np.ndarray | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
         def inspect_one(
             number: tf.Tensor, name: tf.Tensor, handle: tf.Tensor, *label: tf.Tensor
@@ -97,7 +94,7 @@ class EncodedSource(Source):
             handles = handles.enumerate().filter(lambda position, handle: tf.gather(is_wanted, position))
             handles = handles.map(lambda position, handle: handle)
         inspected = handles.map(inspect_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        for batch in inspected.batch(at_once).prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+        for batch in inspected.batch(INSPECTED_AT_ONCE).prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
             batch["name"] = np.array([os.fsdecode(name) for name in batch["name"]], object)
             handles = batch.pop("handle")
             batch["reason"] = np.full(len(handles), "", object)
