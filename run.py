@@ -4,6 +4,7 @@ python run.py --mode=train_then_eval                      # the main job on the 
 python run.py --mode=train_then_eval --data_dir=PHOTOS    # on your own folder of images
 python run.py --mode=check --data_dir=PHOTOS              # checks images, settings and machine first
 python run.py --mode=report --model_dir=RUN               # writes RUN/report.html, also while the run trains
+python run.py --mode=embed --model_dir=RUN --data_dir=PHOTOS --output_dir=FOLDER  # writes embeddings of all images
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from absl import app, flags, logging
 
 from tf_simclr import builders, distribute, evaluation
 from tf_simclr.check import check, describe, has_failed
-from tf_simclr.evaluation import atlas, evaluate, others, table, tensorboard
+from tf_simclr.evaluation import atlas, embed, evaluate, others, table, tensorboard
 from tf_simclr.export import convert, preconditions, publish
 from tf_simclr.report import write_report
 from tf_simclr.runs import export_inputs, models
@@ -149,6 +150,11 @@ def show(config: RunConfig) -> tuple[str, int]:
     return f"{'report:':14}{write_report(pathlib.Path(config.folder))}", 0
 
 
+def embed_all(config: RunConfig) -> tuple[str, int]:
+    """Embeds an archive; returns the report for the terminal and the exit status. The run's folder stays as it is."""
+    return embed.embed(config, _start(config)), 0
+
+
 def _start(config: RunConfig) -> tf.distribute.Strategy:
     """Configures TensorFlow and makes the run's strategy."""
     if config.train.deterministic:
@@ -186,7 +192,7 @@ def main(_: list[str]) -> None:
     try:
         _check_working_directory()
         config = _settings()
-        programs = {"check": look, "report": show}
+        programs = {"check": look, "embed": embed_all, "report": show}
         report, status = programs[config.mode](config) if config.mode in programs else (run(config), 0)
     except EXPECTED as error:
         sys.exit(_complain(error))
@@ -200,7 +206,7 @@ def main(_: list[str]) -> None:
         print(f"\nrun.py: {stop}", file=sys.stderr)
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
-        print("\nrun.py: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        print("\nrun.py: interrupted; the same command continues from what is saved", file=sys.stderr)
         sys.exit(130)
     _show(report)
     sys.exit(status)

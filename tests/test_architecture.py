@@ -22,7 +22,7 @@ LAYERS = (
     ("run", "configs.*", "benchmarks.*"),
     ("",),
     ("report*",),
-    ("check*", "compare"),
+    ("check*", "compare", "embeddings*"),
     ("export*",),
     ("evaluation*",),
     ("training*",),
@@ -43,8 +43,8 @@ LAYERS = (
 # The same for the rooms of the data.
 DATA_ROOMS = ("data.quality*", "data.batches*", "data.sources*", "data.files*", "data.formats*")
 # Programs of their own: `python -m tf_simclr.NAME`.
-RUN_BY_NAME = ("compare", "report.__main__")
-PROGRAMS = ("training*", "evaluation*", "export*", "check*", "report*")
+RUN_BY_NAME = ("compare", "embeddings.__main__", "report.__main__")
+PROGRAMS = ("training*", "evaluation*", "export*", "check*", "embeddings*", "report*")
 LEAVES = LAYERS[-3]
 FOUNDATIONS = LAYERS[-2] + LAYERS[-1]
 READERS_OF_SETTINGS = (*LAYERS[0], *PROGRAMS, "runs*", "builders*", "settings*")

@@ -130,11 +130,11 @@ def test_what_a_resumed_run_may_change_and_what_a_card_leaves_out():
     ]
     of_train = [f"train.{name}" for name in ["checkpoint_epochs", "checkpoint_steps", "keep_checkpoints"]]
     of_train += ["train.log_every_seconds", "train.log_every_steps"]
-    sections = [name for name in SETTINGS if name.startswith(("eval.", "export."))]
+    sections = [name for name in SETTINGS if name.startswith(("eval.", "export.", "embed."))]
     assert {name for name, one in SETTINGS.items() if one.resumable} == {*of_run, *of_data, *of_train, *sections}
     machine = {"model_dir", "tpu_name", "tpu_zone", "gcp_project", "data.service", "eval.compare_encoders"}
-    export = {name for name in SETTINGS if name.startswith("export.")}
-    assert {name for name, one in SETTINGS.items() if one.card == "leave_out"} == machine | export
+    outputs = {name for name in SETTINGS if name.startswith(("export.", "embed."))}
+    assert {name for name, one in SETTINGS.items() if one.card == "leave_out"} == machine | outputs
     assert {name for name, one in SETTINGS.items() if one.card == "shorten"} == {
         "checkpoint", "data.data_dir", "data.eval_data_dir", "eval.suite_dir"
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """The only place that turns settings into components."""
 
 from tf_simclr.augment import OPERATORS
-from tf_simclr.builders.data import Sources, build_sources
+from tf_simclr.builders.data import Sources, build_archive, build_sources
 from tf_simclr.builders.encoder import ENCODERS, build_encoder
 from tf_simclr.builders.model import build_augmentation, build_model
 from tf_simclr.builders.optimizer import build_optimizer
@@ -17,6 +17,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 __all__ = [
     "NAMES",
     "Sources",
+    "build_archive",
     "build_augmentation",
     "build_encoder",
     "build_model",

@@ -55,19 +55,44 @@ def build_sources(config: RunConfig, folder: pathlib.Path) -> Sources:
     return Sources(*(kept[id(source)] for source in opened))
 
 
+def build_archive(data: DataConfig) -> list[sources.Source]:
+    """Opens all images that `data` names, without looking for broken ones, as one source for each part of a data set.
+
+    A TFDS data set gives its training split, the embedded one its training images.
+
+    Raises:
+      FileNotFoundError: If there is no such place.
+      ValueError: If it holds no images, or there is no such data set.
+    """
+    options: dict[str, Any] = {**_options(data), "broken": BrokenFiles(are_expected=True)}
+    if data.dataset != "folder":
+        return [_open_split(data, False, options)]
+    if data.data_dir is None:
+        raise ValueError("--dataset=folder needs --data_dir, the folder of images. Received: none")
+    split = sources.split_folders(data.data_dir)
+    options["max_cached_bytes"] = 0
+    opened = [sources.open_images(split.train, unlabelled=split.unlabelled, **options)]
+    for place in split.evaluation:
+        opened.append(sources.open_images(place, **{**options, "broken": BrokenFiles(are_expected=True)}))
+    return opened
+
+
 def _open_sources(data: DataConfig, broken: BrokenFiles) -> Sources:
-    options: dict[str, Any] = {
-        "image_feature": data.image_feature,
-        "label_feature": data.label_feature,
-        "max_pixels": data.max_pixels,
-        "broken": broken,
-    }
+    options: dict[str, Any] = {**_options(data), "broken": broken}
     if data.dataset == "folder":
         return _open_images(data, options)
     train, test = (_open_split(data, is_test, options) for is_test in (False, True))
     if data.eval_data_dir is not None:
         return _with_test_images(train, data.eval_data_dir, options)
     return Sources(train, train, test)
+
+
+def _options(data: DataConfig) -> dict[str, Any]:
+    return {
+        "image_feature": data.image_feature,
+        "label_feature": data.label_feature,
+        "max_pixels": data.max_pixels,
+    }
 
 
 def _open_split(data: DataConfig, is_test: bool, options: dict[str, Any]) -> sources.Source:

@@ -113,7 +113,7 @@ def extract(encoder: Callable[..., tf.Tensor], dataset: tf.data.Dataset) -> Iter
     Raises:
       ValueError: If a feature is not finite.
     """
-    encode = _make_encode(encoder, dataset.element_spec[2])
+    encode = make_encode(encoder, dataset.element_spec[2])
     for positions, keys, images, labels in dataset:
         representations = encode(images)
         if not np.isfinite(representations).all():
@@ -132,7 +132,7 @@ def _digest(images: tf.Tensor) -> tf.Tensor:
 
 # The training and the test images of an encoder follow each other, and tracing it takes a second.
 @functools.lru_cache(maxsize=1)
-def _make_encode(encoder: Callable[..., tf.Tensor], spec: tf.TensorSpec) -> Callable[[tf.Tensor], np.ndarray]:
+def make_encode(encoder: Callable[..., tf.Tensor], spec: tf.TensorSpec) -> Callable[[tf.Tensor], np.ndarray]:
     """Makes the function from images [b, ...] of the spec to representations, float32 [b, F]."""
     options = {"training": False} if isinstance(encoder, keras.Model) else {}
     strategy = getattr(encoder, "distribute_strategy", tf.distribute.get_strategy())

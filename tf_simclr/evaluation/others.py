@@ -29,12 +29,30 @@ def open_others(config: RunConfig, strategy: tf.distribute.Strategy) -> Iterator
       ValueError: If one cannot be read or is no encoder.
     """
     for number, text in enumerate(config.eval.compare_encoders, 1):
-        name, place = f"eval_other_{number}", Place.parse(text)
-        files.check_file_system(place.path, SETTINGS["eval.compare_encoders"].title)
-        if saved_models.is_saved_model(place.path):
-            yield _of_saved_model(name, text, place, config.data.image_size)
-        else:
-            yield _of_weights(name, text, config, strategy)
+        yield open_encoder(text, config, strategy, name=f"eval_other_{number}", setting="eval.compare_encoders")
+
+
+def open_encoder(
+    text: str, config: RunConfig, strategy: tf.distribute.Strategy, *, name: str, setting: str
+) -> FrozenEncoder:
+    """Opens one of them.
+
+    Args:
+      text: A run, a checkpoint or a SavedModel, as in `open_others`.
+      config: The run that asks for it: its precision and, where a SavedModel leaves it open, its image size.
+      strategy: Encodes the images, except for SavedModels.
+      name: Prefix of its keys.
+      setting: The setting that holds the text, for errors.
+
+    Raises:
+      FileNotFoundError: If it does not exist.
+      ValueError: If it cannot be read or is no encoder.
+    """
+    place = Place.parse(text)
+    files.check_file_system(place.path, SETTINGS[setting].title)
+    if saved_models.is_saved_model(place.path):
+        return _of_saved_model(name, text, place, config.data.image_size)
+    return _of_weights(name, text, config, strategy, setting)
 
 
 def check(config: RunConfig, strategy: tf.distribute.Strategy) -> None:
@@ -50,11 +68,13 @@ def _of_saved_model(name: str, text: str, place: Place, image_size: int) -> Froz
     return FrozenEncoder(name, text, found.image_size, identity, lambda: found.encode, {"path": text, **described})
 
 
-def _of_weights(name: str, path: str, config: RunConfig, strategy: tf.distribute.Strategy) -> FrozenEncoder:
+def _of_weights(
+    name: str, path: str, config: RunConfig, strategy: tf.distribute.Strategy, setting: str
+) -> FrozenEncoder:
     try:
         digest = weights.digest(path)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{SETTINGS['eval.compare_encoders'].title}: {error}") from None
+        raise FileNotFoundError(f"{SETTINGS[setting].title}: {error}") from None
     settings = _settings_of(path, config)
     identity = {"weights": digest, **architecture(settings)}
 

@@ -3,16 +3,25 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
 
+import numpy as np
 from absl import logging
 from tqdm import tqdm
-
-from tf_simclr.evaluation.features import Encoded
 
 _LOG_EVERY_SECONDS = 10.0
 
 
-def progress(batches: Iterable[Encoded], title: str, *, done: int, total: int) -> Iterator[Encoded]:
+class _Batch(Protocol):
+    @property
+    def positions(self) -> np.ndarray:
+        """The positions of its images, int64 [b]."""
+
+
+_B = TypeVar("_B", bound=_Batch)
+
+
+def progress(batches: Iterable[_B], title: str, *, done: int, total: int) -> Iterator[_B]:
     """Passes batches on; a terminal shows a bar with images/s and the time left, a log gets a line now and then.
 
     Args:

@@ -20,7 +20,7 @@ _REPRESENTATIONS = (
     "feature_vector", "features", "pooled", "pooled_output", "pooler_output", "final_avg_pool", "avg_pool", "default",
 )  # fmt: skip
 # What an export of this package says about itself.
-_CARD = "model_card.json"
+CARD = "model_card.json"
 _CHUNK_BYTES = 1 << 24
 
 
@@ -240,7 +240,7 @@ def _input_of(function: _Function, image_size: int, path: str) -> _Input:
     if is_file:
         as_given = (lambda file: tf.reshape(file, shape)) if is_single else (lambda files: files)
         return _Input("image files, given the pixels as PNG", None, is_single, as_given)
-    if spec.dtype == tf.uint8 and not sides and tf.io.gfile.exists(os.path.join(path, _CARD)):
+    if spec.dtype == tf.uint8 and not sides and tf.io.gfile.exists(os.path.join(path, CARD)):
         # An export of this package crops and resizes by itself, so it gets the images as they are, one by one.
         return _Input("uint8 images of any size", None, True, lambda file: tf.io.decode_png(file, 3)[tf.newaxis])
     size = next(iter(sides), image_size)

@@ -1,6 +1,7 @@
 """The settings of a run."""
 
 from tf_simclr.settings.declaration import Setting, flatten, to_text
+from tf_simclr.settings.embed import EmbedConfig
 from tf_simclr.settings.export import ExportConfig
 from tf_simclr.settings.fields import (
     AugmentationConfig,
@@ -20,6 +21,7 @@ __all__ = [
     "VERSION",
     "AugmentationConfig",
     "DataConfig",
+    "EmbedConfig",
     "EvalConfig",
     "ExportConfig",
     "FinetuneConfig",

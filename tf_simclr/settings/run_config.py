@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tf_simclr.settings import rules
 from tf_simclr.settings.declaration import declared, expand_paths, flatten, setting
+from tf_simclr.settings.embed import EmbedConfig
 from tf_simclr.settings.export import ExportConfig
 from tf_simclr.settings.fields import (
     AugmentationConfig,
@@ -29,9 +30,10 @@ class RunConfig:
     """The whole run."""
 
     name: str = setting("simclr", "Names the run, whose folder is runs/NAME without model_dir.", resumable=True)
-    mode: Literal["train", "eval", "train_then_eval", "export", "check", "report"] = setting(
+    mode: Literal["train", "eval", "train_then_eval", "export", "embed", "check", "report"] = setting(
         "train",
-        "What to do; check examines images, settings and machine before a run, report writes report.html of any run.",
+        "What to do; check examines images, settings and machine before a run, embed writes embeddings to output_dir, "
+        "report writes report.html of any run.",
         flag="mode", resumable=True,
     )  # fmt: skip
     train_mode: Literal["pretrain", "finetune", "supervised"] = setting(
@@ -67,6 +69,7 @@ class RunConfig:
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
     export: ExportConfig = ExportConfig()
+    embed: EmbedConfig = EmbedConfig()
 
     def __post_init__(self) -> None:
         expand_paths(self)

@@ -65,6 +65,11 @@ class Source(abc.ABC):
         """N names that are the same on every machine. They decide which examples are held out."""
 
     @property
+    def places(self) -> Sequence[str]:
+        """Where each image is, N paths or names: what `broken` and `lost` call it."""
+        return self.keys
+
+    @property
     def num_classes(self) -> int | None:
         """Number of classes, or None without labels."""
         if self.labels is None or not self.is_labelled.any():
@@ -222,6 +227,11 @@ def can_be_learnt(labels: np.ndarray) -> bool:
     """Whether a classifier can learn from labels, int64 [N]: two classes, and two images in one of them."""
     counts = np.unique(labels[labels >= 0], return_counts=True)[1]
     return len(counts) > 1 and int(counts.max()) > 1
+
+
+def in_part(keys: Iterable[str], part: int, count: int) -> np.ndarray:
+    """The positions of the keys in one of so many parts, int64 [n]; the hash of a key alone decides on its part."""
+    return np.array([position for position, key in enumerate(keys) if _hash(key) % count == part], np.int64)
 
 
 def _hash(key: str) -> int:

@@ -42,6 +42,10 @@ class RecordSource(EncodedSource):
     def keys(self) -> tuple[str, ...]:
         return tuple(map(os.path.basename, self.names))  # They stay the same when the files move.
 
+    @property
+    def places(self) -> Sequence[str]:
+        return self.names
+
     @abc.abstractmethod
     def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
         """Reads every example once, still encoded. A damaged file ends where the damage starts.
