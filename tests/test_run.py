@@ -384,7 +384,7 @@ def test_an_error_after_the_training_names_the_weights_and_the_command(
     with pytest.raises(type(error)):  # Without a training, the error is all.
         fail(override(config, {"mode": "export"}))
     monkeypatch.setattr(run, "run", fail)
-    monkeypatch.setattr(run.command_line, "to_config", lambda *arguments, **options: config)
+    monkeypatch.setattr(run, "_settings", lambda: config)
     with pytest.raises(SystemExit) as stop:
         run.main([])
     said = capsys.readouterr().err

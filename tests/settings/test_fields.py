@@ -129,7 +129,7 @@ def test_what_a_resumed_run_may_change_and_what_a_card_leaves_out():
         "data.service",
     ]
     of_train = [f"train.{name}" for name in ["checkpoint_epochs", "checkpoint_steps", "keep_checkpoints"]]
-    of_train += ["train.log_every_seconds", "train.log_every_steps"]
+    of_train += ["train.log_every_seconds", "train.log_every_steps", "train.health", "train.health_every_steps"]
     sections = [name for name in SETTINGS if name.startswith(("eval.", "export.", "embed."))]
     assert {name for name, one in SETTINGS.items() if one.resumable} == {*of_run, *of_data, *of_train, *sections}
     machine = {"model_dir", "tpu_name", "tpu_zone", "gcp_project", "data.service", "eval.compare_encoders"}

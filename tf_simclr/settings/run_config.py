@@ -32,8 +32,7 @@ class RunConfig:
     name: str = setting("simclr", "Names the run, whose folder is runs/NAME without model_dir.", resumable=True)
     mode: Literal["train", "eval", "train_then_eval", "export", "embed", "check", "report"] = setting(
         "train",
-        "What to do; check examines images, settings and machine before a run, embed writes embeddings to output_dir, "
-        "report writes report.html of any run.",
+        "What to do; check looks at a run before it starts, embed fills output_dir, report writes report.html.",
         flag="mode", resumable=True,
     )  # fmt: skip
     train_mode: Literal["pretrain", "finetune", "supervised"] = setting(
