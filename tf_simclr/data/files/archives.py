@@ -2,11 +2,12 @@
 
 import functools
 import os
+import posixpath
 import re
 import struct
+import weakref
 import zlib
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,10 +17,13 @@ from tf_simclr.data.files.archive_index import Index
 from tf_simclr.data.files.names import in_print
 
 SUFFIXES = (".zip", ".tar")
+_END_OF_ARCHIVE = re.compile(r"\.(?:zip|tar)(?=/|$)", re.IGNORECASE)
 _COMPRESSED = re.compile(r"\.(?:tar\.\w+|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 
-_END_OF_ARCHIVE = re.compile(r"\.(?:zip|tar)(?=/|$)", re.IGNORECASE)
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a member of a .zip file: signature, bytes of the name and of more
+
+# Archives that a reader keeps open; systems allow a process a thousand files and more.
+_MAX_OPEN = 128
 
 
 def split(path: str) -> tuple[str, str] | None:
@@ -29,8 +33,14 @@ def split(path: str) -> tuple[str, str] | None:
     """
     for match in _END_OF_ARCHIVE.finditer(path):
         if _is_file(path[: match.end()]):
-            return path[: match.end()], path[match.end() :].strip("/")
+            return path[: match.end()], _inside(path[match.end() :])
     return None
+
+
+def _inside(rest: str) -> str:
+    """The name of a member from the rest of a path behind its archive."""
+    rest = rest.strip("/")
+    return posixpath.normpath(rest) if ".." in rest else rest
 
 
 def file_of(path: str) -> str:
@@ -78,47 +88,94 @@ def exists(archive: str, member: str) -> bool:
     return is_folder(archive, member) or _find(_index(archive), member) is not None
 
 
-def num_bytes(path: str) -> int:
-    """The size of a member, unpacked.
-
-    Raises:
-      tf.errors.NotFoundError: If there is none of that path.
-    """
-    return int(_row(path)[1]["num_bytes"])
+def num_bytes(archive: str, member: str) -> int:
+    """The size of a member, unpacked; 0 if there is none."""
+    index = _index(archive)
+    position = _find(index, member)
+    return 0 if position is None else int(index.table["num_bytes"][position])
 
 
-def read(path: str | bytes) -> bytes:
+def read(path: str) -> bytes:
     """The content of a member, or of a file that is in no archive.
 
     Raises:
       tf.errors.OpError: If it cannot be read.
     """
-    path = os.fsdecode(path)
-    if split(path) is None:
-        return tf.io.read_file(os.fsencode(path)).numpy()
-    archive, row = _row(path)
-    offset, stored_bytes, size, crc, kind = row.tolist()
-    with _open(archive) as file:
-        if kind != archive_index.PLAIN:
-            offset += _header_bytes(_read_at(file, offset, _LOCAL_HEADER.size))
-        content = _read_at(file, offset, stored_bytes)
-    if kind == archive_index.DEFLATED:
-        content = _inflate(content, size)
-    if len(content) != size or (kind != archive_index.PLAIN and zlib.crc32(content) != crc):
-        raise tf.errors.DataLossError(None, None, "its content in the archive is damaged")
-    return content
+    place = split(path)
+    return tf.io.read_file(os.fsencode(path)).numpy() if place is None else _Open(place[0]).read(place[1])
 
 
-def reader() -> Any:
-    """A graph function from a path, string [], to what `read` returns. It needs this process's Python."""
+def reader(paths: Sequence[str]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Makes a graph function from numbers of paths, int64 of any shape, to what `read` returns; b"" where it raises.
 
-    def read_bytes(path: bytes) -> np.ndarray:
-        return np.array(read(path), object)
+    It needs this process's Python. It keeps archives open: each call of the system hands the interpreter from one
+    thread to another, which takes longer than reading. For the same reason, read several at once.
+    """
+    keep_open = functools.lru_cache(_MAX_OPEN)(_Open)
+    known: set[str] = set()
 
-    def fetch(path: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(tf.numpy_function(read_bytes, [path], tf.string, stateful=False), [])
+    def read_known(path: str) -> bytes:
+        for match in _END_OF_ARCHIVE.finditer(path):
+            if path[: match.end()] in known:
+                return keep_open(path[: match.end()]).read(_inside(path[match.end() :]))
+        if (place := split(path)) is not None:
+            known.add(place[0])
+        return read(path)
+
+    def try_read(path: str) -> bytes:
+        try:
+            return read_known(path)
+        except tf.errors.OpError:
+            return b""
+
+    def read_all(numbers: np.ndarray) -> np.ndarray:
+        contents = np.empty(numbers.size, object)
+        contents[:] = [try_read(paths[number]) for number in numbers.flat]
+        return contents.reshape(numbers.shape)
+
+    def fetch(numbers: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(read_all, [numbers], tf.string, stateful=False), numbers.shape)
 
     return fetch
+
+
+class _Open:
+    """An archive, open as long as something refers to it."""
+
+    def __init__(self, archive: str) -> None:
+        try:
+            self.index = _index(archive)
+        except (OSError, ValueError) as error:  # It has changed since it was listed.
+            raise tf.errors.DataLossError(None, None, str(error)) from error
+        if _is_local(archive):
+            self._read_at = functools.partial(_pread, descriptor := os.open(archive, os.O_RDONLY | os.O_CLOEXEC))
+            weakref.finalize(self, os.close, descriptor)
+        else:
+            self._read_at = functools.partial(_read_remote, archive)
+
+    def read(self, member: str) -> bytes:
+        position = _find(self.index, member)
+        if position is None:
+            raise tf.errors.NotFoundError(None, None, self.index.problems.get(member, "it is not in the archive"))
+        offset, stored_bytes, size, crc, kind = self.index.table[position].item()
+        if kind != archive_index.PLAIN:
+            offset += _header_bytes(self._read_at(offset, _LOCAL_HEADER.size))
+        content = self._read_at(offset, stored_bytes)
+        if kind == archive_index.DEFLATED:
+            content = _inflate(content, size)
+        if len(content) != size or (kind != archive_index.PLAIN and zlib.crc32(content) != crc):
+            raise tf.errors.DataLossError(None, None, "its content in the archive is damaged")
+        return content
+
+
+def _pread(descriptor: int, offset: int, size: int) -> bytes:
+    return os.pread(descriptor, size, offset)
+
+
+def _read_remote(archive: str, offset: int, size: int) -> bytes:
+    with tf.io.gfile.GFile(archive, "rb") as file:
+        file.seek(offset)
+        return file.read(size)
 
 
 def _header_bytes(header: bytes) -> int:
@@ -133,23 +190,6 @@ def _inflate(content: bytes, size: int) -> bytes:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 1)
     except zlib.error as error:
         raise tf.errors.DataLossError(None, None, f"its content in the archive is damaged: {error}") from error
-
-
-def _read_at(file: BinaryIO, offset: int, size: int) -> bytes:
-    file.seek(offset)
-    return file.read(size)
-
-
-def _row(path: str) -> tuple[str, Any]:
-    archive, member = split(path) or (path, "")
-    try:
-        index = _index(archive)
-    except ValueError as error:  # It has changed since it was opened.
-        raise tf.errors.DataLossError(None, None, str(error)) from error
-    position = _find(index, member)
-    if position is None:
-        raise tf.errors.NotFoundError(None, None, index.problems.get(member, "it is not in the archive"))
-    return archive, index.table[position]
 
 
 def _find(index: Index, member: str) -> int | None:
@@ -170,10 +210,6 @@ def _is_remote_file(path: str) -> bool:
     return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
 
 
-def _open(path: str, buffering: int = 0) -> Any:
-    return open(path, "rb", buffering=buffering) if _is_local(path) else tf.io.gfile.GFile(path, "rb")
-
-
 def _index(archive: str) -> Index:
     if not _is_local(archive):
         return _read_index(archive, None)
@@ -184,5 +220,6 @@ def _index(archive: str) -> Index:
 @functools.cache
 def _read_index(archive: str, stamp: tuple[int, int] | None) -> Index:
     """The index of an archive, read again when its size or time has changed."""
-    with _open(archive, buffering=-1) as file:
+    opened = tf.io.gfile.GFile(archive, "rb") if stamp is None else open(archive, "rb")  # noqa: SIM115
+    with opened as file:
         return archive_index.read_index(file, archive)

@@ -171,8 +171,8 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
             continue
         else:
             raise FileNotFoundError(
-                "The image folder does not exist, or is neither a folder, a .zip or .tar file, nor a .txt, .csv, .tsv or "
-                f"COCO-style .json list of paths. Received: {place!r}"
+                "The image folder does not exist, or is neither a folder, a .zip or .tar file, nor a list of paths, "
+                f".txt, .csv, .tsv or COCO-style .json. Received: {place!r}"
             )
         for path in files:
             key = path.removeprefix(root).replace(os.sep, "/")

@@ -63,9 +63,10 @@ def is_local(path: str) -> bool:
 
 def num_bytes(path: str) -> int:
     """The size of a file, perhaps in an archive; 0 if there is none."""
-    if not exists(path):
-        return 0
-    return tf.io.gfile.stat(os.fsencode(path)).length if archives.split(path) is None else archives.num_bytes(path)
+    place = archives.split(path)
+    if place is not None:
+        return archives.num_bytes(*place)
+    return tf.io.gfile.stat(os.fsencode(path)).length if exists(path) else 0
 
 
 def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Iterator[Entry]:

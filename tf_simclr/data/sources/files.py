@@ -21,6 +21,9 @@ from tf_simclr.data.sources.order import Steps, index_batches
 # How many files in a row may be broken before a run stops: a few are an accident, this many a lost disk.
 _MAX_BROKEN_IN_A_ROW = 100
 
+# How many files of archives are read by one call of Python.
+_READ_AT_ONCE = 16
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileSource(EncodedSource):
@@ -151,8 +154,17 @@ class FileSource(EncodedSource):
         """Makes the graph function from the number of a file, int64 [], to its content, string []."""
         if self.contents is not None:
             return functools.partial(tf.gather, tf.constant(self.contents))
-        read, path_at = archives.reader() if self.is_archived else tf.io.read_file, self.paths.lookup()
-        return lambda index: read(path_at(index))
+        if self.is_archived:
+            return archives.reader(self.paths)
+        path_at = self.paths.lookup()
+        return lambda index: tf.io.read_file(path_at(index))
+
+    def _prefetched(self, examples: tf.data.Dataset) -> tf.data.Dataset:
+        """Appends to examples, whose last column is the number of a file, the contents of those in archives."""
+        if not self.is_archived or self.contents is not None:
+            return examples
+        fetch = self.fetcher()
+        return examples.batch(_READ_AT_ONCE).map(lambda *columns: (*columns, fetch(columns[-1]))).unbatch()
 
     def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
         if self.is_archived and self.contents is None and not reports:
@@ -166,12 +178,14 @@ class FileSource(EncodedSource):
             used = tf.numpy_function(self.replacements, [], tf.int64) if reports else self.replacements()
             return tf.gather(tf.ensure_shape(used, [self.num_examples]), order)
 
-        def read_example(epoch: tf.Tensor, example: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return tf.stack([epoch, example]), *read(index)[1:]
+        def read_example(
+            epoch: tf.Tensor, example: tf.Tensor, index: tf.Tensor, *content: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
+            return tf.stack([epoch, example]), *read(index, *content)[1:]
 
         batches = index_batches(self.num_examples, steps, replace_broken)
         examples = batches.map(lambda epoch, indices: (tf.fill(tf.shape(indices[0]), epoch), *indices)).unbatch()
-        return steps.in_lane(examples).map(read_example, num_parallel_calls=tf.data.AUTOTUNE)
+        return self._prefetched(steps.in_lane(examples)).map(read_example, num_parallel_calls=tf.data.AUTOTUNE)
 
     def eval_examples(self, start: int = 0) -> tf.data.Dataset:
         read_one = self._decoder()
@@ -179,7 +193,8 @@ class FileSource(EncodedSource):
         known = self.replacements() == np.arange(count)
         indices = tf.data.Dataset.from_tensor_slices(np.flatnonzero(known[start:]) + start)
         # Files that fail are left out and noticed by the gaps, those at the end by the gap before an element behind it.
-        readable = indices.map(read_one, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+        readable = self._prefetched(indices.map(lambda index: (index,)))
+        readable = readable.map(read_one, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
         label = () if self.labels is None else (np.int64(-1),)
         behind = tf.data.Dataset.from_tensors((np.int64(count), np.zeros([0, 0, 3], np.uint8), *label))
 
@@ -198,31 +213,37 @@ class FileSource(EncodedSource):
             lambda index, *example: (index, key_at(index), *example, *unlabelled)
         )
 
-    def _decoder(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-        """Makes the function from an index to (index, image, label)."""
+    def _decoder(self) -> Callable[..., tuple[tf.Tensor, ...]]:
+        """Makes the function from an index, and perhaps the content of its file, to (index, image, label)."""
         fetch = self.fetcher()
         labels = () if self.labels is None else (tf.constant(self.labels),)
 
-        def read_one(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            image = decode.decode_image(fetch(index), self.max_pixels)
+        def read_one(index: tf.Tensor, *content: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            image = decode.decode_image(content[0] if content else fetch(index), self.max_pixels)
             return index, image, *(tf.gather(column, index) for column in labels)
 
         return read_one
 
-    def _reader(self, reports: bool) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-        """Makes the function index -> (index of the file read, image, label) of the training.
+    def _reader(self, reports: bool) -> Callable[..., tuple[tf.Tensor, ...]]:
+        """Makes the function index, content if it has been read -> (index of the file read, image, label) of training.
 
         The next readable file replaces a broken one, so that no other example of the batch moves. Too many broken files
         stop the run. Without reports, nothing stops.
         """
         count = self.num_examples
-        read_one = self._decoder()
+        fetch, read_one = self.fetcher(), self._decoder()
 
-        def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def read_candidate(index: tf.Tensor, offset: tf.Tensor, *content: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            candidate = (index + offset) % count
+            if not content:
+                return read_one(candidate)
+            return read_one(candidate, tf.cond(offset == 0, lambda: content[0], lambda: fetch(candidate)))
+
+        def read(index: tf.Tensor, *content: tf.Tensor) -> tuple[tf.Tensor, ...]:
             # TensorFlow graphs cannot catch errors, but a nested dataset can leave out elements that fail. The
             # last candidate is the wanted file again, whose error stops the run.
             candidates = tf.data.Dataset.range(min(_MAX_BROKEN_IN_A_ROW, count))
-            readable = candidates.map(lambda offset: read_one((index + offset) % count)).ignore_errors()
+            readable = candidates.map(lambda offset: read_candidate(index, offset, *content)).ignore_errors()
             readable = readable.concatenate(tf.data.Dataset.from_tensors(index).map(read_one))
             used, *example = readable.take(1).get_single_element()
             if not reports:
