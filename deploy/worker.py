@@ -7,7 +7,8 @@ and the arguments that follow. It takes the workers from
 
 - an Indexed Job of Kubernetes: JOB_COMPLETION_INDEX and HOSTNAME, which Kubernetes sets, and WORKERS, the number of
   completions. SUBDOMAIN is the headless service of the pods, by default that of the job's name. See training.yaml.
-- a step of Slurm: the variables that `srun` sets, with any number of tasks on a machine.
+- a step of Slurm: SLURM_PROCID, SLURM_STEP_NODELIST and SLURM_STEP_TASKS_PER_NODE, which `srun` sets. Ranks must
+  follow the machines, as they do by default.
 
 Port 2222 and, for more tasks on a machine, those above it must be free; WORKER_PORT names another.
 """
@@ -15,6 +16,7 @@ Port 2222 and, for more tasks on a machine, those above it must be free; WORKER_
 import json
 import os
 import pathlib
+import re
 import sys
 
 
@@ -31,8 +33,8 @@ def describe() -> dict[str, object]:
         addresses, index = _of_slurm(port)
     else:
         raise ValueError(
-            "Neither JOB_COMPLETION_INDEX nor SLURM_PROCID is set: start this as a pod of an Indexed Job or by srun, or "
-            "start run.py with a TF_CONFIG of your own"
+            "Neither JOB_COMPLETION_INDEX nor SLURM_PROCID is set: start this as a pod of an Indexed Job or by srun, "
+            "or start run.py with a TF_CONFIG of your own"
         )
     if index >= len(addresses):
         raise ValueError(f"This worker's number must be below that of the workers, {len(addresses)}. Received: {index}")
@@ -50,16 +52,36 @@ def _of_kubernetes(port: int) -> tuple[list[str], int]:
 
 
 def _of_slurm(port: int) -> tuple[list[str], int]:
-    import tensorflow as tf  # It takes seconds, which Slurm alone needs.
+    # TensorFlow's SlurmClusterResolver sorts the hosts, so that node10 comes before node9, unlike Slurm's ranks.
+    parts = re.findall(r"(?:[^,\[]|\[[^\]]*\])+", _text("SLURM_STEP_NODELIST"))
+    hosts = [host for part in parts for host in _expand(part)]
+    counts: list[int] = []
+    for part in _text("SLURM_STEP_TASKS_PER_NODE").split(","):  # 2(x3) is 2,2,2.
+        count, _, times = part.rstrip(")").partition("(x")
+        counts += [int(count)] * int(times or 1)
+    if len(hosts) != len(counts):
+        raise ValueError(f"SLURM_STEP_TASKS_PER_NODE must have a number for each of {hosts}. Received: {counts}")
+    addresses = [f"{host}:{port + i}" for host, count in zip(hosts, counts, strict=True) for i in range(count)]
+    return addresses, _number("SLURM_PROCID")
 
-    try:
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
-            port_base=port, gpus_per_node=0, gpus_per_task=0, auto_set_gpu=False
-        )
-        addresses = resolver.cluster_spec().as_dict()["worker"]
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(f"Start this by srun, which sets the variables of a step: {error}") from error
-    return addresses, resolver.task_id
+
+def _expand(part: str) -> list[str]:
+    """The hosts that Slurm writes as one: "a[08-10,12]" are a08, a09, a10 and a12."""
+    start, bracket, rest = part.partition("[")
+    if not bracket:
+        return [part]
+    ranges, _, end = rest.partition("]")
+    hosts = []
+    for each in ranges.split(","):
+        first, _, last = each.partition("-")
+        hosts += [f"{start}{i:0{len(first)}}" for i in range(int(first), int(last or first) + 1)]
+    return [host for begun in hosts for host in _expand(begun + end)]
+
+
+def _text(name: str) -> str:
+    if not os.environ.get(name):
+        raise ValueError(f"{name} must be set: start this by srun")
+    return os.environ[name]
 
 
 def _number(name: str, default: str = "") -> int:
