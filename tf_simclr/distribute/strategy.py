@@ -75,7 +75,7 @@ def _read_cluster() -> tuple[list[str], int]:
         raise ValueError(
             "strategy=multi_worker reads the workers from the environment variable TF_CONFIG, such as "
             '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}; '
-            f"docs/reliability.md shows how to set it. Received: {text!r}"
+            f"docs/several-machines.md shows how to set it. Received: {text!r}"
         ) from None
     return addresses, index
 
