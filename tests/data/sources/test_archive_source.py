@@ -136,6 +136,16 @@ def test_the_parts_of_a_data_set_are_found_in_an_archive(tmp_path):
     assert isinstance(train, sources.ArraySource)  # Small images of one size are loaded, as from a folder.
 
 
+@pytest.mark.parametrize("places, keys, classes", [
+    (["set/all/a/1.png", "set/all/b/2.png"], ("a/1.png", "b/2.png"), ("a", "b")),
+    (["a/1.png", "a/2.png"], ("a/1.png", "a/2.png"), None),
+])  # fmt: skip
+def test_a_packed_folder_of_class_folders_is_that_folder(tmp_path, places, keys, classes):
+    source = sources.open_images(pack(lay_out(tmp_path / "set", *places), "set.zip"), max_cached_bytes=0)
+    assert (tuple(source.keys), source.class_names) == (keys, classes)
+    assert len(evaluated(source)) == 2
+
+
 def test_a_kept_list_is_used_while_the_archive_is_unchanged(folder, tmp_path, monkeypatch):
     place = pathlib.Path(pack(folder, "images.tar"))
     old = place.stat().st_mtime - 60

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr.data.files import listing, walk
+from tf_simclr.data.files import archives, listing, walk
 from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.formats import decode, depth
 from tf_simclr.data.formats.headers import MAX_PIXELS
@@ -55,6 +55,7 @@ def from_folder(
       FileNotFoundError: If the folder does not exist.
       ValueError: If it has no images, none that can be decoded, or a class that is not in `class_names`.
     """
+    folder = _inside(os.fspath(folder))
     broken = broken if broken is not None else BrokenFiles()
     listed = listing.list_images(os.fspath(folder), broken.list_folder)
     for other in unlabelled:
@@ -79,6 +80,15 @@ def from_folder(
     small = max(height, width) <= MAX_CACHED_SIDE_PX and files.num_examples * height * width * 3 <= max_cached_bytes
     source = _load_array(files, decoded, height, width) if small else None
     return source if source is not None else _check_files(files, decoded)
+
+
+def _inside(folder: str) -> str:
+    """The folder of the class folders in an archive that holds nothing else, as those of a packed folder do."""
+    if archives.split(folder) is None:
+        return folder
+    found = list(walk.readable_entries(folder))
+    inner = os.path.join(folder, found[0].name) if len(found) == 1 and found[0].is_folder else ""
+    return _inside(inner) if inner and any(entry.is_folder for entry in walk.readable_entries(inner)) else folder
 
 
 def _warn_if_dark(files: FileSource) -> None:
