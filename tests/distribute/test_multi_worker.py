@@ -5,8 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
+from concurrent import futures
 
+import grpc
 import numpy as np
 import pytest
 from paths import ROOT
@@ -82,14 +83,35 @@ def test_a_missing_worker_is_named():
         distribute.wait_for_workers([f"localhost:{port}", f"localhost:{closed}"], 0, timeout_seconds=0.1)
 
 
-def test_a_worker_that_starts_late_is_waited_for():
-    ports = free_ports(2)
-    servers = []
-    late = threading.Timer(0.5, lambda: servers.append(socket.create_server(("localhost", ports[1]))))
-    late.start()
-    distribute.wait_for_workers([f"localhost:{port}" for port in ports], 0)
-    late.join()
-    servers[0].close()
+def test_all_leave_together_once_the_last_has_come_even_if_one_has_come_twice():
+    addresses = [f"localhost:{port}" for port in free_ports(3)]
+    port = int(addresses[0].rpartition(":")[2])
+    with futures.ThreadPoolExecutor() as pool:
+        chief = pool.submit(distribute.wait_for_workers, addresses, 0)
+        for greeting in (b"tf_simclr worker 1 waits\n", b"PRI * HTTP/2.0"):  # One that has died, and TensorFlow's.
+            while True:
+                try:
+                    with socket.create_connection(("localhost", port)) as other:
+                        other.sendall(greeting)
+                    break
+                except ConnectionRefusedError:  # The chief does not listen yet.
+                    continue
+        first = pool.submit(distribute.wait_for_workers, addresses, 1)
+        with pytest.raises(futures.TimeoutError):
+            first.result(timeout=1)
+        assert not chief.done()
+        last = pool.submit(distribute.wait_for_workers, addresses, 2)
+        assert [each.result() for each in (chief, first, last)] == [None, None, None]
+
+
+def test_a_worker_does_not_join_others_that_train_without_it():
+    address = f"localhost:{free_ports(1)[0]}"
+    server = grpc.server(futures.ThreadPoolExecutor())
+    server.add_insecure_port(address)
+    server.start()
+    with pytest.raises(ConnectionError, match=f"do not answer after 1 s: {address}"):
+        distribute.wait_for_workers([address, "localhost:1"], 1, timeout_seconds=1)
+    server.stop(0)
 
 
 @pytest.mark.parametrize(

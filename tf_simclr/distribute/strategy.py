@@ -6,10 +6,15 @@ import os
 import socket
 import textwrap
 import time
-from collections.abc import Iterator
 
 import tensorflow as tf
 from absl import logging
+
+# What workers say to the first one, and what it answers when all are there.
+_GREETING = b"tf_simclr worker %d waits\n"
+_LEAVE = b"tf_simclr: all are there\n"
+_POLL_SECONDS = 0.5
+_ANSWER_SECONDS = 2.0
 
 STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
 
@@ -75,13 +80,16 @@ def _read_cluster() -> tuple[list[str], int]:
         raise ValueError(
             "strategy=multi_worker reads the workers from the environment variable TF_CONFIG, such as "
             '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}; '
-            f"docs/reliability.md shows how to set it. Received: {text!r}"
+            f"docs/several-machines.md shows how to set it. Received: {text!r}"
         ) from None
     return addresses, index
 
 
 def wait_for_workers(addresses: list[str], index: int, timeout_seconds: float = 300.0) -> None:
-    """Waits until all workers answer; TensorFlow itself would wait silently for a missing one.
+    """Waits until all workers wait; TensorFlow itself would wait silently for a missing one.
+
+    The first worker gathers the others and lets all go at once. So one that has died and come back does not join those
+    that still train with the one it was: it waits until they have noticed the loss and come back, too.
 
     Args:
       addresses: "host:port" of every worker.
@@ -92,33 +100,67 @@ def wait_for_workers(addresses: list[str], index: int, timeout_seconds: float = 
       ConnectionError: If some do not answer in time; the error names them.
     """
     deadline = time.monotonic() + timeout_seconds
-    missing = [address for number, address in enumerate(addresses) if number != index]
-    with _listening(int(addresses[index].rpartition(":")[2])):
-        while missing:
-            logging.info("Waiting for the workers %s", ", ".join(missing))
-            time.sleep(min(1.0, timeout_seconds))
-            missing = [address for address in missing if not _answers(address)]
-            if missing and time.monotonic() > deadline:
-                raise ConnectionError(
-                    f"These workers of TF_CONFIG do not answer after {timeout_seconds:.0f} s: {', '.join(missing)}. "
-                    "Start run.py on all of them, and check addresses and firewalls"
-                )
+    if index == 0:
+        missing = _gather(addresses, deadline)
+    else:
+        missing = [] if _await_leave(addresses[0], index, deadline) else addresses[:1]
+    if missing:
+        raise ConnectionError(
+            f"These workers of TF_CONFIG do not answer after {timeout_seconds:.0f} s: {', '.join(missing)}. "
+            "Start run.py on all of them, and check addresses and firewalls"
+        )
 
 
-@contextlib.contextmanager
-def _listening(port: int) -> Iterator[None]:
-    """Answers the other workers until TensorFlow's own server takes the port."""
-    with socket.create_server(("", port), backlog=1024):
-        yield
+def _gather(addresses: list[str], deadline: float) -> list[str]:
+    """Waits for all other workers and lets them go, until the deadline; returns those that are missing."""
+    waiting: dict[bytes, socket.socket] = {}
+    wanted = {_GREETING % number: address for number, address in enumerate(addresses) if number > 0}
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("", int(addresses[0].rpartition(":")[2])), backlog=1024))
+        server.settimeout(_POLL_SECONDS)
+        while missing := [address for greeting, address in wanted.items() if greeting not in waiting]:
+            if time.monotonic() > deadline:
+                return missing
+            with contextlib.suppress(OSError):
+                other = stack.enter_context(server.accept()[0])
+                other.settimeout(_ANSWER_SECONDS)
+                greeting = other.recv(len(_GREETING) + 16)
+                if greeting in wanted:
+                    waiting[greeting] = other
+                else:  # A worker that still trains asks whether the one that was lost is there.
+                    other.close()
+            waiting = {greeting: other for greeting, other in waiting.items() if not _has_left(other)}
+        for other in waiting.values():
+            other.sendall(_LEAVE)
+    return []
 
 
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
+def _await_leave(chief: str, index: int, deadline: float) -> bool:
+    """Waits until the first worker lets this one go; returns whether it did by the deadline."""
+    host, _, port = chief.rpartition(":")
+    logging.info("Waiting for the worker %s, and with it for all others", chief)
+    while (seconds := deadline - time.monotonic()) > 0:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS) as one,
+        ):
+            one.sendall(_GREETING % index)
+            one.settimeout(seconds)
+            if one.recv(len(_LEAVE)) == _LEAVE:  # Otherwise it trains with others, or has left.
+                return True
+        time.sleep(_POLL_SECONDS)
+    return False
+
+
+def _has_left(other: socket.socket) -> bool:
+    """Whether a worker that waits has closed its connection."""
+    other.setblocking(False)
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=2.0).close()
-    except OSError:
+        return not other.recv(1)
+    except BlockingIOError:
         return False
-    return True
+    except OSError:
+        return True
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -51,7 +51,7 @@ def test_what_was_found_once_is_not_looked_at_again(folder, tmp_path, monkeypatc
     assert (entry["size"], entry["mtime_seconds"]) == (8, int(os.stat(entry["path"]).st_mtime))
 
     looked_at = []
-    monkeypatch.setattr(folders, "broken_reason", lambda *_: looked_at.append(1) or "")
+    monkeypatch.setattr(file_sources, "broken_reason", lambda *_: looked_at.append(1) or "")
     again, _ = open_with_report(folder, report)
     assert again.names == source.names and again.skipped == source.skipped and not looked_at
     (folder / "b" / "07.png").write_bytes((folder / "b" / "09.png").read_bytes())

@@ -15,7 +15,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_simclr import files
-from tf_simclr.data.files import ignored
+from tf_simclr.data.files import archives, ignored
 from tf_simclr.data.files.names import counted, in_print
 from tf_simclr.data.files.walk import is_local
 from tf_simclr.data.formats import decode
@@ -176,9 +176,12 @@ def _describe(reasons: dict[str, str]) -> str:
 
 
 def _stamp(path: str) -> tuple[int | None, int | None]:
-    """(size in bytes, time of the last change in seconds) of a file, to detect changes; None for both without it."""
+    """(size in bytes, time of the last change in seconds) of a file, to detect changes; None for both without it.
+
+    Those of a member of an archive are those of the archive.
+    """
     try:
-        found = tf.io.gfile.stat(os.fsencode(path.partition(RECORD_SEPARATOR)[0]))
+        found = tf.io.gfile.stat(os.fsencode(archives.file_of(path.partition(RECORD_SEPARATOR)[0])))
     except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow's message cannot hold a name that is not UTF-8.
         return None, None
     return found.length, found.mtime_nsec // 10**9

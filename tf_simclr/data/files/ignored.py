@@ -7,8 +7,8 @@ from tf_simclr.data.formats import decode
 
 # What commonly lies beside images and describes them; no image is lost with it.
 _DESCRIPTIONS = {
-    ".cfg", ".csv", ".doc", ".docx", ".htm", ".html", ".json", ".jsonl", ".lock", ".log", ".md", ".pbtxt", ".pdf",
-    ".py", ".rst", ".tsv", ".txt", ".url", ".xlsx", ".xml", ".xmp", ".yaml", ".yml",
+    ".cfg", ".cls", ".csv", ".doc", ".docx", ".htm", ".html", ".json", ".jsonl", ".lock", ".log", ".md", ".pbtxt",
+    ".pdf", ".py", ".rst", ".tsv", ".txt", ".url", ".xlsx", ".xml", ".xmp", ".yaml", ".yml",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Lists the image files of a data directory: folders, glob patterns, and files that list paths."""
+"""Lists the image files of a data directory: folders, archives, glob patterns, and files that list paths."""
 
 import collections
 import functools
@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_simclr.data.files import ignored, list_cache, lists
+from tf_simclr.data.files import archives, coco, ignored, list_cache, lists, sidecars
 from tf_simclr.data.files.names import Names
 from tf_simclr.data.files.walk import Walk, exists, ignore, is_folder, is_local, is_users
 from tf_simclr.data.formats import decode
 
 _WILDCARDS = "*?["
+_LISTS = (*lists.SUFFIXES, coco.SUFFIX)
 # Images in a folder of this name, in any case, have no class.
 _UNLABELLED = ("unlabeled", "unlabelled")
 
@@ -68,28 +69,32 @@ def root_of(place: str) -> str:
 
 
 def list_images(data_dir: str, cache_folder: pathlib.Path | None = None) -> Listing:
-    """Lists the image files of folders, patterns and lists, each file once, sorted by key.
+    """Lists the image files of folders, archives, patterns and lists, each file once, sorted by key.
 
     In a folder, an image's class is the first folder on its path, if any; with a pattern, the first folder after the
-    part without wildcards; in a list, the label. A folder "unlabelled" is no class. Names that start with a dot, and
-    the folders of the system and of runs, are left out (see `walk.entries`). Links are followed, and a folder that
-    several links lead to is walked once.
+    part without wildcards; in a list, the label. A folder "unlabelled" is no class. An archive is the folder of what is
+    in it, but labels may also lie beside its images, see `sidecars`; archives that lie in a folder, or that a pattern
+    without their suffix matches, are left out. So are names that start with a dot, and the folders of the system and of
+    runs (see `walk.entries`). Links are followed, and a folder that several links lead to is walked once.
 
     Args:
-      data_dir: One or more places, comma-separated: a folder, at any depth; a pattern, for files or for folders; a
-        .txt, .csv or .tsv list of images, see `lists`.
+      data_dir: One or more places, comma-separated: a folder, at any depth; a .zip or .tar file or a folder in one, see
+        `archives`; a pattern, for files or for folders; a .txt, .csv or .tsv list of images, see `lists`, or a
+        COCO-style .json file, see `coco`.
       cache_folder: Where to keep the list of a local folder, which is reused while no folder in it has changed.
 
     Raises:
       FileNotFoundError: If a place does not exist.
-      ValueError: If there are no images, or a list is malformed.
+      ValueError: If there are no images, a list is malformed, or an archive cannot be read.
     """
     places = split_places(data_dir)
+    for place in places:
+        archives.refuse_compressed(place)
     walk = Walk()
     if len(places) == 1 and is_folder(places[0]):
         keys = _list_folder(places[0], walk, cache_folder)
         paths = keys.with_prefix(_root(places[0]))
-        listing = Listing(paths, keys, [_class_of(key) for key in keys], walk.problems, walk.ignored)
+        listing = Listing(paths, keys, _classes_of(places[0], keys), walk.problems, walk.ignored)
     else:
         listing = _list_places(places, walk)
     if not listing.keys:
@@ -148,10 +153,16 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
     is_pattern = not exists(place)
     root = root_of(place)
     for found in _outside_runs(expand(place), root) if is_pattern else [place]:
+        if archives.split(found) is not None and is_folder(found):
+            if place.lower().endswith(archives.SUFFIXES) or not is_pattern:
+                yield from _list_archive(found, walk)
+            else:
+                ignore(os.path.basename(found), walk.ignored)
+            continue
         if is_folder(found):
             files = walk.files(found)
-        elif found.lower().endswith(lists.SUFFIXES) and place.lower().endswith(lists.SUFFIXES):
-            yield from lists.read(found)
+        elif found.lower().endswith(_LISTS) and place.lower().endswith(_LISTS):
+            yield from (coco if found.lower().endswith(coco.SUFFIX) else lists).read(found)
             continue
         elif is_pattern and decode.is_image_name(found):
             files = iter([found])
@@ -160,12 +171,19 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
             continue
         else:
             raise FileNotFoundError(
-                "The image folder does not exist, or is neither a folder nor a .txt, .csv or .tsv list of paths. "
-                f"Received: {place!r}"
+                "The image folder does not exist, or is neither a folder, a .zip or .tar file, nor a list of paths, "
+                f".txt, .csv, .tsv or COCO-style .json. Received: {place!r}"
             )
         for path in files:
             key = path.removeprefix(root).replace(os.sep, "/")
             yield path, key, _class_of(key)
+
+
+def _list_archive(folder: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]:
+    """The same for an archive or a folder in one."""
+    root = _root(folder)
+    keys = [path.removeprefix(root) for path in walk.files(folder)]
+    yield from ((root + key, key, name) for key, name in zip(keys, _classes_of(folder, keys), strict=True))
 
 
 def _outside_runs(paths: Sequence[str], root: str) -> list[str]:
@@ -180,6 +198,12 @@ def _outside_runs(paths: Sequence[str], root: str) -> list[str]:
 
 def _root(folder: str) -> str:
     return os.path.join(folder, "")
+
+
+def _classes_of(folder: str, keys: Sequence[str]) -> list[str | None]:
+    """The class of every image in a folder, whose keys are relative to it."""
+    found = sidecars.find(folder, keys) if archives.split(folder) is not None else None
+    return found if found is not None else [_class_of(key) for key in keys]
 
 
 def _class_of(key: str) -> str | None:

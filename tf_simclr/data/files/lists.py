@@ -13,12 +13,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import tensorflow as tf
 from absl import logging
 
-from tf_simclr.data.files import labels
+from tf_simclr.data.files import archives, labels
+from tf_simclr.data.files.finder import Finder, as_text
 from tf_simclr.data.files.names import counted, in_print
-from tf_simclr.data.files.walk import exists, is_folder, is_local, readable_entries
 from tf_simclr.data.formats import decode
 
 SUFFIXES = (".csv", ".tsv", ".txt")
@@ -39,12 +38,12 @@ def read(path: str) -> Iterator[tuple[str, str, str | None]]:
     """Yields the files that a list names, each once, as (path, key, class name or None).
 
     Args:
-      path: A .txt, .csv or .tsv file, local or any that `tf.io.gfile` reads.
+      path: A .txt, .csv or .tsv file, local, in an archive, or any that `tf.io.gfile` reads.
 
     Raises:
       ValueError: If it names no file that exists, a row has no file, or an id stands for several files.
     """
-    finder = _Finder(path)
+    finder = Finder(path)
     text = _read_text(path)
     part, column = _find_layout(text, path, finder)
     all_rows = part(text)
@@ -78,13 +77,12 @@ def read(path: str) -> Iterator[tuple[str, str, str | None]]:
         in_print(path), counted(len(rows), "row"), counted(len(files), "different file"), name, meaning,
     )  # fmt: skip
     for (place, key), label in files.items():
-        yield place, key, None if label is None else _as_text(label)
+        yield place, key, None if label is None else as_text(label)
 
 
 def _read_text(path: str) -> str:
     """The text of a file in UTF-8 or UTF-16; bytes that are not UTF-8 are kept as `os.fsdecode` keeps them."""
-    with tf.io.gfile.GFile(os.fsencode(path), "rb") as file:
-        content = file.read()
+    content = archives.read(path)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
     if b"\0" in content[:2]:  # UTF-16 without a mark: every other byte of English text is 0.
@@ -92,7 +90,7 @@ def _read_text(path: str) -> str:
     return os.fsdecode(content.removeprefix(b"\xef\xbb\xbf"))
 
 
-def _find_layout(text: str, path: str, finder: "_Finder") -> tuple[Callable[[str], _Rows], int]:
+def _find_layout(text: str, path: str, finder: Finder) -> tuple[Callable[[str], _Rows], int]:
     """How to part the text into rows of cells, and the column of files: with these, most files are found.
 
     Raises:
@@ -161,7 +159,7 @@ def _first_apart(line: str) -> list[str]:
     return line.split(None, 1)
 
 
-def _without_comments(rows: _Rows, finder: "_Finder") -> _Rows:
+def _without_comments(rows: _Rows, finder: Finder) -> _Rows:
     """Leaves out the first rows that start with #; the last of them is the header if it fits a row of a file below."""
 
     def has_file(row: Sequence[str]) -> bool:
@@ -178,90 +176,6 @@ def _cell(row: Sequence[str], column: int) -> str:
     return row[column].strip() if column < len(row) else ""
 
 
-def _as_text(cell: str) -> str:
-    """A cell whose bytes are not UTF-8 as the Latin-1 that Excel writes."""
-    try:
-        cell.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(cell).decode("latin-1")
-    return cell
-
-
 def _spread(rows: Sequence[_T]) -> list[_T]:
     """About `_SAMPLED_ROWS` of the rows, from the first to the last."""
     return list(rows[:: max(1, len(rows) // _SAMPLED_ROWS)])
-
-
-class _Finder:
-    """Finds the image files that the cells of a list stand for.
-
-    Cells are paths or names without suffix; the places are the folder of the list, the folders in it, the folder above,
-    and `images` there. Backslashes may stand for slashes.
-
-    Args:
-      path: The list.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._folder = os.path.dirname(path)
-        self._list_name = os.path.basename(path).lower()
-        self._files = functools.cache(_files_in)
-
-    def direct(self, cell: str) -> tuple[str, str]:
-        """(path, key) of a cell that is a path."""
-        return os.path.join(self._folder, cell) if is_local(cell) else cell, cell
-
-    def is_path(self, cell: str) -> bool:
-        """Whether a cell is the path of an existing file."""
-        path, _ = self.direct(cell)
-        if is_local(path):
-            return os.path.isfile(os.fsencode(path))
-        return exists(path) and not is_folder(path)
-
-    def find(self, cell: str) -> list[tuple[str, str]]:
-        """All files, as (path, key), that a cell may stand for; those in the first of the places that has any."""
-        names = dict.fromkeys([cell, cell.replace("\\", "/"), _as_text(cell)] if cell else [])
-        for name in names:
-            if self.is_path(name):
-                return [self.direct(name)]
-        for name in names:
-            for places in self._places:
-                hits = [hit for place in places if (hit := self._look(place, name)) is not None]
-                if hits:
-                    # The list of the training images may have ids that also stand for other test images.
-                    return [hit for hit in hits if hit[1].split("/")[0].lower() in self._list_name] or hits
-        return []
-
-    def find_one(self, cell: str) -> tuple[str, str]:
-        """(path, key) of the file that a cell stands for; if it is not found, of the file that it would be.
-
-        Raises:
-          ValueError: If it may stand for several files.
-        """
-        hits = self.find(cell)
-        if len(hits) > 1:
-            raise ValueError(
-                f"An id in a list must stand for one file, but this one stands for {in_print(hits[0][0])} and "
-                f"{in_print(hits[1][0])}: give paths instead. Received: {cell!r}"
-            )
-        return hits[0] if hits else self.direct(cell)
-
-    @functools.cached_property
-    def _places(self) -> list[list[str]]:
-        below = sorted(entry.name for entry in readable_entries(self._folder or ".") if entry.is_folder)
-        return [[""], below, [".."], ["../images"]]
-
-    def _look(self, place: str, name: str) -> tuple[str, str] | None:
-        folder, base = os.path.split(os.path.join(place, name))
-        found = self._files(os.path.join(self._folder, folder)).get(base)
-        return None if found is None else self.direct(os.path.join(folder, found))
-
-
-def _files_in(folder: str) -> dict[str, str]:
-    """The names of the images in a folder, by their names and by their names without suffix."""
-    names = sorted(
-        entry.name
-        for entry in readable_entries(folder or ".")
-        if decode.is_image_name(entry.name) and not entry.is_folder
-    )
-    return {os.path.splitext(name)[0]: name for name in reversed(names)} | {name: name for name in names}

@@ -70,6 +70,17 @@ class Names(Sequence[str]):
             parts.append(b"".join([self._buffer[start:end] for start, end in spans]))
         return self._replace(_buffer=b"".join(parts), _ends=np.concatenate([[0], np.cumsum(ends - starts)]))
 
+    def position(self, name: bytes) -> int:
+        """The first position at or behind a name, among names that are sorted by their bytes and have no prefix."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self._buffer[self._ends[middle] : self._ends[middle + 1]] < name:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
     def lookup(self) -> Any:
         """Makes a graph function from an index (int64 scalar) to its name (string scalar)."""
         import tensorflow as tf  # Nothing else here needs it, and programs that read folders only start without it.

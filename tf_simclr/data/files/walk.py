@@ -1,4 +1,4 @@
-"""Walks folders: local ones entry by entry, others as `tf.io.gfile` lists them."""
+"""Walks folders: local ones entry by entry, others as `tf.io.gfile` lists them, and archives by their index."""
 
 import collections
 import contextlib
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import logging
 
+from tf_simclr.data.files import archives
 from tf_simclr.data.files.names import counted, in_print
 from tf_simclr.data.formats import decode
 
@@ -39,19 +40,33 @@ class Entry(NamedTuple):
 
 
 def exists(path: str) -> bool:
-    """Whether the file or folder exists; its name may have any bytes."""
+    """Whether the file or folder exists, perhaps in an archive; its name may have any bytes."""
+    place = archives.split(path)
+    if place is not None:
+        return archives.exists(*place)
     # TensorFlow cannot say that a name that is not UTF-8 does not exist.
     return os.path.exists(path) if is_local(path) else tf.io.gfile.exists(os.fsencode(path))
 
 
 def is_folder(path: str) -> bool:
-    """Whether the path is a folder."""
+    """Whether the path is a folder, an archive, or a folder in one."""
+    place = archives.split(path)
+    if place is not None:
+        return archives.is_folder(*place)
     return os.path.isdir(path) if is_local(path) else tf.io.gfile.isdir(os.fsencode(path))
 
 
 def is_local(path: str) -> bool:
     """Whether the path is on the local file system, not on another such as gs://BUCKET."""
     return "://" not in path
+
+
+def num_bytes(path: str) -> int:
+    """The size of a file, perhaps in an archive; 0 if there is none."""
+    place = archives.split(path)
+    if place is not None:
+        return archives.num_bytes(*place)
+    return tf.io.gfile.stat(os.fsencode(path)).length if exists(path) else 0
 
 
 def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Iterator[Entry]:
@@ -66,18 +81,16 @@ def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Ite
     Raises:
       OSError: If the folder cannot be listed to its end.
     """
-    if not is_local(folder):
-        try:
-            names = [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
-        except tf.errors.OpError as error:
-            raise OSError(error.message) from error
-        for name in names:
-            is_image = decode.is_image_name(name)  # Asking a bucket about every image takes an hour.
+    archive = archives.split(folder)
+    if archive is not None or not is_local(folder):
+        for name, leads_on in _list_remote(folder) if archive is None else archives.entries(*archive):
             if name.startswith("."):
                 continue
-            if is_image or is_folder(f"{folder}/{name}"):
-                if is_image or is_users(f"{folder}/{name}"):
-                    yield Entry(name, is_folder=not is_image)
+            if leads_on:
+                if is_users(f"{folder}/{name}"):
+                    yield Entry(name, is_folder=True)
+            elif decode.is_image_name(name):
+                yield Entry(name, is_folder=False)
             elif ignored is not None:
                 ignore(name, ignored)
         return
@@ -95,6 +108,16 @@ def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Ite
                 yield Entry(entry.name, is_folder=False, problem=problem)
             elif ignored is not None:
                 ignore(entry.name, ignored)
+
+
+def _list_remote(folder: str) -> Iterator[tuple[str, bool]]:
+    """Yields the name of everything in a folder, and whether that is a folder."""
+    try:
+        names = [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
+    for name in names:  # Asking a bucket about every image takes an hour.
+        yield name, not decode.is_image_name(name) and is_folder(f"{folder}/{name}")
 
 
 def readable_entries(folder: str) -> Iterator[Entry]:
@@ -124,6 +147,11 @@ def is_users(folder: str) -> bool:
         _log_run(folder)
         return False
     return True
+
+
+def _concerns(path: str, root: str) -> bool:
+    """Whether what is wrong in an archive concerns the images of a folder in it."""
+    return path == archives.file_of(root) or (decode.is_image_name(path) and path.startswith(os.path.join(root, "")))
 
 
 @functools.cache  # Several walks meet the same folder.
@@ -156,6 +184,9 @@ class Walk:
         Links come last, so that a folder is walked under its own path rather than through a link to it.
         """
         folders, links = [root], list[str]()
+        if (archive := archives.split(root)) is not None:
+            found_broken = archives.problems(archive[0]).items()
+            self.problems |= {path: text for path, text in found_broken if _concerns(path, root)}
         while folders or links:
             folder = folders.pop() if folders else links.pop(0)
             identity = os.path.realpath(folder) if is_local(folder) else folder
@@ -165,7 +196,8 @@ class Walk:
             found: list[Entry] = []
             try:
                 if is_local(folder):
-                    self.folders[folder] = os.stat(folder).st_mtime_ns
+                    real_folder = archives.file_of(folder)
+                    self.folders[real_folder] = os.stat(real_folder).st_mtime_ns
                 for entry in entries(folder, self.ignored):
                     if entry.is_folder:
                         found.append(entry)

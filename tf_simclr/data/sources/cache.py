@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_simclr import devices, files
+from tf_simclr.data.files import archives
 from tf_simclr.data.formats import decode
 from tf_simclr.data.sources.base import Source
 from tf_simclr.data.sources.files import FileSource
@@ -52,23 +53,31 @@ def keep(source: Source, place: str, folder: pathlib.Path) -> Source:
 
 
 def _decoded(source: FileSource, folder: pathlib.Path) -> FileSource:
-    names = tuple(f"{name}.{_fingerprint(path)}.bmp" for name, path in zip(source.names, source.paths, strict=True))
+    names = tuple(_name(source.folder, name, path) for name, path in zip(source.names, source.paths, strict=True))
     missing = [index for index, name in enumerate(names) if not (folder / name).exists()]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         sample = source.sample_encoded(_SAMPLE_EXAMPLES)
         needed_bytes = np.mean([_decoded_bytes(content) for content in sample]) * len(missing)
         _check_fits(needed_bytes, shutil.disk_usage(folder).free, f"in {folder}", "disk")
-        paths = tf.data.Dataset.from_tensor_slices([os.fsencode(source.paths[index]) for index in missing])
-        images = paths.map(lambda path: decode.try_decode_image(tf.io.read_file(path)), tf.data.AUTOTUNE)
+        handles = tf.data.Dataset.from_tensor_slices(list(map(str, missing)))
+        images = handles.map(lambda handle: source.try_decode(handle)[1], tf.data.AUTOTUNE)
         for index, image in zip(missing, images, strict=True):
             path = folder / names[index]
             path.parent.mkdir(parents=True, exist_ok=True)
             # A broken image is kept as it is; whoever reads it reports it.
-            content = _to_bmp(image.numpy()) if len(image) else source.read_bytes(index)
+            content = _to_bmp(image.numpy()) if len(image) else _read(source, index)
             with files.replacing(path) as beside:
                 beside.write_bytes(content)
     return dataclasses.replace(source, folder=str(folder), names=names, originals=source.paths)
+
+
+def _read(source: FileSource, index: int) -> bytes:
+    """The content of a file, b"" if it cannot be read."""
+    try:
+        return source.read_bytes(index)
+    except tf.errors.OpError:
+        return b""
 
 
 def _to_bmp(image: np.ndarray) -> bytes:
@@ -80,10 +89,12 @@ def _to_bmp(image: np.ndarray) -> bytes:
     return header + struct.pack("<IiiHH6I", 40, width, height, 1, 24, 0, rows.size, 0, 0, 0, 0) + rows.tobytes()
 
 
-def _fingerprint(path: str) -> str:
-    """A digest that changes with the file's path, size or time."""
-    status = tf.io.gfile.stat(os.fsencode(path))
-    return files.digest(os.fsencode(f"{path} {status.length} {status.mtime_nsec}"), size=6)
+def _name(folder: str, name: str, path: str) -> str:
+    """The name of a decoded file, which changes with the original's path, size or time."""
+    status = tf.io.gfile.stat(os.fsencode(archives.file_of(path)))
+    stamp = os.fsencode(f"{path} {status.length} {status.mtime_nsec}")
+    # Without a folder, the name is a path that may lead anywhere.
+    return f"{name}.{files.digest(stamp, size=6)}.bmp" if folder else f"{files.digest(stamp, size=16)}.bmp"
 
 
 def _decoded_bytes(content: bytes) -> int:

@@ -50,7 +50,7 @@ class EncodedSource(Source):
         """Says in a few words why the image that a handle stands for cannot be decoded."""
         return broken_reason(functools.partial(self._fetch, tf.constant(handle)), self.max_pixels)
 
-    def _try_decode(self, handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def try_decode(self, handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(first bytes, image uint8 [H, W, 3]), or ("", [0, 0, 3]) if it cannot be read or decoded."""
 
         def read(handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -63,7 +63,7 @@ class EncodedSource(Source):
 
     def sample(self, count: int) -> list[Sample]:
         samples = self._handles(count).map(
-            lambda number, name, handle, *label: (number, name, self._try_decode(handle)[1])
+            lambda number, name, handle, *label: (number, name, self.try_decode(handle)[1])
         )
         found = ((int(number), os.fsdecode(name), image) for number, name, image in samples.as_numpy_iterator())
         return [Sample(*columns) for columns in found if columns[2].size]
@@ -74,7 +74,7 @@ class EncodedSource(Source):
         def inspect_one(
             number: tf.Tensor, name: tf.Tensor, handle: tf.Tensor, *label: tf.Tensor
         ) -> dict[str, tf.Tensor]:
-            signature, image = self._try_decode(handle)
+            signature, image = self.try_decode(handle)
             height, width, _ = tf.unstack(tf.shape(image))
             is_whole = height > 0
             seen = tf.cond(is_whole, lambda: image, lambda: tf.zeros([1, 1, 3], tf.uint8))

@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tf_simclr import files
+from tf_simclr.data.files import archives, walk
 from tf_simclr.data.files.broken import BrokenFiles, broken_reason, digest_of_files
 from tf_simclr.data.files.names import Names, in_print
 from tf_simclr.data.formats import decode
@@ -20,13 +21,16 @@ from tf_simclr.data.sources.order import Steps, index_batches
 # How many files in a row may be broken before a run stops: a few are an accident, this many a lost disk.
 _MAX_BROKEN_IN_A_ROW = 100
 
+# How many files of archives are read by one call of Python.
+_READ_AT_ONCE = 16
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileSource(EncodedSource):
-    """Image files that are read and decoded when needed, of any sizes and any number.
+    """Image files that are read and decoded when needed, of any sizes and any number. They may lie in archives.
 
     Attributes:
-      folder: The folder that names are relative to; "" if there are several.
+      folder: The folder or archive that names are relative to; "" if there are several.
       names: The path of every file relative to the folder, with "/" between its parts.
       labels: int64 [N] in [0, number of classes), -1 for an unknown one, or None.
       class_names: The name of every class id, or None.
@@ -81,9 +85,22 @@ class FileSource(EncodedSource):
         readable = np.flatnonzero([path not in self.broken for path in self.reported_paths])
         return readable[np.searchsorted(readable, indices) % len(readable)] if readable.size else indices
 
+    @functools.cached_property
+    def is_archived(self) -> bool:
+        """Whether some of the files lie in archives."""
+        if self.folder:
+            return archives.split(self.folder) is not None
+        return any(archives.split(path) is not None for path in self.paths)
+
+    def sizes(self) -> Iterator[int]:
+        """Yields the number of bytes of every file, 0 for one that is missing."""
+        yield from map(walk.num_bytes, self.paths)
+
     def _digest_of_content(self) -> str:
         if self.contents is None:
-            return digest_of_files(self.paths)
+            paths = self.paths
+            # An archive is looked at once: its size or time changes with any of its members.
+            return digest_of_files(dict.fromkeys(map(archives.file_of, paths)) if self.is_archived else paths)
         return files.digest(np.array([len(content) for content in self.contents], np.int64).data)
 
     def subset(self, indices: np.ndarray) -> "FileSource":
@@ -101,12 +118,19 @@ class FileSource(EncodedSource):
         """The content of a file."""
         if self.contents is not None:
             return self.contents[index]
-        return tf.io.gfile.GFile(os.fsencode(self.paths[index]), "rb").read()
+        return archives.read(self.paths[index])
+
+    def reason(self, index: int) -> str:
+        """Says in a few words why a file cannot be decoded."""
+        return broken_reason(lambda: tf.constant(self.read_bytes(index)), self.max_pixels)
+
+    def why_broken(self, handle: bytes) -> str:
+        return self.reason(int(handle))
 
     def in_memory(self) -> "FileSource":
         if self.contents is not None:
             return self
-        contents = [tf.io.gfile.GFile(os.fsencode(path), "rb").read() for path in self.paths]
+        contents = [archives.read(path) for path in self.paths]
         return dataclasses.replace(self, contents=np.array(contents, object))
 
     def sample_encoded(self, count: int) -> list[bytes]:
@@ -117,51 +141,72 @@ class FileSource(EncodedSource):
         return np.unique(np.linspace(0, self.num_examples - 1, count).astype(int))
 
     def _handles(self, count: int | None = None) -> tf.data.Dataset:
-        """A handle is a path, or the content of the file if the source holds it."""
+        """A handle is the number of the file in digits."""
         numbers = np.arange(self.num_examples) if count is None else self._spread(count)
         labels = () if self.labels is None else (self.labels[numbers],)
-        contents = None if self.contents is None else tf.constant(self.contents)
         path_at = self.paths.lookup()
 
         def find(number: tf.Tensor, *label: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            path = path_at(number)
-            return number, path, path if contents is None else tf.gather(contents, number), *label
+            return number, path_at(number), tf.strings.as_string(number), *label
 
         return tf.data.Dataset.from_tensor_slices((numbers, *labels)).map(find)
 
     def _fetch(self, handle: tf.Tensor) -> tf.Tensor:
-        return tf.io.read_file(handle) if self.contents is None else handle
+        return self.fetcher()(tf.strings.to_number(handle, tf.int64))
+
+    def fetcher(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Makes the graph function from the number of a file, int64 [], to its content, string []."""
+        if self.contents is not None:
+            return functools.partial(tf.gather, tf.constant(self.contents))
+        if self.is_archived:
+            return archives.reader(self.paths)
+        path_at = self.paths.lookup()
+        return lambda index: tf.io.read_file(path_at(index))
+
+    def _prefetched(self, examples: tf.data.Dataset) -> tf.data.Dataset:
+        """Appends to examples, whose last column is the number of a file, the contents of those in archives."""
+        if not self.is_archived or self.contents is not None:
+            return examples
+        fetch = self.fetcher()
+        return examples.batch(_READ_AT_ONCE).map(lambda *columns: (*columns, fetch(columns[-1]))).unbatch()
 
     def train_examples(self, steps: Steps, reports: bool = True) -> tf.data.Dataset:
+        if self.is_archived and self.contents is None and not reports:
+            raise ValueError(
+                "tf.data services do not have this process's Python functions, which read archives: leave data.service "
+                f"out, or unpack the archives. Received: {in_print(self.paths[0])!r}"
+            )
         read = self._reader(reports)
 
         def replace_broken(order: tf.Tensor) -> tf.Tensor:
             used = tf.numpy_function(self.replacements, [], tf.int64) if reports else self.replacements()
             return tf.gather(tf.ensure_shape(used, [self.num_examples]), order)
 
-        def read_example(epoch: tf.Tensor, example: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return tf.stack([epoch, example]), *read(index)[1:]
+        def read_example(
+            epoch: tf.Tensor, example: tf.Tensor, index: tf.Tensor, *content: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
+            return tf.stack([epoch, example]), *read(index, *content)[1:]
 
         batches = index_batches(self.num_examples, steps, replace_broken)
         examples = batches.map(lambda epoch, indices: (tf.fill(tf.shape(indices[0]), epoch), *indices)).unbatch()
-        return steps.in_lane(examples).map(read_example, num_parallel_calls=tf.data.AUTOTUNE)
+        return self._prefetched(steps.in_lane(examples)).map(read_example, num_parallel_calls=tf.data.AUTOTUNE)
 
     def eval_examples(self, start: int = 0) -> tf.data.Dataset:
-        fetch, read_one = self._readers()
+        read_one = self._decoder()
         count, key_at = self.num_examples, Names(self.keys).lookup()
         known = self.replacements() == np.arange(count)
         indices = tf.data.Dataset.from_tensor_slices(np.flatnonzero(known[start:]) + start)
         # Files that fail are left out and noticed by the gaps, those at the end by the gap before an element behind it.
-        readable = indices.map(read_one, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+        readable = self._prefetched(indices.map(lambda index: (index,)))
+        readable = readable.map(read_one, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
         label = () if self.labels is None else (np.int64(-1),)
         behind = tf.data.Dataset.from_tensors((np.int64(count), np.zeros([0, 0, 3], np.uint8), *label))
-        report = functools.partial(self._report_gap, fetch)
 
         def notice(expected: tf.Tensor, example: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
             index = tf.cond(
                 example[0] == expected,
                 lambda: example[0],
-                lambda: tf.numpy_function(report, [expected, example[0]], tf.int64, stateful=False),
+                lambda: tf.numpy_function(self._report_gap, [expected, example[0]], tf.int64, stateful=False),
             )
             index = tf.ensure_shape(index, [])
             return index + 1, (index, *example[1:])
@@ -172,36 +217,37 @@ class FileSource(EncodedSource):
             lambda index, *example: (index, key_at(index), *example, *unlabelled)
         )
 
-    def _readers(self) -> tuple[Callable[[tf.Tensor], tf.Tensor], Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
-        """Makes the functions from an index to the content of its file, and to (index, image, label)."""
-        content_at = None if self.contents is None else functools.partial(tf.gather, tf.constant(self.contents))
-        path_at = self.paths.lookup()
+    def _decoder(self) -> Callable[..., tuple[tf.Tensor, ...]]:
+        """Makes the function from an index, and perhaps the content of its file, to (index, image, label)."""
+        fetch = self.fetcher()
         labels = () if self.labels is None else (tf.constant(self.labels),)
 
-        def fetch(index: tf.Tensor) -> tf.Tensor:
-            return tf.io.read_file(path_at(index)) if content_at is None else content_at(index)
-
-        def read_one(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            image = decode.decode_image(fetch(index), self.max_pixels)
+        def read_one(index: tf.Tensor, *content: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            image = decode.decode_image(content[0] if content else fetch(index), self.max_pixels)
             return index, image, *(tf.gather(column, index) for column in labels)
 
-        return fetch, read_one
+        return read_one
 
-    def _reader(self, reports: bool) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-        """Makes the function index -> (index of the file read, image, label) of the training.
+    def _reader(self, reports: bool) -> Callable[..., tuple[tf.Tensor, ...]]:
+        """Makes the function index, content if it has been read -> (index of the file read, image, label) of training.
 
         The next readable file replaces a broken one, so that no other example of the batch moves. Too many broken files
         stop the run. Without reports, nothing stops.
         """
         count = self.num_examples
-        fetch, read_one = self._readers()
-        report = functools.partial(self._report, fetch)
+        fetch, read_one = self.fetcher(), self._decoder()
 
-        def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def read_candidate(index: tf.Tensor, offset: tf.Tensor, *content: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            candidate = (index + offset) % count
+            if not content:
+                return read_one(candidate)
+            return read_one(candidate, tf.cond(offset == 0, lambda: content[0], lambda: fetch(candidate)))
+
+        def read(index: tf.Tensor, *content: tf.Tensor) -> tuple[tf.Tensor, ...]:
             # TensorFlow graphs cannot catch errors, but a nested dataset can leave out elements that fail. The
             # last candidate is the wanted file again, whose error stops the run.
             candidates = tf.data.Dataset.range(min(_MAX_BROKEN_IN_A_ROW, count))
-            readable = candidates.map(lambda offset: read_one((index + offset) % count)).ignore_errors()
+            readable = candidates.map(lambda offset: read_candidate(index, offset, *content)).ignore_errors()
             readable = readable.concatenate(tf.data.Dataset.from_tensors(index).map(read_one))
             used, *example = readable.take(1).get_single_element()
             if not reports:
@@ -209,7 +255,7 @@ class FileSource(EncodedSource):
             used = tf.cond(
                 used == index,
                 lambda: used,
-                lambda: tf.numpy_function(report, [index, used], tf.int64, stateful=False),
+                lambda: tf.numpy_function(self._report, [index, used], tf.int64, stateful=False),
             )
             used = tf.ensure_shape(used, [])
             with tf.control_dependencies([used]):  # Reports even if the caller drops the index.
@@ -217,23 +263,22 @@ class FileSource(EncodedSource):
 
         return read
 
-    def _report(self, fetch: Callable[[tf.Tensor], tf.Tensor], wanted: int, used: int) -> int:
+    def _report(self, wanted: int, used: int) -> int:
         """Records the files from the wanted one up to the one used as broken, which may be too many."""
-        self._record(fetch, self._newly_broken(wanted, used))
+        self._record(self._newly_broken(wanted, used))
         self.broken.check()
         return used
 
-    def _report_gap(self, fetch: Callable[[tf.Tensor], tf.Tensor], wanted: int, used: int) -> int:
+    def _report_gap(self, wanted: int, used: int) -> int:
         """The same for an evaluation, which stops only if a whole disk seems lost."""
         new = self._newly_broken(wanted, used)
         if len(new) >= _MAX_BROKEN_IN_A_ROW and not self.broken.are_expected:
             first = self.reported_paths[new[0]]
-            reason = broken_reason(functools.partial(fetch, new[0]), self.max_pixels)
             raise ValueError(
                 f"Fewer than {_MAX_BROKEN_IN_A_ROW} files in a row may be broken: put them back, or remove them. "
-                f"Received: {len(new)}, the first of them {in_print(first)} ({reason})"
+                f"Received: {len(new)}, the first of them {in_print(first)} ({self.reason(new[0])})"
             )
-        self._record(fetch, new)
+        self._record(new)
         return used
 
     def _newly_broken(self, wanted: int, used: int) -> list[int]:
@@ -242,6 +287,6 @@ class FileSource(EncodedSource):
         found = (i % len(paths) for i in range(wanted, used if used > wanted else used + len(paths)))
         return [i for i in found if paths[i] not in self.broken]
 
-    def _record(self, fetch: Callable[[tf.Tensor], tf.Tensor], new: Sequence[int]) -> None:
+    def _record(self, new: Sequence[int]) -> None:
         paths = self.reported_paths
-        self.broken.add({paths[i]: broken_reason(functools.partial(fetch, i), self.max_pixels) for i in new})
+        self.broken.add({paths[i]: self.reason(i) for i in new})

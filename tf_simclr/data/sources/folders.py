@@ -1,7 +1,6 @@
-"""Opens folders of images: finds broken files, and decodes the images to memory if they fit."""
+"""Opens folders and archives of images: finds broken files, and decodes the images to memory if they fit."""
 
 import dataclasses
-import functools
 import os
 from collections.abc import Sequence
 
@@ -9,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr.data.files import listing, walk
-from tf_simclr.data.files.broken import BrokenFiles, broken_reason
+from tf_simclr.data.files import archives, listing, walk
+from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.formats import decode, depth
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.array import ArraySource
@@ -33,14 +32,15 @@ def from_folder(
     max_pixels: int = MAX_PIXELS,
     broken: BrokenFiles | None = None,
 ) -> ArraySource | FileSource:
-    """Opens image files: those of a folder at any depth, with or without class subfolders, or see `listing`.
+    """Opens image files: those of a folder or an archive, with or without class subfolders, or see `listing`.
 
     There are labels if there are at least two classes (see `listing.list_images`); an image without a class has the
     label -1. Examples are sorted by path. Broken files are left out, named in the log and listed in the source's
     `skipped`.
 
     Args:
-      folder: What `listing.list_images` takes, usually a folder: local, or any that `tf.io.gfile` reads.
+      folder: What `listing.list_images` takes, usually a folder or an archive: local, or any that
+        `tf.io.gfile` reads.
       unlabelled: More folders, whose images have no class and come last.
       class_names: The classes in the order of their ids, to label one folder like another; by default the sorted names
         of the subfolders.
@@ -55,6 +55,7 @@ def from_folder(
       FileNotFoundError: If the folder does not exist.
       ValueError: If it has no images, none that can be decoded, or a class that is not in `class_names`.
     """
+    folder = _inside(os.fspath(folder))
     broken = broken if broken is not None else BrokenFiles()
     listed = listing.list_images(os.fspath(folder), broken.list_folder)
     for other in unlabelled:
@@ -81,22 +82,31 @@ def from_folder(
     return source if source is not None else _check_files(files, decoded)
 
 
+def _inside(folder: str) -> str:
+    """The folder of the class folders in an archive that holds nothing else, as those of a packed folder do."""
+    if archives.split(folder) is None:
+        return folder
+    found = list(walk.readable_entries(folder))
+    inner = os.path.join(folder, found[0].name) if len(found) == 1 and found[0].is_folder else ""
+    return _inside(inner) if inner and any(entry.is_folder for entry in walk.readable_entries(inner)) else folder
+
+
 def _warn_if_dark(files: FileSource) -> None:
     """Looks at a few PNG files for values that take few of 16 bits."""
-    pngs = [path for path in files.paths if path.lower().endswith(".png")]
-    sample = pngs[:: max(1, len(pngs) // _SAMPLED_PNGS)]
-    contents = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in sample] or tf.zeros([0], tf.string))
-    dark = depth.describe_dark(contents.map(tf.io.read_file).ignore_errors().as_numpy_iterator())
+    pngs = [position for position, path in enumerate(files.paths) if path.lower().endswith(".png")]
+    sample = np.array(pngs[:: max(1, len(pngs) // _SAMPLED_PNGS)], np.int64)
+    contents = tf.data.Dataset.from_tensor_slices(sample).map(files.fetcher()).ignore_errors()
+    dark = depth.describe_dark(contents.as_numpy_iterator())
     if dark is not None:
         logging.warning("%s", dark)
 
 
 def _decoded(files: FileSource) -> tf.data.Dataset:
     """(position int64, image uint8 [H, W, 3]) of every file that can be decoded, in order."""
-    path_at = files.paths.lookup()
+    fetch = files.fetcher()
 
     def read(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return position, decode.decode_image(tf.io.read_file(path_at(position)), files.max_pixels)
+        return position, decode.decode_image(fetch(position), files.max_pixels)
 
     return (
         tf.data.Dataset.range(files.num_examples)
@@ -110,12 +120,8 @@ def _first_image_size(files: FileSource, decoded: tf.data.Dataset) -> tuple[int,
         return image.shape[0], image.shape[1]
     raise ValueError(
         f"None of the {files.num_examples} image files in {files.folder!r} can be decoded; the first one: "
-        f"{_reason(files, 0)}. Received: {files.names[0]!r}"
+        f"{files.reason(0)}. Received: {files.names[0]!r}"
     )
-
-
-def _reason(files: FileSource, position: int) -> str:
-    return broken_reason(functools.partial(tf.io.read_file, os.fsencode(files.paths[position])), files.max_pixels)
 
 
 def _load_array(files: FileSource, decoded: tf.data.Dataset, height: int, width: int) -> ArraySource | None:
@@ -139,9 +145,8 @@ def _check_files(files: FileSource, decoded: tf.data.Dataset) -> FileSource:
     """Decodes all files of a moderately large set once, and leaves out the broken ones."""
     paths = files.paths
     size = 0
-    for path in paths:
-        if walk.exists(path):
-            size += tf.io.gfile.stat(os.fsencode(path)).length
+    for num_bytes in files.sizes():
+        size += num_bytes
         if size > _CHECKED_BYTES:
             return files
     if files.broken.is_checked(paths):
@@ -156,6 +161,6 @@ def _without_broken(files: FileSource, positions: np.ndarray) -> FileSource:
     """Keeps the files at the given positions and reports all others as broken."""
     paths = files.paths
     missing = np.setdiff1d(np.arange(files.num_examples), positions)
-    files.broken.add({paths[i]: _reason(files, i) for i in missing if paths[i] not in files.broken})
+    files.broken.add({paths[i]: files.reason(i) for i in missing if paths[i] not in files.broken})
     skipped = tuple((paths[i], files.broken.reason(paths[i])) for i in missing)
     return dataclasses.replace(files.subset(positions), skipped=skipped)

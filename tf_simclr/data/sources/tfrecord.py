@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from tf_simclr.data.files import listing, walk
+from tf_simclr.data.files import archives, listing, walk
 from tf_simclr.data.files.broken import BrokenFiles, in_short
 from tf_simclr.data.files.labels import to_class_name
 from tf_simclr.data.formats.headers import MAX_PIXELS
@@ -62,6 +62,8 @@ def are_tfrecords(place: str) -> bool:
 
 def _files(place: str) -> list[str]:
     """The files that match a path or pattern; for a folder without images or folders, its TFRecord files."""
+    if archives.split(place) is not None:
+        return [place]
     if not walk.is_folder(place) or any(True for _ in walk.readable_entries(place)):
         return listing.expand(place)
     names = os.listdir(place) if walk.is_local(place) else tf.io.gfile.listdir(place)
