@@ -12,5 +12,6 @@ def test_a_path_that_is_not_utf8(tmp_path):
     table = pa.table({"name": ["a", None], "value": [1.5, 2.0]}).replace_schema_metadata({b"key": b"text"})
     parquet.write(path, table)
     assert parquet.read(path).equals(table)
+    assert parquet.open_file(path).num_row_groups == 1
     assert parquet.read_metadata(path)[b"key"] == b"text"
     assert os.listdir(os.fsencode(tmp_path)) == [b"caf\xe9.parquet"]

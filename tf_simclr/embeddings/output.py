@@ -99,7 +99,7 @@ def _write_parquet(found: Found, path: pathlib.Path) -> None:
         [("path", pa.string()), ("label", pa.string()), ("image", pa.binary())]
         + [(name, column.type) for name, column in columns.items()]
     )
-    with pq.ParquetWriter(path, schema) as writer:
+    with pa.OSFile(os.fsencode(path), "wb") as file, pq.ParquetWriter(file, schema) as writer:
         for start in range(0, len(found.paths), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             arrays = [

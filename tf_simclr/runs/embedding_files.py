@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tf_simclr import files
+from tf_simclr import parquet
 from tf_simclr.data.files.names import in_print
 
 # The key in a file's metadata.
@@ -82,8 +82,7 @@ def write(path: pathlib.Path, rows: Rows, about: dict[str, Any]) -> None:
         "label": pa.array([None if one is None else in_print(one) for one in rows.labels], pa.string()),
     }
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(about, sort_keys=True)})
-    with files.replacing(path) as beside:
-        pq.write_table(table, beside, use_dictionary=["reason", "label"])
+    parquet.write(path, table, use_dictionary=["reason", "label"])
 
 
 def open_file(path: pathlib.Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
@@ -93,7 +92,7 @@ def open_file(path: pathlib.Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
       ValueError: If it is damaged, or of another origin.
     """
     try:
-        opened = pq.ParquetFile(path)
+        opened = parquet.open_file(path)
         about = json.loads((opened.schema_arrow.metadata or {})[_KEY])
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = "it is none of --mode=embed" if isinstance(error, KeyError) else in_print(str(error))

@@ -95,10 +95,11 @@ def from_parquet(
 
 def _open(file: str) -> Any:
     import pyarrow  # The import takes a second, which only users of Parquet files pay.
-    import pyarrow.parquet
+
+    from tf_simclr import parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(open(file, "rb"))  # pyarrow takes no path that is not UTF-8.
+        return parquet.open_file(file)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise ValueError(f"The Parquet file cannot be read ({error}). Received: {file!r}") from error
 
