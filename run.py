@@ -110,12 +110,13 @@ def _finish(config: RunConfig, model: Any, open_images: Callable[[], builders.So
         images = open_images()
         result = evaluate.evaluate(config, model, images.probe, images.test, folder)
         report.append(table.describe(result))
-        atlas.write(config, model, images, folder)
-        tensorboard.write_projector(folder)
-        tensorboard.write_hparams(config, folder)
     if config.mode != "eval":
         inputs = export_inputs.load(folder) or export_inputs.of_sources(config, open_images())
         report.append(publish.publish(config, model, inputs, open_images, folder))
+    if config.mode in ("eval", "train_then_eval"):  # Last: should it fail, the encoder is exported.
+        atlas.write(config, model, images, folder)
+        tensorboard.write_projector(folder)
+        tensorboard.write_hparams(config, folder)
     files = {
         "result": "result.json",
         "metrics": "metrics.jsonl",

@@ -1,8 +1,8 @@
 """Whether images chosen by `select` teach more than random ones, and how precise `dedupe` and `suspects` are.
 
-    python run.py --mode=embed --model_dir=RUN --data_dir=flowers --output_dir=/tmp/flowers
-    python benchmarks/selection.py /tmp/flowers --seeds=5
-    python benchmarks/selection.py /tmp/flowers --model=RUN        # with known copies, embedded by the same run
+    python run.py --mode=embed --model_dir=RUN --data_dir=flowers --output_dir=embeddings
+    python benchmarks/selection.py embeddings --seeds=5
+    python benchmarks/selection.py embeddings --model=RUN        # with known copies, embedded by the same run
 
 select: a tenth of the images is held out. From the others, 1 % are chosen by each method and at random, and a
 logistic regression on their embeddings is tested on the held-out tenth. Five seeds draw the held-out images, the random

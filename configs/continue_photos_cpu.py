@@ -10,10 +10,11 @@ the sizes of CIFAR-10 and in the same proportion. A step costs four times as muc
 of what it costs with the ResNet-18 at 96 px of configs/photos_cpu.py. The learning rate is a third of the one from
 scratch (docs/continued_pretraining.md).
 
-Measured with 11 of the 60 epochs on 4,317 photographs of flowers, from an encoder of 20 epochs on CIFAR-10, seeds 0 and
-1: 67.6 and 69.4 % linear, 63.4 and 64.1 % kNN top-1 on 448 held-out ones; the frozen start has 68.1 and 67.6 %, 59.8 and
-59.8 %, and as many steps from scratch 62.3 and 63.2 %, 55.8 and 56.2 % (docs/continued_pretraining.md). This took 450 s
-of processor time for each training on two CPU cores with AVX512-BF16 (AMD EPYC, TensorFlow 2.21, mixed_bfloat16).
+Measured with 11 of the 60 epochs on 4,317 photographs of flowers, from an encoder of 20 epochs on CIFAR-10, seeds 0
+and 1: 67.6 and 69.4 % linear, 63.4 and 64.1 % kNN top-1 on 448 held-out ones; the frozen start has 68.1 and 67.6 %,
+59.8 and 59.8 %, and as many steps from scratch 62.3 and 63.2 %, 55.8 and 56.2 % (docs/continued_pretraining.md). This
+took 450 s of processor time for each training on two CPU cores with AVX512-BF16 (AMD EPYC, TensorFlow 2.21,
+mixed_bfloat16).
 """
 
 from tf_simclr.settings import (

@@ -1,4 +1,4 @@
-"""Writes and reads Parquet files at any path: pyarrow itself takes no text for a path that is not UTF-8."""
+"""Writes and reads Parquet files at any path: pyarrow itself takes no path that is not UTF-8."""
 
 import os
 from collections.abc import Mapping
@@ -17,13 +17,14 @@ def write(path: str | os.PathLike[str], table: pa.Table, **options: Any) -> None
 
 
 def open_file(path: str | os.PathLike[str]) -> pq.ParquetFile:
-    """Opens a file to read parts of it.
+    """Opens a file, or the address of one (`gs://...`), to read parts of it.
 
     Raises:
       FileNotFoundError: If there is none.
       pyarrow.ArrowInvalid: If it is no Parquet file, or a damaged one.
     """
-    return pq.ParquetFile(pa.OSFile(os.fsencode(path)))
+    name = os.fspath(path)
+    return pq.ParquetFile(name if "://" in name else pa.OSFile(os.fsencode(name)))
 
 
 def read(path: str | os.PathLike[str]) -> pa.Table:

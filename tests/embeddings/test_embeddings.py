@@ -105,6 +105,12 @@ def test_many_copies_of_one_vector_have_others_as_neighbours(small_blocks):
     assert all(row not in found and len(set(found)) == 3 for row, found in enumerate(rows.tolist()))
 
 
+def test_equal_vectors_are_pairs_at_a_similarity_of_1():
+    vectors = np.repeat(unit(np.random.default_rng(1).normal(size=[50, 300])), 2, axis=0)
+    rows, _ = neighbors.pairs(vectors, 1.0)
+    assert rows.tolist() == [[2 * i, 2 * i + 1] for i in range(50)]
+
+
 def test_groups_keep_what_is_worth_most_and_do_not_chain():
     pairs = np.array([[0, 1], [1, 2], [2, 3], [5, 6]])
     groups = duplicates.group(pairs, np.array([0.99, 0.98, 0.97, 0.96]), lambda row: row == 1)

@@ -87,7 +87,7 @@ def test_nothing_is_made_again_unless_something_has_changed(folder, model, label
     by_knn = override(CONFIG, {"eval.protocols": ("knn",)})
     evaluate.evaluate(by_knn, model, labelled.probe, labelled.test, folder)
     atlas.write(by_knn, model, labelled, folder)
-    assert not made and atlas.read_metadata(pq.read_table(files[0]))["predicted_by"] == "label"
+    assert not made and atlas.read_metadata(pq.read_table(files[0]))["predicted_by"] == "knn"
     evaluate.evaluate(CONFIG, model, labelled.probe, labelled.test, folder)
     atlas.write(override(CONFIG, {"eval.map_images": 12}), model, labelled, folder)
     assert len(made) == 1 and pq.read_table(files[0]).num_rows == 12

@@ -159,6 +159,14 @@ def test_a_folder_whose_name_is_no_text_and_a_sheet_that_is_too_large(tmp_path):
     assert "views.png is too large" in page.words and not [one for one in page.all("img") if one["alt"]]
 
 
+def test_a_run_without_its_result_or_with_empty_files_has_a_page(tmp_path):
+    folder = run_folders.make(tmp_path / "run")
+    (folder / "result.json").unlink()
+    (folder / "export_inputs.npz").write_bytes(b"")
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert "export_inputs.npz" in page.words and {one["id"] for one in page.all("section")} >= {"map", "curves"}
+
+
 def test_files_of_another_form_cost_their_part_alone(tmp_path):
     folder = run_folders.make(tmp_path / "run")
     (folder / "check.json").write_text('{"findings": [{"severity": "new"}]}')
@@ -176,6 +184,8 @@ def test_the_command_writes_one_report_or_a_page_of_several(tmp_path, capsys):
     main([str(tmp_path / "runs")])
     written = capsys.readouterr().out.split()
     assert written == [f"{runs[0]}/report.html", str(tmp_path / "compare.html"), str(tmp_path / "runs" / "index.html")]
+    main([str(tmp_path)])  # runs at any depth
+    assert capsys.readouterr().out.split() == [str(tmp_path / "index.html")]
     with pytest.raises(SystemExit) as ending:
         main([str(tmp_path / "nothing")])
     assert ending.value.code == 2

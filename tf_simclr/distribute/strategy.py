@@ -131,7 +131,8 @@ def _gather(addresses: list[str], deadline: float) -> list[str]:
                     other.close()
             waiting = {greeting: other for greeting, other in waiting.items() if not _has_left(other)}
         for other in waiting.values():
-            other.sendall(_LEAVE)
+            with contextlib.suppress(OSError):  # It died just now, and asks again when it is back.
+                other.sendall(_LEAVE)
     return []
 
 

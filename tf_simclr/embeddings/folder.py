@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tf_simclr.runs import embedding_files
 
@@ -67,7 +68,7 @@ class Embeddings:
     def find(self, path: str) -> int | None:
         """The row of the image at a path; None if it is not among these."""
         wanted = {path, os.path.abspath(path)}
-        printed = pa.compute.is_in(self._table["path"], pa.array([embedding_files.in_print(one) for one in wanted]))
+        printed = pc.is_in(self._table["path"], pa.array([embedding_files.in_print(one) for one in wanted]))
         rows = np.flatnonzero(printed.to_numpy())
         return next((int(row) for row in rows if self.path(int(row)) in wanted), None)
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 # 4096 * 8192 similarities take 128 MiB.
+# The similarity of equal vectors falls short of 1 by about this much.
+_ROUNDING = 1e-6
 _QUERIES, _CANDIDATES = 4096, 8192
 MAX_PAIRS = 10_000_000
 
@@ -70,7 +72,7 @@ def pairs(vectors: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray
     for first, queries in split(vectors, _QUERIES):
         for place, block in split(vectors[first:]):
             alike = queries @ block.T
-            left, right = np.nonzero(alike >= threshold)
+            left, right = np.nonzero(alike >= threshold - _ROUNDING)
             is_after = right + place > left
             left, right = left[is_after], right[is_after]
             found.append(np.stack([left + first, right + place + first], axis=1))

@@ -28,7 +28,8 @@ def embed_image(path: str, about: Mapping[str, Any]) -> np.ndarray:
     size = about["model"]["image_size"]
     changes = {"embed.encoder": about["model_path"], **({} if size is None else {"data.image_size": size})}
     encoder = embed.open_encoder(override(RunConfig(), changes), tf.distribute.get_strategy())
-    if json.loads(json.dumps({"image_size": encoder.image_size, **encoder.identity})) != about["model"]:
+    identity = json.loads(json.dumps({"image_size": encoder.image_size, **encoder.identity}))
+    if _besides_precision(identity) != _besides_precision(about["model"]):
         raise ValueError(
             "The model that has made these embeddings has changed: embed the archive again, or ask for an image that "
             f"is in it. Received: {about['model_path']}"
@@ -41,3 +42,8 @@ def embed_image(path: str, about: Mapping[str, Any]) -> np.ndarray:
     fed = tf.io.encode_png(image)[tf.newaxis] if size is None else center.preprocess_for_eval(image, size)[tf.newaxis]
     vector = encode(fed)
     return vector / np.maximum(np.linalg.norm(vector), np.finfo(np.float32).tiny)
+
+
+def _besides_precision(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What identifies a model on any machine: each computes in a precision of its own, to nearly the same vectors."""
+    return {name: value for name, value in identity.items() if name != "precision"}

@@ -27,8 +27,8 @@ def typical(vectors: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """
     rng = np.random.default_rng(seed)
     fitted = vectors
-    if len(vectors) > _MAX_FITTED:
-        fitted = vectors[np.sort(rng.choice(len(vectors), _MAX_FITTED, replace=False))]
+    if len(vectors) > (most := max(_MAX_FITTED, count)):
+        fitted = vectors[np.sort(rng.choice(len(vectors), most, replace=False))]
     means = MiniBatchKMeans(count, batch_size=4096, n_init=3, random_state=seed).fit(fitted)
     clusters = np.concatenate([means.predict(block) for _, block in neighbors.split(vectors, _BLOCK)])
     chosen, sizes = [], []

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_simclr.data.batches import eval_dataset
+from tf_simclr.data.files import archives
 from tf_simclr.data.files.broken import RECORD_SEPARATOR
 from tf_simclr.data.files.names import in_print
 from tf_simclr.data.sources import Source, in_part
@@ -149,5 +150,5 @@ def _fill(
 
 
 def _whole(name: str) -> str:
-    """The path of a local file, or of a record in one, from the root; any other name as it is."""
-    return os.path.abspath(name) if os.path.lexists(name.partition(RECORD_SEPARATOR)[0]) else name
+    """The path of a local file, of a member of an archive or of a record, from the root; any other name as it is."""
+    return os.path.abspath(name) if os.path.lexists(archives.file_of(name.partition(RECORD_SEPARATOR)[0])) else name

@@ -26,7 +26,9 @@ from tf_simclr.data.files.names import in_print
 from tf_simclr.data.sources import subsets
 from tf_simclr.evaluation import layout, predictions, thumbnails
 from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of, digest_of, test_images
-from tf_simclr.evaluation.encoders import this_encoder
+from tf_simclr.evaluation.encoders import THIS, this_encoder
+from tf_simclr.evaluation.probe import headline
+from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs.predictions import predictions_path, read
@@ -40,8 +42,6 @@ SPRITE, VECTORS = "thumbnails.jpg", "map_vectors.bin"
 _CLUSTERS_WITHOUT_LABELS = 10
 # The code that a map follows from, besides that of the representations.
 _CODE = ("data/sources/subsets.py", "evaluation/atlas.py", "evaluation/layout.py", "evaluation/thumbnails.py")
-# The protocol whose predictions a map shows, if it has judged.
-_PREFERRED = "eval/linear"
 
 
 def map_path(folder: pathlib.Path) -> pathlib.Path:
@@ -164,7 +164,8 @@ def _with_predictions(table: pa.Table, folder: pathlib.Path, names: Sequence[str
     if not names:
         return table
     found = read(predictions_path(folder))
-    place = _PREFERRED if _PREFERRED in found else [place for place in found if place.startswith("eval/")][-1]
+    judges = [place.removeprefix(f"{THIS}/") for place in found if place.startswith(f"{THIS}/")]
+    place = f"{THIS}/{headline([one for one in judges if one in PROTOCOLS] or judges)}"
     by_path = dict(zip(found[place].examples, found[place].predicted, strict=True))
     predicted = [names[by_path[path]] for path in table["path"].to_pylist()]
     about = {**read_metadata(table), "predicted_by": place.removeprefix("eval/")}

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from tf_simclr.report.folder import is_run
-from tf_simclr.report.index import write_index
+from tf_simclr.report.index import find_runs, write_index
 from tf_simclr.report.several import write_several
 from tf_simclr.report.write import write_report
 
@@ -28,7 +28,7 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path | None = None) -
     if len(folders) > 1:
         return write_several(folders, output or pathlib.Path(COMPARISON))
     (folder,) = folders
-    if not is_run(folder) and any(is_run(place) for place in sorted(folder.glob("*")) if place.is_dir()):
+    if not is_run(folder) and next(iter(find_runs(folder)), None) is not None:
         return write_index(folder, output or folder / INDEX)
     return write_report(folder, output)
 
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folders", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run, or of runs")
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="the page, instead of its usual place")
     options = parser.parse_args(arguments)
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # A console may know fewer characters than names have.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         print(write(options.folders, options.output))
     except (ValueError, OSError) as error:

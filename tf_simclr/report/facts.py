@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tf_simclr.data.files import listing
 from tf_simclr.report.charts.markup import printable
 from tf_simclr.report.folder import Run
 from tf_simclr.settings import SETTINGS, RunConfig, differences, to_text
@@ -74,8 +73,8 @@ def _data(config: RunConfig) -> str:
     """What its images are called: their data set, or the last parts of their paths."""
     if config.data.dataset != "folder" or config.data.data_dir is None:
         return config.data.dataset
-    places = listing.split_places(config.data.data_dir)
-    return ", ".join(pathlib.PurePath(place).name or place for place in places)
+    places = map(str.strip, config.data.data_dir.split(","))
+    return ", ".join(pathlib.PurePath(place).name or place for place in places if place)
 
 
 def progress(run: Run) -> Progress:

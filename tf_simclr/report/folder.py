@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from tf_simclr.settings import VERSION, RunConfig, from_dict
 # Any of them says that a folder is one of a run.
 _SIGNS = ("config.json", "metrics.jsonl", "result.json")
 # What reading a file raises if it is missing half or none of ours.
-_BROKEN = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, pa.ArrowException)
+_BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, pa.ArrowException)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -121,6 +121,14 @@ def test_links_are_followed_inside_the_archive_only(tmp_path):
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
     place = write_zip(tmp_path / "x.zip", (info, "../outside.png"), ("1.png", png()))
     assert keys_of(place) == ["1.png"] and problems_of(place) == {"link.png": out}
+    place = write_zip(tmp_path / "y.zip", (info, "a" * 5000), ("1.png", png()))
+    assert keys_of(place) == ["1.png"] and "too long" in problems_of(place)["link.png"]
+    info.compress_type = zipfile.ZIP_DEFLATED
+    place = write_zip(tmp_path / "z.zip", (info, "1.png"), ("1.png", png()))
+    content = bytearray((tmp_path / "z.zip").read_bytes())
+    content[30 + len("link.png")] = 0xFF
+    (tmp_path / "z.zip").write_bytes(content)
+    assert keys_of(place) == ["1.png"] and "cannot be read" in problems_of(place)["link.png"]
 
 
 def test_members_that_cannot_be_read_say_why(tmp_path):

@@ -46,6 +46,10 @@ def test_an_image_has_the_label_of_its_only_category(tmp_path, caplog):
 @pytest.mark.parametrize("kind", ["folder", "zip", "zip in the same folder", "all in one zip"])
 def test_files_are_found_as_coco_lays_them_out(tmp_path, kind, prefix):
     root = tmp_path / "coco"
+    for place in (root, root / "annotations"):  # Somebody's backup, cut off.
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "backup.zip").write_bytes(b"PK\3\4 and no more")
+        (place / "backup.tar").write_bytes(b"\x1f\x8b gzip")
     lay_out(root, *(f"{part}2017/{name}" for part in ("train", "val") for name in LABELS))
     place = write(root / "annotations" / "instances_train2017.json", prefix)
     if kind == "all in one zip":

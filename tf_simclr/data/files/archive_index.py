@@ -6,6 +6,7 @@ import stat
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
@@ -23,6 +24,7 @@ _Row = tuple[int, int, int, int, int]
 _BLOCK_BYTES = 512  # of a tar file
 _MAX_LINKS = 40  # in a row, as in Linux
 # No image takes as much; what claims to would fill the memory when it is unpacked.
+_MAX_LINK_BYTES = 4096
 _MAX_MEMBER_BYTES = 1 << 30
 
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"(\xb5/\xfd": "unzstd"}
@@ -194,9 +196,19 @@ def _describe(member: zipfile.ZipInfo, name: str, read: Callable[[zipfile.ZipInf
     if member.flag_bits & 1:
         return {"problem": "it is encrypted"}
     if stat.S_ISLNK(member.external_attr >> 16):
-        return {"link": _target(name, os.fsdecode(read(member)))}
+        return _describe_link(member, name, read)
     kinds = {zipfile.ZIP_STORED: STORED, zipfile.ZIP_DEFLATED: DEFLATED}
     if member.compress_type not in kinds:
         return {"problem": f"it is compressed by method {member.compress_type}: pack it stored or deflated"}
     kind = kinds[member.compress_type]
     return {"row": (member.header_offset, member.compress_size, member.file_size, member.CRC, kind)}
+
+
+def _describe_link(member: zipfile.ZipInfo, name: str, read: Callable[[zipfile.ZipInfo], bytes]) -> dict[str, Any]:
+    """Where a link leads to; its path is its content."""
+    if member.file_size > _MAX_LINK_BYTES:
+        return {"problem": "it is a link to a path that is too long"}
+    try:
+        return {"link": _target(name, os.fsdecode(read(member)))}
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError):
+        return {"problem": "it is a link that cannot be read"}

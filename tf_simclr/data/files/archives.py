@@ -148,7 +148,11 @@ class _Open:
         except (OSError, ValueError) as error:  # It has changed since it was listed.
             raise tf.errors.DataLossError(None, None, str(error)) from error
         if _is_local(archive):
-            self._read_at = functools.partial(_pread, descriptor := os.open(archive, os.O_RDONLY | os.O_CLOEXEC))
+            try:
+                descriptor = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise tf.errors.DataLossError(None, None, str(error)) from error
+            self._read_at = functools.partial(_pread, descriptor)
             weakref.finalize(self, os.close, descriptor)
         else:
             self._read_at = functools.partial(_read_remote, archive)
@@ -169,7 +173,10 @@ class _Open:
 
 
 def _pread(descriptor: int, offset: int, size: int) -> bytes:
-    return os.pread(descriptor, size, offset)
+    try:
+        return os.pread(descriptor, size, offset)
+    except (OSError, MemoryError) as error:  # A damaged archive may ask for more bytes than there is memory.
+        raise tf.errors.DataLossError(None, None, f"it cannot be read ({error})") from error
 
 
 def _read_remote(archive: str, offset: int, size: int) -> bytes:

@@ -1,5 +1,6 @@
 """Finds the image files that a list of images names."""
 
+import contextlib
 import functools
 import os
 
@@ -75,16 +76,23 @@ class Finder:
         folder = os.path.join(self._folder, start) or "."
         below = sorted(entry.name for entry in readable_entries(folder) if entry.is_folder)
         if self._is_wide and is_local(folder) and archives.split(folder) is None:
-            found = sorted(name for name in os.listdir(folder) if name.lower().endswith(archives.SUFFIXES))
-            for archive in found:
-                inner = (entry for entry in readable_entries(os.path.join(folder, archive)) if entry.is_folder)
-                below += [archive, *(f"{archive}/{entry.name}" for entry in inner)]
+            for archive in _archives_in(folder):
+                with contextlib.suppress(ValueError):  # It is damaged, or none.
+                    inner = [entry for entry in readable_entries(os.path.join(folder, archive)) if entry.is_folder]
+                    below += [archive, *(f"{archive}/{entry.name}" for entry in inner)]
         return [start + name for name in below]
 
     def _look(self, place: str, name: str) -> tuple[str, str] | None:
         folder, base = os.path.split(os.path.join(place, name))
         found = self._files(os.path.join(self._folder, folder)).get(base)
         return None if found is None else self.direct(os.path.join(folder, found))
+
+
+def _archives_in(folder: str) -> list[str]:
+    """The names of the archives in a folder; none if it cannot be listed."""
+    with contextlib.suppress(OSError):
+        return sorted(name for name in os.listdir(folder) if name.lower().endswith(archives.SUFFIXES))
+    return []
 
 
 def _place_of(key: str) -> str:
