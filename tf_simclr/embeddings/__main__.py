@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_simclr.data.files.names import printable
 from tf_simclr.embeddings import duplicates, neighbors, oddities, output, selection
 from tf_simclr.embeddings.folder import Embeddings
 from tf_simclr.embeddings.output import Found
@@ -39,7 +40,7 @@ def search(archive: Embeddings, options: argparse.Namespace) -> Found:
     else:
         query = next(block[row - first] for first, block in archive.blocks() if first <= row < first + len(block))[None]
     rows, likenesses = neighbors.search(query, archive.blocks(), options.count)
-    title = f"The {rows.shape[1]:,} of {len(archive):,} images most similar to {output.printable(options.query)}"
+    title = f"The {rows.shape[1]:,} of {len(archive):,} images most similar to {printable(options.query)}"
     return describe(archive, title, rows[0].tolist(), {"similarity": likenesses[0].tolist()})
 
 
@@ -139,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             page.write(found, options.html)
     except (ValueError, OSError) as error:
-        print(f"tf_simclr.embeddings: {output.printable(str(error))}", file=sys.stderr)
+        print(f"tf_simclr.embeddings: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     print(output.table(found))
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tf_simclr import files
+from tf_simclr.data.files.names import printable
 
 # Rows and characters that a terminal shows.
 _MAX_SHOWN, _MAX_WIDTH = 50, 60
@@ -30,15 +31,6 @@ class Found(NamedTuple):
     paths: Sequence[str]
     labels: Sequence[str | None]
     columns: Mapping[str, Sequence[Any]]
-
-
-def printable(text: str) -> str:
-    r"""The text with everything escaped that would not print, or that would change how the rest does.
-
-    >>> printable("a\tb\u202e")
-    'a\\tb\\u202e'
-    """
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def cell(value: Any) -> str:

@@ -12,7 +12,8 @@ from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from tf_simclr import files
-from tf_simclr.embeddings.output import Found, cell, groups, printable
+from tf_simclr.data.files.names import printable
+from tf_simclr.embeddings.output import Found, cell, groups
 
 _SIDE_PX = 160
 _MAX_SHOWN = 500

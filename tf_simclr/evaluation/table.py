@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tf_simclr.data.files.names import in_a_line
+from tf_simclr.data.files.names import printable
 from tf_simclr.evaluation import label_efficiency
 from tf_simclr.evaluation.probe import headline
 from tf_simclr.evaluation.transfer import table as transfer
@@ -78,7 +78,7 @@ def _confusions(result: Mapping[str, Any]) -> Iterator[str]:
     found = result["confusions"]
     if found and found["most_frequent"]:
         mistakes = ", ".join(
-            f"{in_a_line(one['label'])} for {in_a_line(one['predicted'])} ({one['count']:,})"
+            f"{printable(one['label'])} for {printable(one['predicted'])} ({one['count']:,})"
             for one in found["most_frequent"]
         )
         yield f"Most often mistaken, {result['protocols'][found['protocol']]['title']}: {mistakes}"
@@ -116,8 +116,8 @@ def _interval(low: float, value: float, high: float) -> str:
 
 def _shown(title: str) -> str:
     """A title without line breaks and the like, shortened from the left: the end of a path says most."""
-    printable = in_a_line(title)
-    return printable if len(printable) <= _TITLE_WIDTH else f"...{printable[3 - _TITLE_WIDTH :]}"
+    shown = printable(title)
+    return shown if len(shown) <= _TITLE_WIDTH else f"...{shown[3 - _TITLE_WIDTH :]}"
 
 
 def _row(name: str, cells: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from tf_simclr import files, parquet
-from tf_simclr.data.files.names import in_a_line
+from tf_simclr.data.files.names import printable
 from tf_simclr.evaluation import atlas
 from tf_simclr.runs import writers
 from tf_simclr.settings import SETTINGS, RunConfig, flatten, to_text
@@ -34,14 +34,14 @@ def write_hparams(config: RunConfig, folder: pathlib.Path) -> None:
 
     with writers.events(folder, ".hparams"):
         # Named by its folder: TensorBoard would take runs of one name for repetitions, and show their mean.
-        api.hparams(describe_settings(config), trial_id=in_a_line(str(folder)))
+        api.hparams(describe_settings(config), trial_id=printable(str(folder)))
 
 
 def describe_settings(config: RunConfig) -> dict[str, Any]:
     """The settings for `write_hparams`: numbers and truth values as they are, everything else as text."""
     defaults = flatten(RunConfig())
     return {
-        name: value if isinstance(value, bool | int | float) else in_a_line(to_text(value))
+        name: value if isinstance(value, bool | int | float) else printable(to_text(value))
         for name, value in flatten(config).items()
         if name in _MAIN_SETTINGS or (value != defaults[name] and not SETTINGS[name].resumable)
     }
@@ -79,5 +79,5 @@ def _metadata(table: pa.Table) -> str:
     """Tab-separated lines about the points, below a line of titles; without columns that are empty."""
     known = [name for name in _COLUMNS if table[name].null_count < len(table)]
     rows = zip(*(table[name].to_pylist() for name in known), strict=True)
-    lines = ["\t".join(in_a_line("" if value is None else str(value)) for value in row) for row in rows]
+    lines = ["\t".join(printable("" if value is None else str(value)) for value in row) for row in rows]
     return "\n".join(["\t".join(known), *lines]) + "\n"

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tf_simclr.report.charts.markup import printable
+from tf_simclr.data.files.names import printable
 from tf_simclr.report.folder import Run
 from tf_simclr.settings import SETTINGS, RunConfig, differences, to_text
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tf_simclr.report.charts.markup import printable
+from tf_simclr.data.files.names import printable
 from tf_simclr.report.images import ImageMap, read_map
 from tf_simclr.settings import VERSION, RunConfig, from_dict
 

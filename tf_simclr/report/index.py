@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_simclr import compare, files
-from tf_simclr.data.files.names import counted
+from tf_simclr.data.files.names import counted, printable
 from tf_simclr.report import facts, page
-from tf_simclr.report.charts.markup import NOTHING, number, printable
+from tf_simclr.report.charts.markup import NOTHING, number
 from tf_simclr.report.folder import Run, is_run
 from tf_simclr.report.several import Entry, differing, read_entry, settings_of, short_names
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from tf_simclr.data.files.names import printable
 from tf_simclr.evaluation import label_efficiency
 from tf_simclr.metrics.confusion import most_frequent
 from tf_simclr.report import charts
-from tf_simclr.report.charts.markup import printable
 from tf_simclr.report.folder import Run
 
 _MISTAKES = 5

@@ -10,7 +10,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from tf_simclr.report.charts.markup import printable, shorten
+from tf_simclr.data.files.names import printable
+from tf_simclr.report.charts.markup import shorten
 
 _TEMPLATES = "templates"
 

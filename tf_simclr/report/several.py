@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from tf_simclr import compare, files
+from tf_simclr.data.files.names import printable
 from tf_simclr.report import charts, facts, page, versus
-from tf_simclr.report.charts.markup import printable
 from tf_simclr.report.folder import Run, read_run
 from tf_simclr.report.write import FILE
 from tf_simclr.settings import flatten, to_text

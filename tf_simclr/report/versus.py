@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from tf_simclr import compare
+from tf_simclr.data.files.names import printable
 from tf_simclr.evaluation.table import LABEL, OWN_ROW
 from tf_simclr.report import charts
-from tf_simclr.report.charts.markup import printable
 
 
 class Judged(NamedTuple):

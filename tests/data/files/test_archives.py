@@ -232,3 +232,9 @@ def test_the_labels_of_webdataset_lie_beside_the_images(tmp_path, write, suffix)
     assert both.classes == ["7", "12", "12", None, "cat", None] and both.ignored == {".cls": 2, ".json": 3}
     plain = write(tmp_path / f"plain.{suffix}", ("a/1.png", png()), ("b/2.png", png()), ("b/2.json", b'{"width": 8}'))
     assert listing.list_images(plain).classes == ["a", "b"]
+    stray = [(f"{label}/{number}.png", png()) for label in "ab" for number in (0, 1)]
+    place = write(tmp_path / f"stray.{suffix}", *stray, ("a/0.json", b'{"class": 7}'), ("b/1.cls", b"7"))
+    assert listing.list_images(place).classes == ["a", "a", "b", "b"]
+    unrelated = [("0.png", png()), ("0.json", b'{"label": "cat"}'), ("1.png", png()), ("1.json", b'{"label": "dog"}')]
+    place = write(tmp_path / f"unrelated.{suffix}", *unrelated, ("2.cls", b"tex"))
+    assert listing.list_images(place).classes == ["cat", "dog"]

@@ -14,10 +14,10 @@ def in_print(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def in_a_line(name: str) -> str:
+def printable(name: str) -> str:
     r"""The name with everything escaped that is not printed where it stands: tabs, line breaks, marks of direction.
 
-    >>> in_a_line("caf\u00e9\tau lait")
+    >>> printable("caf\u00e9\tau lait")
     'café\\tau lait'
     """
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)

@@ -18,27 +18,25 @@ def find(folder: str, keys: Sequence[str]) -> list[str | None] | None:
     """The label of every image in a folder of an archive.
 
     The images and the files beside them that belong to one example have one name up to its first dot. KEY.cls holds the
-    label; without any such file, the first field of KEY.json that is called cls, label, class or the like does.
+    label; or else the first field of KEY.json that is called cls, label, class or the like does. Files that label fewer
+    than half of the images are there for something else.
 
     Args:
       folder: The archive, or a folder in it.
       keys: The images, relative to it.
 
     Returns:
-      The labels, None where one is unknown; or None if no file holds a label.
+      The labels, None where one is unknown; or None if there are no such files.
     """
-    beside = {suffix: _with_suffix(folder, keys, suffix) for suffix in (".cls", ".json")}
-    suffix = next((suffix for suffix, found in beside.items() if found), None)
-    if suffix is None:
-        return None
-    read = _read_class if suffix == ".cls" else _read_field
-    # Several images of one example have one label, which is read once.
-    known = {example: read(beside[suffix][example]) for example in map(_example, keys) if example in beside[suffix]}
-    found = [known.get(example) for example in map(_example, keys)]
-    if not any(found):
-        return None
-    logging.info("%s: labels in the %s files beside the images", in_print(folder), suffix)
-    return found
+    for suffix, read in ((".cls", _read_class), (".json", _read_field)):
+        beside = _with_suffix(folder, keys, suffix)
+        # Several images of one example have one label, which is read once.
+        known = {example: read(beside[example]) for example in map(_example, keys) if example in beside}
+        found = [known.get(example) for example in map(_example, keys)]
+        if 2 * sum(label is not None for label in found) >= len(found):
+            logging.info("%s: labels in the %s files beside the images", in_print(folder), suffix)
+            return found
+    return None
 
 
 def _with_suffix(folder: str, keys: Iterable[str], suffix: str) -> dict[str, str]:

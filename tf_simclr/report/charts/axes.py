@@ -7,7 +7,8 @@ import re
 import numpy as np
 from markupsafe import Markup
 
-from tf_simclr.report.charts.markup import element, printable, together
+from tf_simclr.data.files.names import printable
+from tf_simclr.report.charts.markup import element, together
 
 # Sizes in units of the picture, which is as wide as a phone and grows with its column. Text is 14 units tall: 11 px
 # where the picture is 320 px wide.

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from tf_simclr.data.files.names import printable
 from tf_simclr.report.charts.axes import LINE, TEXT
-from tf_simclr.report.charts.markup import element, figure, label, nothing, number, picture, printable, scrolled, table
+from tf_simclr.report.charts.markup import element, figure, label, nothing, number, picture, scrolled, table
 
 _MAX_CLASSES = 30
 _MAX_PAIRS = 20

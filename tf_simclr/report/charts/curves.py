@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from tf_simclr.data.files.names import printable
 from tf_simclr.report.charts.axes import LEFT, LINE, RIGHT, TEXT, WIDTH, Scale, finite, scale, x_axis, y_axis
-from tf_simclr.report.charts.markup import color, element, figure, legend, nothing, number, picture, printable, table
+from tf_simclr.report.charts.markup import color, element, figure, legend, nothing, number, picture, table
 
 _TOP, _BOTTOM = LINE + TEXT // 2, 228
 _HEIGHT = _BOTTOM + 2 * LINE + 8

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from tf_simclr.data.files.names import printable
+
 # Colours before they repeat, as classes `series-1` and so on.
 NUM_COLORS = 20
 # What a table shows for a number that is not there.
@@ -29,15 +31,6 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
 def together(parts: Iterable[object]) -> Markup:
     """The parts behind each other, escaped unless they are markup."""
     return Markup("").join(parts)  # type: ignore[arg-type]  # join escapes what it gets
-
-
-def printable(name: str) -> str:
-    r"""The name with escapes for all that does not show, or that changes how the text around it shows.
-
-    >>> printable("a\tb\u202ec")
-    'a\\tb\\u202ec'
-    """
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
 def shorten(name: str, length: int = NAME_LENGTH) -> str:
