@@ -7,6 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from tf_simclr.report import charts
+from tf_simclr.report.folder import is_number
 
 Lines = Sequence[Mapping[str, Any]]
 
@@ -92,11 +93,11 @@ def of_health(health: Lines) -> list[Markup]:
 
 
 def _draw(wanted: Sequence[Chart], lines: Lines) -> Iterator[Markup]:
-    x_name = "epoch" if all(_is_number(line.get("epoch")) for line in lines) else "step"
+    x_name = "epoch" if all(is_number(line.get("epoch")) for line in lines) else "step"
     for chart in wanted:
         series = []
         for key, name in chart.keys.items():
-            points = [(line[x_name], line[key]) for line in lines if _is_number(line.get(key))]
+            points = [(line[x_name], line[key]) for line in lines if is_number(line.get(key))]
             if points:
                 x, y = zip(*points, strict=True)
                 series.append(charts.Series(name, x, y))
@@ -112,7 +113,3 @@ def _histograms(health: Lines) -> Iterator[Markup]:
         edges = np.linspace(-1, 1, 1 + len(line[next(iter(_HISTOGRAMS))])).tolist()
         counts = {name: line[key] for key, name in _HISTOGRAMS.items()}
         yield charts.histograms(f"Similarities {title}, step {line['step']:,}", edges, counts)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -115,6 +115,11 @@ def read_run(folder: pathlib.Path) -> Run:
     )
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value of a file is a number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines; half a line, which a run that writes leaves at the end, is left out."""
     found = []

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from tf_simclr import compare, files
 from tf_simclr.data.files.names import printable
 from tf_simclr.report import charts, facts, page, versus
-from tf_simclr.report.folder import Run, read_run
+from tf_simclr.report.folder import Run, is_number, read_run
 from tf_simclr.report.write import FILE
 from tf_simclr.settings import flatten, to_text
 
@@ -127,18 +127,14 @@ def read_entry(folder: pathlib.Path, name: str, output: pathlib.Path) -> Entry:
 def _curves(entries: Sequence[Entry]) -> Iterator[Markup]:
     for file, wanted in _CURVES.items():
         runs: list[Sequence[Mapping[str, Any]]] = [getattr(entry.run, file) for entry in entries]
-        x = "epoch" if all(_is_number(line.get("epoch")) for lines in runs for line in lines) else "step"
+        x = "epoch" if all(is_number(line.get("epoch")) for lines in runs for line in lines) else "step"
         for key, title, percent in wanted:
             series = []
             for entry, lines in zip(entries, runs, strict=True):
-                points = [(line[x], line[key]) for line in lines if _is_number(line.get(key))]
+                points = [(line[x], line[key]) for line in lines if is_number(line.get(key))]
                 series.append(charts.Series(entry.name, [a for a, _ in points], [b for _, b in points]))
             if any(one.x for one in series):
                 yield charts.lines(title, series, x, "", percent=percent)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def settings_of(run: Run) -> dict[str, str]:
