@@ -35,8 +35,14 @@ KILLED = Folder(num_images=60, killed=True)
 TRAINS = Folder(num_images=60, killed=True, evaluated=False)
 OLDER = Folder(num_images=60, older=True)
 LARGE = Folder(num_images=20_000, num_classes=10)
+# The colour of a pixel of a canvas, read from a copy: the browser warns of a canvas that is read again and again.
+PIXEL = """(canvas, x, y) => {
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
+  copy.drawImage(canvas, 0, 0);
+  return [...copy.getImageData(x, y, 1, 1).data];
+}"""
 # Whether a thumbnail is more than an empty canvas.
-DRAWN = "canvas => canvas.getContext('2d').getImageData(24, 24, 1, 1).data[3] === 255"
+DRAWN = f"canvas => ({PIXEL})(canvas, 24, 24)[3] === 255"
 WORLD, MARGIN_PX = 4096, 24  # The map shows the square [0, WORLD]² with this margin.
 
 
@@ -173,7 +179,7 @@ def test_thumbnails_come_from_the_sprite(open_report):
     sprite = np.asarray(Image.open(report.folder / "features" / "thumbnails.jpg"), np.int32)
     columns = sprite.shape[1] // SIZE_PX
     drawn = report.page.locator("#map-detail .map-selected canvas").evaluate(
-        "c => [...c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data.slice(0, 3)]"
+        f"canvas => ({PIXEL})(canvas, canvas.width / 2, canvas.height / 2).slice(0, 3)"
     )
     y, x = (SIZE_PX * np.array(divmod(row, columns)) + SIZE_PX // 2).tolist()
     np.testing.assert_allclose(drawn, sprite[y, x], atol=12)
