@@ -1,12 +1,9 @@
 """Comparing the evaluations of runs, from their folders alone."""
 
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from paths import ROOT
 from scipy import stats
 
 from tf_simclr import compare
@@ -110,10 +107,3 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path, capsys, othe
 def test_a_run_without_an_evaluation_names_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"--mode=eval --model_dir={tmp_path}"):
         compare.find(str(tmp_path))
-
-
-def test_it_starts_without_tensorflow():
-    """Loading that takes longer than the comparison, and says things on the terminal."""
-    code = "import sys, tf_simclr.compare; sys.exit('tensorflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

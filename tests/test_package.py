@@ -21,3 +21,11 @@ def test_modules_need_no_import_of_their_own():
     code = "import tf_simclr; print(tf_simclr.losses.DCL.__name__, tf_simclr.augment.simclr_chain.__name__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "DCL simclr_chain\n"
+
+
+@pytest.mark.parametrize("modules", ("compare", "report.__main__", "embeddings.__main__, tf_simclr.embeddings.page"))
+def test_what_reads_finished_files_starts_without_tensorflow(modules):
+    """Loading that takes longer than the work, and says things on the terminal."""
+    code = f"import sys, tf_simclr.{modules}; sys.exit('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -49,8 +49,6 @@ def test_the_tasks_of_the_array_embed_every_part(tmp_path):
     (script,) = re.findall(r"^```sh\n(#!/bin/bash\n#SBATCH --array.*?)^```", page, re.DOTALL | re.MULTILINE)
     first, last = map(int, re.search(r"--array=(\d+)-(\d+)", script).groups())
     count = last - first + 1
-    variables = [
-        {"SLURM_ARRAY_TASK_ID": str(i), "SLURM_ARRAY_TASK_COUNT": str(count)} for i in range(first, last + 1)
-    ]
+    variables = [{"SLURM_ARRAY_TASK_ID": str(i), "SLURM_ARRAY_TASK_COUNT": str(count)} for i in range(first, last + 1)]
     found = shards(["bash", "-c", script], tmp_path, variables)
     assert found == [f"{i}/{count}" for i in range(count)]

@@ -4,13 +4,10 @@ import base64
 import io
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from paths import ROOT
 from PIL import Image
 
 from tf_simclr.data.files import lists
@@ -252,12 +249,6 @@ def test_large_sets_lie_in_a_file(archive, monkeypatch):
     found = Embeddings(archive).vectors()
     assert isinstance(found, np.memmap)
     np.testing.assert_array_equal(found, expected)
-
-
-def test_it_starts_without_tensorflow():
-    code = "import sys, tf_simclr.embeddings.__main__, tf_simclr.embeddings.page; sys.exit('tensorflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_output_shows_the_end_of_a_long_path():

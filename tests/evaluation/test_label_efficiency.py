@@ -11,7 +11,7 @@ from tf_simclr.data.sources.subsets import class_balanced
 from tf_simclr.evaluation import KNN, Features, Linear, evaluate, label_efficiency, table
 from tf_simclr.evaluation.features import extract
 from tf_simclr.evaluation.tuned import finetune
-from tf_simclr.runs import models
+from tf_simclr.runs import models, results
 from tf_simclr.settings import RunConfig, override
 
 CONFIG = override(
@@ -97,20 +97,20 @@ def test_what_labels_are_worth_by_hand():
     scratch = make_rows("eval/supervised", [0.1, 0.2, 0.3, 0.4, 0.6, 0.95])
     untrained = make_rows("eval_untrained/linear", [0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
     # 0.5 lies halfway between 1,000 and 2,500: sqrt(2.5e6) = 1581. 0.8 is 4/7 of the way from 2,500: 2500 * 4 ** (4/7).
-    assert label_efficiency.sentence(linear + untrained + scratch) == (
+    assert results.worth_of_labels(linear + untrained + scratch) == (
         "100 labels with this encoder (linear) are worth about 1,600 from scratch; "
         "1,000 labels with this encoder (linear) are worth about 5,500 from scratch."
     )
-    assert label_efficiency.sentence(linear + untrained) == (
+    assert results.worth_of_labels(linear + untrained) == (
         "100 labels with this encoder (linear) are worth more than all 10,000 with the untrained encoder (linear); "
         "1,000 labels with this encoder (linear) are worth more than all 10,000 with the untrained encoder (linear)."
     )
     better = make_rows("eval/supervised", [0.55, 0.8, 0.7, 0.8, 0.9, 1.0])
-    assert label_efficiency.sentence(linear + better) == (
+    assert results.worth_of_labels(linear + better) == (
         "100 labels with this encoder (linear) are worth fewer than 100 from scratch; "
         "1,000 labels with this encoder (linear) are worth about 200 from scratch."
     )
-    assert label_efficiency.sentence(untrained) == ""
+    assert results.worth_of_labels(untrained) == ""
 
 
 def test_with_training_the_same_draws_are_fine_tuned_and_trained_from_scratch(evaluated, tmp_path, monkeypatch):

@@ -26,12 +26,12 @@ from tf_simclr.data.files.names import in_print
 from tf_simclr.data.sources import subsets
 from tf_simclr.evaluation import layout, predictions, thumbnails
 from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of, digest_of, test_images
-from tf_simclr.evaluation.encoders import THIS, this_encoder
-from tf_simclr.evaluation.probe import headline
+from tf_simclr.evaluation.encoders import this_encoder
 from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs.predictions import predictions_path, read
+from tf_simclr.runs.results import THIS, headline
 from tf_simclr.settings import RunConfig
 
 # The key in the file's metadata.

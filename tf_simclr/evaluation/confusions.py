@@ -12,8 +12,8 @@ import numpy as np
 
 from tf_simclr import files
 from tf_simclr.data.files.names import in_print
-from tf_simclr.evaluation.probe import headline
 from tf_simclr.metrics.confusion import confusion_matrix, most_frequent
+from tf_simclr.runs.results import LABEL, headline
 
 # Mistakes that the result names.
 _NAMED = 3
@@ -45,7 +45,7 @@ def describe(
 
     They are those of the `headline` of the protocols in `of`, or of the trained classifier if that is empty.
     """
-    protocol = headline(of) if of else "label"
+    protocol = headline(of) if of else LABEL
     if num_classes <= 2 or protocol not in predicted:
         return {}
     mistakes = most_frequent(confusion_matrix(labels, predicted[protocol], num_classes), _NAMED)

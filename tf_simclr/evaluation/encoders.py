@@ -13,10 +13,8 @@ from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import models, weights
+from tf_simclr.runs.results import THIS
 from tf_simclr.settings import RunConfig, to_dict
-
-# The prefix of this encoder's keys in result.json; those of the encoders beside it start with "eval_".
-THIS = "eval"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

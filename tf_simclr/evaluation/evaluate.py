@@ -16,7 +16,6 @@ from tf_simclr.data import sources
 from tf_simclr.evaluation import cache, confusions, label_efficiency, predictions
 from tf_simclr.evaluation.cache import CachedFeatures, Images
 from tf_simclr.evaluation.encoders import (
-    THIS,
     FrozenEncoder,
     raw_pixels,
     start_encoder,
@@ -24,10 +23,9 @@ from tf_simclr.evaluation.encoders import (
     untrained_encoder,
 )
 from tf_simclr.evaluation.others import open_others
-from tf_simclr.evaluation.probe import PROBED, probe_path
+from tf_simclr.evaluation.probe import probe_path
 from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.evaluation.scores import Protocol, Scores, settings_of
-from tf_simclr.evaluation.table import LABEL, OWN_ROW
 from tf_simclr.evaluation.transfer import suite
 from tf_simclr.evaluation.tuned import TUNED, Finetune, Material, few_labels
 from tf_simclr.evaluation.verdict import Verdict, judge, keep_verdict
@@ -37,6 +35,7 @@ from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import writers
 from tf_simclr.runs.predictions import predictions_path
+from tf_simclr.runs.results import FINETUNED, KNN, LABEL, LINEAR, OWN_ROW, PROBED, SCRATCH, THIS, UNTRAINED
 from tf_simclr.settings import RunConfig, check_name
 
 _CLASSIFIER_BATCH = 4096
@@ -200,9 +199,9 @@ class _Bench:
             return []
         untrained = untrained_encoder(self._config, self._model, self._train.source.num_examples)
         frozen = {
-            label_efficiency.KNN: (self._this, "knn"),
-            label_efficiency.LINEAR: (self._this, "linear"),
-            label_efficiency.UNTRAINED: (untrained, "linear"),
+            KNN: (self._this, "knn"),
+            LINEAR: (self._this, "linear"),
+            UNTRAINED: (untrained, "linear"),
         }
         table = []
         for series, (encoder, name) in frozen.items():
@@ -211,7 +210,7 @@ class _Bench:
             table += label_efficiency.rows_of_frozen(series, protocol, train, test, self._folder)
         if extent == "trained":
             percents = label_efficiency.percents_of(self._features(self._this, self._train).features)
-            for series, is_pretrained in ((label_efficiency.FINETUNED, True), (label_efficiency.SCRATCH, False)):
+            for series, is_pretrained in ((FINETUNED, True), (SCRATCH, False)):
                 accuracy = functools.partial(self._accuracy_of_training, is_pretrained)
                 table += label_efficiency.rows(series, percents, accuracy)
         return table

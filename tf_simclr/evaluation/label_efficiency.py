@@ -5,8 +5,6 @@ Source: Chen et al. (2020), Table 7, and Chen et al., "Big Self-Supervised Model
 """
 
 import functools
-import itertools
-import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,30 +19,13 @@ from tf_simclr.evaluation.cache import CachedFeatures, remove_older
 from tf_simclr.evaluation.features import Features
 from tf_simclr.evaluation.scores import Protocol, settings_of
 from tf_simclr.evaluation.verdict import keyed
+from tf_simclr.runs.results import TITLES
 
 # In the run's folder.
 PICTURE = "label_efficiency.png"
 
 PERCENTS = (1, 2, 5, 10, 25, 100)
 DRAWS = 5
-
-# The series by their keys in the order of the legend, and what they are called there.
-KNN, LINEAR, FINETUNED = "eval/knn", "eval/linear", "eval/semi_supervised"
-UNTRAINED, SCRATCH = "eval_untrained/linear", "eval/supervised"
-TITLES = {
-    KNN: "this encoder, kNN",
-    LINEAR: "this encoder, linear",
-    FINETUNED: "this encoder, fine-tuned",
-    UNTRAINED: "the untrained encoder, linear",
-    SCRATCH: "from scratch",
-}
-SHORT_TITLES = {
-    KNN: "kNN",
-    LINEAR: "linear",
-    FINETUNED: "fine-tuned",
-    UNTRAINED: "untrained, linear",
-    SCRATCH: "from scratch",
-}
 
 
 def draws_of(percent: int) -> range:
@@ -82,7 +63,7 @@ def rows(
     """One row for each share of the labels: the mean, smallest and largest accuracy over the draws.
 
     Args:
-      series: A key of `TITLES`.
+      series: A key of `results.TITLES`.
       percents: The shares.
       accuracy: From (percent, draw) to (top-1 accuracy, number of labels).
     """
@@ -126,55 +107,6 @@ def _accuracy_of_frozen(
     few = take(train, percent, draw)
     predicted = np.argmax(protocol(few, test.representations).probabilities, axis=1)
     return float(np.mean(predicted == test.labels)), len(few)
-
-
-def labels_needed(labels: Sequence[int], accuracies: Sequence[float], accuracy: float) -> float:
-    """With how many labels a curve first reaches an accuracy, interpolated in the logarithm of the labels.
-
-    >>> labels_needed([100, 1000], [0.2, 0.6], 0.4)
-    316.22776601683796
-
-    Args:
-      labels: Increasing, [n].
-      accuracies: Those of the curve, [n].
-      accuracy: The one to reach.
-
-    Returns:
-      The number; 0 if the curve begins above the accuracy, infinity if it never reaches it.
-    """
-    if accuracy <= accuracies[0]:
-        return float(labels[0]) if accuracy == accuracies[0] else 0.0
-    for (first, low), (second, high) in itertools.pairwise(zip(labels, accuracies, strict=True)):
-        if low < accuracy <= high:
-            share = (accuracy - low) / (high - low)
-            return math.exp(math.log(first) + share * (math.log(second) - math.log(first)))
-    return math.inf
-
-
-def sentence(table: Sequence[dict[str, Any]]) -> str:
-    """What 1 and 10 % of the labels with this encoder are worth without it; empty if that was not measured."""
-    by_series = {key: [row for row in table if row["series"] == key] for key in TITLES}
-    reference = SCRATCH if by_series[SCRATCH] else UNTRAINED
-    if not by_series[LINEAR] or not by_series[reference]:
-        return ""
-    labels, means = zip(*((row["labels"], row["mean"]) for row in by_series[reference]), strict=True)
-    with_reference = "from scratch" if reference == SCRATCH else "with the untrained encoder (linear)"
-    parts = []
-    for row in by_series[LINEAR]:
-        if row["fraction"] in (0.01, 0.1):
-            needed = labels_needed(labels, means, row["mean"])
-            number = (
-                f"more than all {labels[-1]:,}" if needed == math.inf
-                else f"fewer than {labels[0]:,}" if needed == 0
-                else f"about {_round(needed):,}"
-            )  # fmt: skip
-            parts.append(f"{row['labels']:,} labels with this encoder (linear) are worth {number} {with_reference}")
-    return "; ".join(parts) + "."
-
-
-def _round(number: float) -> int:
-    """To two digits, as many as an interpolation can bear: 1,234 -> 1,200."""
-    return int(float(f"{number:.2g}"))
 
 
 def draw(table: Sequence[dict[str, Any]], path: pathlib.Path) -> None:

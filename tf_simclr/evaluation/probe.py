@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -69,15 +69,6 @@ class LinearProbe:
         names = tuple(arrays["class_names"].tolist()) if "class_names" in arrays else None
         numbers = float(arrays["regularization_c"]), float(arrays["temperature"])
         return cls(arrays["weights"], arrays["bias"], *numbers, names)
-
-
-# The protocols whose classifier is kept and exported: the first of them that was asked for.
-PROBED = ("linear", "linear_45")
-
-
-def headline(protocols: Sequence[str]) -> str:
-    """The protocol that sentences are about, of at least one: the one whose classifier is kept, or else the last."""
-    return next((name for name in PROBED if name in protocols), protocols[-1])
 
 
 def probe_path(folder: pathlib.Path, step: int) -> pathlib.Path:

@@ -4,14 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_simclr.data.files.names import printable
-from tf_simclr.evaluation import label_efficiency
-from tf_simclr.evaluation.probe import headline
 from tf_simclr.evaluation.transfer import table as transfer
-
-# The classifier that was trained with the encoder, in a row of its own.
-LABEL = "label"
-# Marks other protocols that have one, among their settings in the result.
-OWN_ROW = "trains_encoder"
+from tf_simclr.runs.results import LABEL, OWN_ROW, SHORT_TITLES, headline, worth_of_labels
 
 _NAME_WIDTH, _COLUMN_WIDTH = 36, 22
 # Behind two blanks, and before one.
@@ -97,13 +91,13 @@ def _label_efficiency(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """A row for each share of the labels with a column for each series, and what a label is worth."""
     if not rows:
         return
-    titles = {row["series"]: label_efficiency.SHORT_TITLES[row["series"]] for row in rows}
+    titles = {row["series"]: SHORT_TITLES[row["series"]] for row in rows}
     yield _row("mean accuracy [worst, best draw]", titles.values())
     for fraction in dict.fromkeys(row["fraction"] for row in rows):
         found = {row["series"]: row for row in rows if row["fraction"] == fraction}
         name = f"  {fraction:.0%}, {next(iter(found.values()))['labels']:,} labels"
         yield _row(name, (_interval(found[one]["low"], found[one]["mean"], found[one]["high"]) for one in titles))
-    yield label_efficiency.sentence(rows)
+    yield worth_of_labels(rows)
 
 
 def _accuracy(result: Mapping[str, Any], place: str) -> str:

@@ -5,10 +5,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tf_simclr.evaluation.probe import PROBED, LinearProbe, probe_path
+from tf_simclr.evaluation.probe import LinearProbe, probe_path
 from tf_simclr.export.directory import CARD
 from tf_simclr.export.served import Served
 from tf_simclr.files import read_json
+from tf_simclr.runs.results import PROBED
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from tf_simclr.data.files.names import printable
-from tf_simclr.evaluation import label_efficiency
 from tf_simclr.metrics.confusion import most_frequent
 from tf_simclr.report import charts
 from tf_simclr.report.folder import Run
+from tf_simclr.runs.results import worth_of_labels
 
 _MISTAKES = 5
 
@@ -62,4 +62,4 @@ def efficiency(rows: Sequence[Mapping[str, Any]]) -> Efficiency | None:
         series.append(charts.Series(printable(points[0]["title"]), *columns))
     title = "Accuracy on the test images with few labels"
     chart = charts.lines(title, series, "labels", "top-1 accuracy", percent=True, log_x=True)
-    return Efficiency(chart, label_efficiency.sentence([dict(row) for row in rows]))
+    return Efficiency(chart, worth_of_labels([dict(row) for row in rows]))

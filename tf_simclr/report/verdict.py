@@ -4,9 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tf_simclr.data.files.names import printable
-from tf_simclr.evaluation.encoders import THIS
-from tf_simclr.evaluation.probe import headline
-from tf_simclr.evaluation.table import LABEL, OWN_ROW
+from tf_simclr.runs.results import LABEL, OWN_ROW, THIS, headline
 
 # What every verdict should be held against, by the key of the encoder in result.json.
 _UNTRAINED, _PIXELS = "eval_untrained", "eval_raw_pixels"

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from tf_simclr import compare
 from tf_simclr.data.files.names import printable
-from tf_simclr.evaluation.table import LABEL, OWN_ROW
 from tf_simclr.report import charts
+from tf_simclr.runs.results import LABEL, OWN_ROW
 
 
 class Judged(NamedTuple):
