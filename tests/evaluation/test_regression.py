@@ -36,8 +36,8 @@ def test_a_path_of_penalties_is_scikit_learns(num_classes, blocks, tmp_path, mon
     if blocks:
         in_blocks(monkeypatch)
     features, labels, rows = examples(num_classes, tmp_path)
-    standardized = StandardScaler().fit(features[rows]).transform(features)
-    oracle = LogisticRegression(max_iter=100, warm_start=True)
+    standardized = StandardScaler().fit(features[rows]).transform(features.astype(float))
+    oracle = LogisticRegression(max_iter=1000, tol=1e-9)
     targets = labels if num_classes > 2 else labels[:, None] == 1
     path = fit_path(Objective(features, targets, rows, num_classes if num_classes > 2 else 1), GRID, 100)
     for found, regularization_c in zip(path, GRID, strict=True):
@@ -53,11 +53,30 @@ def test_several_labels_are_one_binary_regression_each(tmp_path, monkeypatch):
     features, labels, rows = examples(4, tmp_path)
     targets = np.stack([labels == 0, labels >= 2, (labels + np.arange(400)) % 3 == 0], axis=1)
     (found,) = fit_path(Objective(features, targets, rows, 3), [0.05], 100)
-    standardized = StandardScaler().fit(features[rows]).transform(features)
+    standardized = StandardScaler().fit(features[rows]).transform(features.astype(float))
     for column, of_class in enumerate(targets.T):
-        oracle = LogisticRegression(C=0.05).fit(standardized[rows], of_class[rows])
+        oracle = LogisticRegression(C=0.05, tol=1e-9).fit(standardized[rows], of_class[rows])
         logits = features @ found.weights[:, column] + found.bias[column]
-        np.testing.assert_allclose(logits, oracle.decision_function(standardized), atol=1e-2)
+        np.testing.assert_allclose(logits, oracle.decision_function(standardized), atol=2e-3)
+
+
+def test_correlated_features_take_few_evaluations():
+    """Such as the pixels of images, whose moments range over orders of magnitude."""
+    clusters = make_clusters(400, 4, 30, noise=3.0, seed=1)
+    mixed = clusters.representations @ np.tril(np.ones([30, 30], np.float32))
+    evaluations = []
+
+    class Counted(Objective):
+        def __call__(self, flat, regularization_c):
+            evaluations.append(regularization_c)
+            return super().__call__(flat, regularization_c)
+
+    (found,) = fit_path(Counted(mixed, clusters.labels, np.arange(400), 4), [0.1], 100)
+    assert found.is_converged and len(evaluations) < 25
+    standardized = StandardScaler().fit_transform(mixed.astype(float))
+    oracle = LogisticRegression(C=0.1, max_iter=5000, tol=1e-9).fit(standardized, clusters.labels)
+    assert oracle.n_iter_[0] > 2 * len(evaluations)  # scikit-learn descends along the features themselves.
+    np.testing.assert_allclose(mixed @ found.weights + found.bias, oracle.decision_function(standardized), atol=2e-3)
 
 
 @pytest.mark.parametrize("num_labels", [1, 3])

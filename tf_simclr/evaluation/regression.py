@@ -1,8 +1,10 @@
 """Logistic regression by L-BFGS that reads its features in blocks of rows and never copies all of them.
 
-The objective, the start and the stopping rules are those of scikit-learn's `LogisticRegression` on features that
-`StandardScaler` has standardised. scikit-learn holds the features two or three times, and wants those that are held
-out copied once more; this reads them where they are, which may be a memory map.
+The objective and the start are those of scikit-learn's `LogisticRegression` on features that `StandardScaler` has
+standardised. scikit-learn holds the features two or three times, and wants those that are held out copied once more;
+this reads them where they are, which may be a memory map. It also takes a few iterations where scikit-learn takes
+hundreds: raw pixels and representations are correlated, which slows L-BFGS down, and coordinates in which the objective
+curves alike in all directions (see `Objective.curvature`) are not.
 """
 
 import contextlib
@@ -15,6 +17,7 @@ from concurrent import futures
 from typing import Any
 
 import numpy as np
+from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
@@ -28,9 +31,11 @@ _KEPT_ELEMENTS = 1 << 26
 _SHARES = 16
 # Features that are not worth more than one share.
 _FEW_ELEMENTS = 1 << 22
-# scikit-learn's. float32 products allow no smaller gradient: line searches would fail on their rounding.
+# Of the gradient in those coordinates. float32 products allow no smaller one: line searches would fail on rounding.
 _GRADIENT_TOLERANCE = 1e-4
 _LINE_SEARCH_STEPS = 50
+# Of a mean product of two standardised features, in float32.
+_ROUNDING = 1e-6
 
 # Rows that tell how long an evaluation takes.
 _SAMPLE_ROWS = 1 << 14
@@ -96,6 +101,26 @@ class Objective:
         gradient /= len(self._rows)
         gradient[:, :-1] += strength * penalized
         return loss / len(self._rows) + 0.5 * strength * float(np.vdot(penalized, penalized)), gradient.ravel()
+
+    def curvature(self, regularization_c: float) -> np.ndarray:
+        """About the second derivative by the weights of one output, float64 [F, F].
+
+        It is that of the start, where all outputs are zero: the moments of the features times the variance of a
+        prediction, and the penalty's. The derivatives by the weights of two outputs are left out.
+        """
+        share = 0.5 if self._targets.ndim == 2 else 1 / self.num_outputs
+        found = share * (1 - share) * self._second_moments
+        # At least as much as rounding leaves of the smallest moment.
+        found.flat[:: len(found) + 1] += 1 / (regularization_c * len(self._rows)) + _ROUNDING
+        return found
+
+    @functools.cached_property
+    def _second_moments(self) -> np.ndarray:
+        """The mean product of every two standardised features, float64 [F, F]."""
+        found = np.zeros([len(self.mean)] * 2)
+        for _, block in self._blocks(0, len(self._rows)):
+            found += block.T @ block
+        return found / len(self._rows)
 
     def seconds(self) -> float:
         """About how long an evaluation takes, measured on some of the rows."""
@@ -194,7 +219,7 @@ def fit_path(objective: Objective, grid: Sequence[float], max_iterations: int) -
       grid: The values of C.
       max_iterations: Most iterations of L-BFGS for each value.
     """
-    flat = np.zeros(objective.num_outputs * (len(objective.mean) + 1))
+    parameters = np.zeros([objective.num_outputs, len(objective.mean) + 1])
     options = {
         "maxiter": max_iterations,
         "maxls": _LINE_SEARCH_STEPS,
@@ -203,9 +228,39 @@ def fit_path(objective: Objective, grid: Sequence[float], max_iterations: int) -
     }
     for regularization_c in grid:
         with blas_threads(1):
-            found = minimize(objective, flat, (regularization_c,), jac=True, method="L-BFGS-B", options=options)
-        flat = found.x
-        parameters = flat.reshape(objective.num_outputs, -1).T
-        weights = parameters[:-1] / objective.deviation[:, None]
-        bias = parameters[-1] - objective.mean @ weights
+            inside = _Inside(objective, regularization_c)
+            start = inside.of_weights(parameters)
+            found = minimize(inside, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+            parameters = inside.to_weights(found.x)
+        weights = parameters[:, :-1].T / objective.deviation[:, None]
+        bias = parameters[:, -1] - objective.mean @ weights
         yield Regression(weights, bias, regularization_c, found.nit < max_iterations)
+
+
+class _Inside:
+    """An objective in the coordinates v = L^T w of the weights w of an output, with its curvature L L^T.
+
+    There, a second derivative of L L^T is 1 in all directions. Biases stay as they are.
+    """
+
+    def __init__(self, objective: Objective, regularization_c: float):
+        self._objective, self._regularization_c = objective, regularization_c
+        self._lower = cholesky(objective.curvature(regularization_c), True, overwrite_a=True, check_finite=False)
+
+    def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
+        """The objective and its gradient L^-1 g, g being that by w; both float64 [K * (F + 1)]."""
+        value, gradient = self._objective(self.to_weights(flat).ravel(), self._regularization_c)
+        return value, self._solve(gradient, "N").ravel()
+
+    def of_weights(self, parameters: np.ndarray) -> np.ndarray:
+        """Weights and biases in these coordinates, [K, F + 1]."""
+        return np.concatenate([parameters[:, :-1] @ self._lower, parameters[:, -1:]], axis=1)
+
+    def to_weights(self, flat: np.ndarray) -> np.ndarray:
+        """The weights w = L^-T v and the biases, [K, F + 1]."""
+        return self._solve(flat, "T")
+
+    def _solve(self, flat: np.ndarray, trans: str) -> np.ndarray:
+        rows = flat.reshape(self._objective.num_outputs, -1)
+        found = solve_triangular(self._lower, rows[:, :-1].T, trans=trans, lower=True, check_finite=False)
+        return np.concatenate([found.T, rows[:, -1:]], axis=1)

@@ -106,7 +106,12 @@ def _nearest(references: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.nd
     return nearest, neighbors
 
 
-def _normalized_blocks(features: np.ndarray, size: int) -> Iterator[tuple[int, tf.Tensor]]:
-    """Rows of unit length, about `size` at a time, after the place of the first one."""
+def _normalized_blocks(features: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows of unit length, about `size` at a time, after the place of the first one.
+
+    Equal rows stay equal, whatever their place: TensorFlow's l2_normalize rounds some otherwise than others.
+    """
     for start in range(0, len(features), max(1, size)):
-        yield start, tf.math.l2_normalize(features[start : start + max(1, size)], axis=1)
+        block = features[start : start + max(1, size)]
+        lengths = np.linalg.norm(block, axis=1, keepdims=True)
+        yield start, block / np.maximum(lengths, np.finfo(np.float32).tiny)
