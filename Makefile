@@ -93,11 +93,11 @@ ADDONS_PYTHONS := $(or $(PYTHON),python3.11 python3.10 python3 $(wildcard $(PYEN
 .venv/run.stamp: requirements.txt .venv/bin/python
 	$(call install,.venv,requirements.txt)
 
-.venv/dev.stamp: requirements.txt requirements-dev.txt requirements-onnx.txt .venv/run.stamp
-	$(call install,.venv,requirements.txt requirements-dev.txt requirements-onnx.txt)
+.venv/dev.stamp: requirements.txt requirements-dev.txt requirements-onnx.txt requirements-index.txt .venv/run.stamp
+	$(call install,.venv,requirements.txt requirements-dev.txt requirements-onnx.txt requirements-index.txt)
 
-.venv-addons/dev.stamp: requirements-addons.txt requirements-dev.txt .venv-addons/bin/python
-	$(call install,.venv-addons,requirements-addons.txt requirements-dev.txt)
+.venv-addons/dev.stamp: requirements-addons.txt requirements-dev.txt requirements-index.txt .venv-addons/bin/python
+	$(call install,.venv-addons,requirements-addons.txt requirements-dev.txt requirements-index.txt)
 
 .venv-tf220/load.stamp: requirements-tf220.txt .venv-tf220/bin/python
 	$(call install,.venv-tf220,requirements-tf220.txt)

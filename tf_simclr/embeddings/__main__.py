@@ -18,6 +18,7 @@ import numpy as np
 from tf_simclr.data.files.names import printable
 from tf_simclr.embeddings import duplicates, neighbors, oddities, output, selection
 from tf_simclr.embeddings.folder import Embeddings
+from tf_simclr.embeddings.index import Index
 from tf_simclr.embeddings.output import Found
 
 # Copies are at least so similar; docs/embedding.md has the measurements.
@@ -39,9 +40,16 @@ def search(archive: Embeddings, options: argparse.Namespace) -> Found:
         query = embed_image(options.query, archive.about)
     else:
         query = next(block[row - first] for first, block in archive.blocks() if first <= row < first + len(block))[None]
-    rows, likenesses = neighbors.search(query, archive.blocks(), options.count)
-    title = f"The {rows.shape[1]:,} of {len(archive):,} images most similar to {printable(options.query)}"
-    return describe(archive, title, rows[0].tolist(), {"similarity": likenesses[0].tolist()})
+    how = ""
+    if options.approximate:
+        index = Index(archive)
+        rows, likenesses = index.search(query, options.count)
+        how = f", by an index that finds {index.recall:.1%} of the exact ones"
+    else:
+        rows, likenesses = neighbors.search(query, archive.blocks(), options.count)
+    found = rows[0][rows[0] >= 0].tolist()
+    title = f"The {len(found):,} of {len(archive):,} images most similar to {printable(options.query)}{how}"
+    return describe(archive, title, found, {"similarity": likenesses[0][: len(found)].tolist()})
 
 
 def dedupe(archive: Embeddings, options: argparse.Namespace) -> Found:
@@ -99,6 +107,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         made[action.__name__] = actions.add_parser(action.__name__, parents=[common], help=action.__doc__)
         made[action.__name__].set_defaults(act=action)
     made["search"].add_argument("--query", required=True, metavar="IMAGE", help="image in the archive, or any other")
+    made["search"].add_argument(
+        "--approximate", action="store_true", help="by an index, which the first search builds; needs faiss-cpu"
+    )
     made["dedupe"].add_argument(
         "--similarity", type=_share, default=SIMILARITY, help="of copies, at least (%(default)s)"
     )

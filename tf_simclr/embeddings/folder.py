@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tf_simclr import files
 from tf_simclr.runs import embedding_files
 
 # Vectors up to this many bytes are kept in memory, more in a temporary file.
@@ -22,6 +23,7 @@ class Embeddings:
     Attributes:
       about: What they follow from; see `embedding_files.check_same`.
       num_broken: How many images are broken.
+      folder: Where they are.
 
     Args:
       folder: The `--output_dir` of `--mode=embed`, with the files of all shards.
@@ -31,7 +33,8 @@ class Embeddings:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._files = embedding_files.list_files(pathlib.Path(folder))
+        self.folder = pathlib.Path(folder)
+        self._files = embedding_files.list_files(self.folder)
         if not self._files:
             raise ValueError(
                 f"The folder must hold embeddings: run.py --mode=embed --output_dir={folder} makes them. "
@@ -55,6 +58,11 @@ class Embeddings:
 
     def __len__(self) -> int:
         return self._table.num_rows
+
+    def identity(self) -> str:
+        """A digest of the names, sizes and times of the files, which changes with them."""
+        found = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self._files]
+        return files.digest(repr(found).encode())
 
     def path(self, row: int) -> str:
         """The path of an image, as `os.fsdecode` returns it."""
