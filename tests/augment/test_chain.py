@@ -27,7 +27,7 @@ from tf_simclr.augment import (
 )
 from tf_simclr.augment.draws import uniform
 
-# Every operator that a chain may have. The numbers of the streams are part of what a seed means.
+# Every operator that a chain may have. The numbers of the streams are part of what a seed means; 10 is a shared crop's.
 STREAMS = {
     RandomCrop: 0, RandomFlip: 1, ColorJitter: 2, RandomGrayscale: 3, GaussianBlur: 4, GaussianNoise: 5,
     RandomRotation: 6, Cutout: 7, Sobel: 8, AutoAugment: 9,

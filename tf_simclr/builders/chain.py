@@ -1,11 +1,9 @@
 """The operators that make the views of a run, from its settings."""
 
-import dataclasses
-
 from tf_simclr.augment import OPERATORS, SIMCLR_NAMES, WHOLE_IMAGE, Chain, RandomCrop, simclr_chain
 from tf_simclr.settings import SETTINGS, AugmentationConfig, check_name
 
-# Its numbers differ from those of the crops of the views.
+# It draws other numbers than the crops of the views. Like the stream of an operator, it never changes.
 _SHARED_CROP_STREAM = 10
 
 
@@ -48,8 +46,9 @@ def build_chain(settings: AugmentationConfig) -> Chain:
 
 def build_shared_crop(settings: AugmentationConfig) -> RandomCrop | None:
     """The crop that all views of an image share, if the run has one."""
-    crop, *_ = _simclr_chain(settings)
-    return dataclasses.replace(crop, stream=_SHARED_CROP_STREAM) if settings.shared_crop else None
+    if not settings.shared_crop:
+        return None
+    return RandomCrop(settings.crop_sampler, (settings.crop_min_area, 1.0), stream=_SHARED_CROP_STREAM)
 
 
 def _simclr_chain(settings: AugmentationConfig) -> Chain:
