@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from tf_simclr.augment import Cutout
 
-DRAWS = np.float32([[0.2, 0.1, 0.9], [0.6, 0.5, 0.5], [0.1, 0.99, 0.0], [0.4, 0.3, 0.7]])
+DRAWS = np.float32([[0.2, 0.12, 0.92], [0.6, 0.51, 0.51], [0.1, 0.99, 0.0], [0.4, 0.31, 0.72]])
 
 
 def cut(images, operator, draws=DRAWS):

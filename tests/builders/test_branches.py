@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from tiny import tiny_encoder
 
-from tf_simclr import builders
+from tf_simclr import ProjectionHead, SimCLR, builders
 from tf_simclr.augment import (
     OPERATORS,
     SIMCLR_NAMES,
@@ -14,6 +15,7 @@ from tf_simclr.augment import (
     example_keys,
     simclr_chain,
 )
+from tf_simclr.keras import keras
 from tf_simclr.settings import RunConfig, override
 
 CHANGES = {"color_jitter_strength": 0.5, "crop_min_area": 0.3, "blur_probability": 0.1, "crop_sampler": "uniform_area"}
@@ -69,6 +71,16 @@ def test_a_shared_crop_is_cut_out_for_both_views():
     np.testing.assert_allclose(first[is_mirrored], second[is_mirrored, :, ::-1], atol=1e-5)
     assert np.abs(second - images / 255.0).max(axis=(1, 2, 3)).min() > 0.1
     assert 0 < is_mirrored.sum() < 4 and isinstance(augmentation.branches[0][1], RandomFlip)
+
+
+def test_learns_to_tell_images_apart_with_operators_on_one_branch(photos):
+    keras.utils.set_random_seed(0)
+    augmentation = build(operators="cutout,jitter", one_branch=True)
+    model = SimCLR(tiny_encoder("float32"), ProjectionHead(2, 8), image_size=16, augmentation=augmentation)
+    model.compile(optimizer=keras.optimizers.Adam(1e-2))
+    images = photos[:, ::2, ::2]
+    history = model.fit(images, batch_size=16, epochs=150, verbose=0).history["contrastive_top_1_accuracy"]
+    assert np.mean(history[:5]) < 0.35 and np.mean(history[-10:]) > 0.65
 
 
 @pytest.mark.parametrize(
