@@ -1,11 +1,14 @@
 """Throughput of the augmentation, against the same operators applied to one image at a time in tf.data.
 
     python benchmarks/augment.py --image_size=32 --batch_size=256
+    python benchmarks/augment.py --image_size=32 --batch_size=256 --operators
 
-Both take turns, so that a busy machine slows both. Prints the median and the best views per second.
+Both take turns, so that a busy machine slows both. Prints the median and the best views per second. With --operators,
+times each operator by itself instead, on views that are already cropped, and prints microseconds per view.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import sys
@@ -17,7 +20,9 @@ import tensorflow as tf
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.arguments import at_least_1  # noqa: E402
-from tf_simclr.augment import Augmentation, example_keys, simclr_chain  # noqa: E402
+from tf_simclr.augment import OPERATORS, SIMCLR_NAMES, Augmentation, Operator, example_keys, simclr_chain  # noqa: E402
+from tf_simclr.augment.chain import apply_operators  # noqa: E402
+from tf_simclr.augment.draws import uniform  # noqa: E402
 
 
 def augment_one_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
@@ -52,6 +57,30 @@ def without_buffers(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
+def time_operators(size: int, num_views: int, rounds: int, jit_compile: bool) -> None:
+    """Prints what each operator takes, in turns; each acts on every view."""
+    operators = dict(zip(SIMCLR_NAMES[1:], simclr_chain()[1:], strict=True)) | OPERATORS
+    views = tf.constant(np.random.default_rng(0).random((num_views, 3, size, size), np.float32))
+    keys = example_keys(0, 0, num_views)
+
+    def compiled(operator: Operator):
+        draws = uniform(0, keys, [0], {operator.stream: operator.num_draws})
+        function = tf.function(lambda views, draws: apply_operators([operator], views, draws), jit_compile=jit_compile)
+        return lambda: function(views, draws).numpy()
+
+    runs = {name: compiled(dataclasses.replace(operator, probability=1.0)) for name, operator in operators.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for step in range(rounds + 2):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if step >= 2:
+                seconds[name].append(time.perf_counter() - start)
+    for name, values in seconds.items():
+        median, best = (1e6 * value / num_views for value in (np.median(values), min(values)))
+        print(f"{name:20s} median {median:8.1f} us/view   best {best:8.1f} us/view")
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -60,8 +89,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=at_least_1, default=15)
     parser.add_argument("--blur", action="store_true", help="also time this package's blur")
     parser.add_argument("--jit_compile", action="store_true", help="compile this package's augmentation with XLA")
+    parser.add_argument("--operators", action="store_true", help="time each operator by itself instead")
     arguments = parser.parse_args()
     size, batch_size = arguments.image_size, arguments.batch_size
+    if arguments.operators:
+        return time_operators(size, 2 * batch_size, arguments.rounds, arguments.jit_compile)
 
     images = np.random.default_rng(0).integers(0, 256, (batch_size, size, size, 3), np.uint8)
     chain = simclr_chain(blur_probability=0.5 if arguments.blur else 0.0)

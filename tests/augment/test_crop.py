@@ -82,6 +82,12 @@ def test_impossible_crops_fall_back_to_the_whole_image(sampler):
     np.testing.assert_array_equal(boxes, np.tile((0, 0, 20, 30), (10, 1)))
 
 
+def test_the_whole_image_is_a_crop():
+    for height, width in ((1, 1), (32, 32), (100, 101), (101, 100), (5, 400), (5001, 5001)):
+        boxes = crop.WHOLE_IMAGE.boxes(make_draws(10), height, width)
+        np.testing.assert_array_equal(boxes, np.tile((0, 0, height, width), (10, 1)))
+
+
 def test_boxes_follow_from_each_image_size():
     draws, boxes_of = make_draws(3), RandomCrop().boxes
     heights, widths = np.array([64, 500, 64]), np.array([64, 375, 30])

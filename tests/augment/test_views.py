@@ -185,6 +185,30 @@ def test_boxes_are_those_of_each_branchs_crop():
         np.testing.assert_array_equal(boxes_by_image[number], chain[0].boxes(draws, heights[rows], widths[rows]))
 
 
+SHARED = RandomCrop(area=(0.3, 0.6), stream=10)
+
+
+def test_a_shared_crop_is_the_same_for_all_views_of_an_image():
+    images, keys = make_images(4), example_keys(3, 7, 4)
+    branches = ((crop.WHOLE_IMAGE,), (crop.WHOLE_IMAGE,), simclr_chain(**OFF))
+    augmentation = Augmentation(24, branches=branches, seed=2, shared_crop=SHARED)
+    boxes = np.split(augmentation.crop_boxes(keys, 24, 24), 3)
+    expected = SHARED.boxes(uniform(2, keys, [0], {10: RandomCrop.num_draws})[10], 24, 24).numpy()
+    np.testing.assert_array_equal(boxes[0], expected)
+    np.testing.assert_array_equal(boxes[1], expected)
+    assert len({tuple(box) for box in expected}) == 4
+    inner = RandomCrop().boxes(uniform(2, keys, [2], {0: RandomCrop.num_draws})[0], expected[:, 2], expected[:, 3])
+    np.testing.assert_array_equal(boxes[2][:, :2], expected[:, :2] + inner.numpy()[:, :2])
+    np.testing.assert_array_equal(boxes[2][:, 2:], inner[:, 2:])
+    # Images of other sizes get the same boxes, one by one, and the views are those of the boxes.
+    one_by_one = np.split(augmentation.crop_boxes(keys, np.full(12, 24), np.full(12, 24)), 3)
+    np.testing.assert_array_equal(one_by_one, boxes)
+    views = np.split(tf.function(augmentation)(images, keys), 3)
+    for view, box in zip(views, boxes, strict=True):
+        crops = crop.crop_and_resize(images / np.float32(255), box, None, 24)
+        np.testing.assert_allclose(view, np.clip(np.transpose(crops, (0, 2, 3, 1)), 0, 1), atol=1e-5)
+
+
 def test_crop_and_flip_keeps_those_of_the_first_branch():
     images = make_images(4)
     one = crop_and_flip(Augmentation(24, branches=MIXED, seed=2))
@@ -205,6 +229,7 @@ def test_lists_become_tuples():
     [
         ({"image_size": 0}, "`image_size` must be at least 1 pixel. Received: 0"),
         ({"branches": ()}, "`branches` must have at least one chain of operators. Received: ()"),
+        ({"shared_crop": RandomCrop()}, "different streams, .* stream=0 for RandomCrop and RandomCrop"),
         ({"branches": (simclr_chain(),) * 257}, "at most 256 views, .* Received: view 256"),
     ],
 )

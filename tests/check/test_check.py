@@ -322,6 +322,7 @@ def test_broken_files_fail_when_they_would_stop_the_run(photos, max_broken, seve
         ({"train.global_batch_size": 20}, "warn", "batch size"),
         ({"augmentation.blur_probability": 0.5}, "warn", "blur"),
         ({"train.epochs": 3}, "warn", "warm-up"),
+        ({"train.epochs": 3, "augmentation.blur_probability": 0.5, "augmentation.operators": ()}, "warn", "warm-up"),
     ],
 )
 def test_what_settings_imply(changes, severity, topic, monkeypatch):

@@ -161,6 +161,9 @@ def test_our_own_flags_reach_their_fields():
         "encoder": "resnet",
         "loss": "nt_xent",
         "more_operators": (),
+        "operators": ("crop", "jitter", "rotation"),
+        "one_branch": True,
+        "shared_crop": True,
     }
     assert set(ours) == set(FLAGS) - set(REFERENCE_FLAGS)
     for name, value in ours.items():
@@ -280,6 +283,7 @@ def test_configs_load_and_carry_their_own_name(path):
         (["--encoder=resnt"], ValueError, "encoder must be one of resnet.*Did you mean resnet.? Received: resnt"),
         (["--loss=infonce"], ValueError, "model.loss must be one of nt_xent.* Received: infonce"),
         (["--more_operators=warp"], ValueError, "augmentation.more_operators must be .*Received: warp"),
+        (["--operators=crop,sobl"], ValueError, "augmentation.operators must be .*Did you mean sobel.? Received: sobl"),
         (["--config=configs/cifar10_resnet81.py"], FileNotFoundError, "Did you mean configs/cifar10_resnet18.py"),
     ],
 )

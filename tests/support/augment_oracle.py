@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
 
 OPERATORS = ("brightness", "contrast", "saturation", "hue")
 
@@ -52,3 +53,48 @@ def kolmogorov_smirnov(first, second):
     values = np.concatenate((first, second))
     shares = [np.searchsorted(sample, values, side="right") / len(sample) for sample in (first, second)]
     return np.abs(shares[0] - shares[1]).max()
+
+
+def pil_operation(image, name, level, sign):
+    """An operation of AutoAugment by PIL, on uint8 `[S, S, 3]`, with a level from 0 to 9 and a sign of 1 or -1."""
+    picture, share, factor = Image.fromarray(image), level / 9, 1 + sign * 0.1 * level
+    grey = (128, 128, 128)
+
+    def affine(*matrix):
+        return picture.transform(picture.size, Image.Transform.AFFINE, matrix, fillcolor=grey)
+
+    operations = {
+        "shear_x": lambda: affine(1, sign * 0.3 * share, 0, 0, 1, 0),
+        "shear_y": lambda: affine(1, 0, 0, sign * 0.3 * share, 1, 0),
+        "translate_x": lambda: affine(1, 0, sign * 150 / 331 * share * len(image), 0, 1, 0),
+        "translate_y": lambda: affine(1, 0, 0, 0, 1, sign * 150 / 331 * share * len(image)),
+        "rotate": lambda: picture.rotate(sign * 30 * share, fillcolor=grey),
+        "invert": lambda: ImageOps.invert(picture),
+        "solarize": lambda: ImageOps.solarize(picture, 256 - 256 * share),
+        "posterize": lambda: ImageOps.posterize(picture, 8 - round(4 * share)),
+        "autocontrast": lambda: ImageOps.autocontrast(picture),
+        "equalize": lambda: ImageOps.equalize(picture),
+        "color": lambda: ImageEnhance.Color(picture).enhance(factor),
+        "contrast": lambda: ImageEnhance.Contrast(picture).enhance(factor),
+        "brightness": lambda: ImageEnhance.Brightness(picture).enhance(factor),
+        "sharpness": lambda: ImageEnhance.Sharpness(picture).enhance(factor),
+    }
+    return np.asarray(operations[name]())
+
+
+def exact_operation(image, name, level, sign):
+    """`pil_operation` without rounding errors.
+
+    PIL multiplies by fractions in floating point where a quotient of whole numbers is meant, and then rounds down; so
+    it falls one short of some whole numbers.
+    """
+    pixels = image.astype(np.int64)
+    if name == "autocontrast":
+        low, high = pixels.min(axis=(0, 1)), pixels.max(axis=(0, 1))
+        return np.where(high > low, 255 * (pixels - low) // np.maximum(high - low, 1), pixels).astype(np.uint8)
+    if name in ("color", "contrast", "brightness", "sharpness"):
+        enhance = getattr(ImageEnhance, name.capitalize())(Image.fromarray(image)).enhance
+        reference = np.asarray(enhance(0.0)).astype(np.int64)
+        tenths = 10 + sign * level
+        return np.clip((10 * reference + tenths * (pixels - reference)) // 10, 0, 255).astype(np.uint8)
+    return pil_operation(image, name, level, sign)

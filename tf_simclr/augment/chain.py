@@ -15,6 +15,9 @@ from tf_simclr.augment.operator import Operator
 
 Chain = tuple[RandomCrop | Operator, ...]
 
+# What a run calls the operators of `simclr_chain`, in order.
+SIMCLR_NAMES = ("crop", "flip", "jitter", "grayscale", "blur")
+
 
 def simclr_chain(
     *,
@@ -55,14 +58,14 @@ def simclr_chain(
     )
 
 
-def check_chain(chain: Chain) -> None:
-    """Checks that the operators of a chain fit together.
+def check_chain(chain: Chain, shared_crop: RandomCrop | None = None) -> None:
+    """Checks that the operators of a chain fit together, and to a crop that comes before it.
 
     Raises:
       ValueError: If the first operator is not a crop, another one is, or two operators share a stream.
     """
     split_chain(chain)
-    for one, other in itertools.combinations(chain, 2):
+    for one, other in itertools.combinations((shared_crop, *chain) if shared_crop else chain, 2):
         if one.stream == other.stream:
             raise ValueError(
                 "The operators of a branch need different streams, or they would get the same random numbers. "

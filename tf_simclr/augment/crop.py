@@ -103,6 +103,10 @@ class RandomCrop:
         return tf.cast(tf.concat((y, x, height, width), axis=1), tf.int32)
 
 
+# No crop: an image that is not square is squeezed into the view.
+WHOLE_IMAGE = RandomCrop(area=(1.0, 1.0), aspect_ratio=(1.0, 1.0))
+
+
 def crop_and_resize(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor | None, size: int) -> tf.Tensor:
     """Cuts a box out of every image and resizes it, by two matrix products per image.
 

@@ -30,6 +30,8 @@ class Augmentation:
       branches: The chain of operators of each view, each starting with a `RandomCrop`. Views with equal chains are made
         together.
       seed: Any integer.
+      shared_crop: A crop that is cut out of each image first, the same for all its views: the crops of the branches lie
+        inside it (paper, figure 5). Its stream must not be one of theirs.
 
     Raises:
       ValueError: If a value is out of its range, or the operators of a branch do not fit together.
@@ -38,6 +40,7 @@ class Augmentation:
     image_size: int
     branches: tuple[Chain, ...] = (simclr_chain(),) * 2
     seed: int = 0
+    shared_crop: RandomCrop | None = None
 
     def __post_init__(self) -> None:
         # JSON has lists only, and chains are compared and hashed.
@@ -47,7 +50,7 @@ class Augmentation:
         if not self.branches:
             raise ValueError(f"`branches` must have at least one chain of operators. Received: {self.branches!r}")
         for chain in self.branches:
-            check_chain(chain)
+            check_chain(chain, self.shared_crop)
             check_ranges(range(self.num_views), {operator.stream: operator.num_draws for operator in chain})
 
     @property
@@ -93,7 +96,7 @@ class Augmentation:
         for crop, numbers in _positions(split_chain(chain)[0] for chain in self.branches).items():
             draws = uniform(self.seed, keys, numbers, {crop.stream: crop.num_draws})[crop.stream]
             sizes = (self._of_views(numbers, tf.convert_to_tensor(size)) for size in (height, width))
-            parts.append((numbers, crop.boxes(draws, *sizes)))
+            parts.append((numbers, self._boxes(crop, numbers, keys, draws, *sizes)))
         return self._in_order(parts)
 
     def check_spec(self, images: tf.Tensor | tf.TensorSpec) -> None:
@@ -122,11 +125,31 @@ class Augmentation:
         if is_cropped:
             views = _to_planes(tf.gather(images, numbers, axis=1) if len(numbers) < self.num_views else images, flips)
         else:
-            boxes = tf.split(crop.boxes(draws[crop.stream], *images.shape[1:3]), len(numbers))
+            boxes = self._boxes(crop, numbers, keys, draws[crop.stream], *images.shape[1:3])
+            boxes = tf.split(boxes, len(numbers))
             flips = tf.split(flips, len(numbers)) if flip else [None] * len(numbers)
             crops = [crop_and_resize(images, *place, self.image_size) for place in zip(boxes, flips, strict=True)]
             views = tf.concat(crops, axis=0)
         return _to_images(apply_operators(operators, views, draws))
+
+    def _boxes(
+        self,
+        crop: RandomCrop,
+        numbers: list[int],
+        keys: tf.Tensor,
+        draws: tf.Tensor,
+        heights: tf.Tensor,
+        widths: tf.Tensor,
+    ) -> tf.Tensor:
+        """The boxes of the G views with these numbers, int32 `[G n, 4]`, inside the shared crop if there is one."""
+        shared = self.shared_crop
+        if shared is None:
+            return crop.boxes(draws, heights, widths)
+        # Every view takes the numbers of view 0.
+        shared_draws = uniform(self.seed, keys, [0] * len(numbers), {shared.stream: shared.num_draws})[shared.stream]
+        outer = shared.boxes(shared_draws, heights, widths)
+        inner = crop.boxes(draws, outer[:, 2], outer[:, 3])
+        return tf.concat((outer[:, :2] + inner[:, :2], inner[:, 2:]), axis=1)
 
     def _of_views(self, numbers: list[int], values: tf.Tensor) -> tf.Tensor:
         """Picks some views' values from those of all, `[V n, ...]`; a scalar holds for every view."""
@@ -148,7 +171,7 @@ class Augmentation:
 def crop_and_flip(augmentation: Augmentation) -> Augmentation:
     """Keeps only the crop and flip of the first branch: one view of each image, with its colours unchanged."""
     kept = tuple(op for op in augmentation.branches[0] if isinstance(op, RandomCrop | RandomFlip))
-    return dataclasses.replace(augmentation, branches=(kept,))
+    return dataclasses.replace(augmentation, branches=(kept,), shared_crop=None)
 
 
 def _positions(values: Iterable[_Value]) -> dict[_Value, list[int]]:

@@ -1,6 +1,6 @@
 """The only place that turns settings into components."""
 
-from tf_simclr.augment import OPERATORS
+from tf_simclr.augment import OPERATORS, SIMCLR_NAMES
 from tf_simclr.builders.data import Sources, build_archive, build_sources
 from tf_simclr.builders.encoder import ENCODERS, build_encoder
 from tf_simclr.builders.model import build_augmentation, build_model
@@ -12,6 +12,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "model.encoder": tuple(ENCODERS),
     "model.loss": tuple(LOSSES),
     "augmentation.more_operators": tuple(OPERATORS),
+    "augmentation.operators": (*SIMCLR_NAMES, *OPERATORS),
 }
 
 __all__ = [

@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from tf_simclr import devices, distribute
-from tf_simclr.augment import OPERATORS, Augmentation, crop_and_flip, simclr_chain
+from tf_simclr.augment import Augmentation, crop_and_flip
+from tf_simclr.builders.chain import build_branches, build_shared_crop
 from tf_simclr.builders.encoder import build_encoder, freeze
 from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.keras import keras
@@ -20,22 +21,11 @@ def build_augmentation(config: RunConfig) -> Augmentation:
     """The augmentation of a run.
 
     Raises:
-      ValueError: If an operator's name is unknown.
+      ValueError: If an operator's name is unknown, or the operators do not fit together.
     """
-    augmentation = config.augmentation
-    for name in augmentation.more_operators:
-        check_name("augmentation.more_operators", name, OPERATORS)
-    chain = simclr_chain(
-        crop_sampler=augmentation.crop_sampler,
-        crop_area=(augmentation.crop_min_area, 1.0),
-        jitter_strength=augmentation.color_jitter_strength,
-        jitter_probability=augmentation.color_jitter_probability,
-        brightness=augmentation.brightness,
-        grayscale_probability=augmentation.grayscale_probability,
-        blur_probability=augmentation.blur_probability,
-    )
-    chain += tuple(OPERATORS[name]() for name in augmentation.more_operators)
-    return Augmentation(config.view_size, branches=(chain, chain), seed=config.seed)
+    branches = build_branches(config.augmentation, num_views=2)
+    shared_crop = build_shared_crop(config.augmentation)
+    return Augmentation(config.view_size, branches=branches, seed=config.seed, shared_crop=shared_crop)
 
 
 def build_loss(config: RunConfig) -> Loss:

@@ -59,7 +59,8 @@ def _length(config: RunConfig, num_examples: int) -> Iterator[Finding]:
 
 
 def _augmentation(config: RunConfig) -> Iterator[Finding]:
-    if config.train_mode == "pretrain" and config.augmentation.blur_probability > 0 and config.view_size <= _SMALL_PX:
+    blurs = "blur" in config.augmentation.operators and config.augmentation.blur_probability > 0
+    if config.train_mode == "pretrain" and blurs and config.view_size <= _SMALL_PX:
         yield Finding(
             "warn", "blur", f"Half of the views would be blurred at {config.view_size} px, "
             "where there is little detail to spare.", "Use --use_blur=False, as the paper does for CIFAR-10.",

@@ -76,7 +76,19 @@ class AugmentationConfig:
     grayscale_probability: float = setting(0.2, "Share of the views without colour.", rule=rules.SHARE)
     blur_probability: float = setting(0.5, "Share of the views that are blurred.", rule=rules.SHARE)
     more_operators: tuple[str, ...] = setting(
-        (), "Names of further operators, applied to every view after the others.", flag="more_operators"
+        (), "Names of further operators, applied after the others.", flag="more_operators"
+    )
+    operators: tuple[str, ...] = setting(
+        ("crop", "flip", "jitter", "grayscale", "blur"),
+        "Operators that make a view, in order: crop comes first, or is left out to take whole images.",
+        flag="operators",
+    )  # fmt: skip
+    one_branch: bool = setting(
+        False, "Applies the operators to the first view only; the others are whole images, or the shared crop.",
+        flag="one_branch",
+    )  # fmt: skip
+    shared_crop: bool = setting(
+        False, "Crops each image once for all its views, before the operators.", flag="shared_crop"
     )
 
 
