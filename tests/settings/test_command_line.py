@@ -160,6 +160,8 @@ def test_our_own_flags_reach_their_fields():
         "health_every_steps": 50,
         "encoder": "resnet",
         "loss": "nt_xent",
+        "margin": 0.8,
+        "memory_size": 4096,
         "more_operators": (),
     }
     assert set(ours) == set(FLAGS) - set(REFERENCE_FLAGS)

@@ -1,5 +1,6 @@
 """The model of a run, from its settings."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ from tf_simclr.keras import keras
 from tf_simclr.losses import LOSSES, Loss
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
+from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.models.resnet import NUM_GROUPS
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.settings import SETTINGS, RunConfig, check_name, typed
@@ -44,8 +46,11 @@ def build_loss(config: RunConfig) -> Loss:
     Raises:
       ValueError: If the loss's name is unknown.
     """
-    check_name("model.loss", config.model.loss, LOSSES)
-    return LOSSES[config.model.loss](temperature=config.model.temperature, normalize=config.model.hidden_norm)
+    model = config.model
+    check_name("model.loss", model.loss, LOSSES)
+    fields = {field.name for field in dataclasses.fields(LOSSES[model.loss]())}
+    given = {"temperature": model.temperature, "normalize": model.hidden_norm, "margin": model.margin}
+    return LOSSES[model.loss](**{name: value for name, value in given.items() if name in fields})
 
 
 def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
@@ -115,21 +120,32 @@ def _epochs(config: RunConfig) -> int:
 
 
 def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, num_classes: int | None) -> SimCLR:
-    """The model of contrastive pretraining."""
-    model = config.model
+    """The model of contrastive pretraining.
+
+    Raises:
+      ValueError: If the loss needs labels, and there are none, or it cannot use a memory.
+    """
+    model, loss = config.model, build_loss(config)
+    if getattr(loss, "uses_labels", False) and num_classes is None:
+        raise ValueError(
+            f"--loss={model.loss} compares images by their classes: put the images into one folder for each class, or "
+            f"use {typed(model__loss='nt_xent')}. Received: images without classes"
+        )
     classifier = None
     if model.online_classifier and num_classes is not None:
         classifier = _linear_classifier(config, num_classes)
-    return SimCLR(
+    more = {"memory_size": model.memory_size, "memory_momentum": model.memory_momentum} if model.memory_size else {}
+    return (MomentumSimCLR if more else SimCLR)(
         encoder,
         head,
         image_size=config.data.image_size,
-        loss=build_loss(config),
+        loss=loss,
         objective_weight=model.objective_weight,
         augmentation=build_augmentation(config),
         online_classifier=classifier,
         classifier_layer=model.classifier_layer,
         microbatch_size=config.train.microbatch_size or 0,
+        **more,
     )
 
 

@@ -54,7 +54,8 @@ class EncoderTrainer(keras.Model):
         self.encoder = encoder
         self.image_size = image_size
         self.augmentation = augmentation
-        self.num_classes: int | None = None  # of the labels, in a model that reads them
+        self.num_classes: int | None = None  # of the labels, in a model that classifies
+        self.compares_labels = False  # whether it needs labels without knowing how many classes there are
         names = [*metrics, "learning_rate", "gradient_norm"]
         self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
         # The metrics are already means over all replicas. Keras would sum them over the workers of a strategy.
