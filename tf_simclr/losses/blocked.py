@@ -4,7 +4,7 @@ A loss says by a function, its `Judge`, what the products of a few anchors with 
 with the products. Everything else is here: unit length, replicas, small views, negatives from a memory, and the loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -79,7 +79,7 @@ def prepare(projections: tf.Tensor, normalize: bool) -> tf.Tensor:
 def compare(
     anchors: tf.Tensor,
     candidates: tf.Tensor,
-    rows: tuple[tf.Tensor, ...],
+    rows: Sequence[tf.Tensor],
     judge: Judge,
     *,
     num_metrics: int,
@@ -106,9 +106,7 @@ def compare(
 
     @tf.custom_gradient
     def judged(anchors: tf.Tensor, candidates: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Callable[..., Any]]:
-        *observed, anchor_slopes, candidate_slopes = _all_blocks(
-            anchors, candidates, rows, judge, num_metrics=num_metrics, memory=memory
-        )
+        *observed, anchor_slopes, candidate_slopes = _all_blocks(anchors, candidates, rows, judge, num_metrics, memory)
         # Constants, so that a tape for second derivatives does not keep all blocks.
         anchor_slopes, candidate_slopes = tf.stop_gradient(anchor_slopes), tf.stop_gradient(candidate_slopes)
 
@@ -122,13 +120,7 @@ def compare(
 
 
 def _all_blocks(
-    anchors: tf.Tensor,
-    candidates: tf.Tensor,
-    rows: tuple[tf.Tensor, ...],
-    judge: Judge,
-    *,
-    num_metrics: int,
-    memory: tf.Tensor | None,
+    anchors: tf.Tensor, candidates: tf.Tensor, rows: Sequence[tf.Tensor], judge: Judge, num_metrics: int, memory: Any
 ) -> tuple[tf.Tensor, ...]:
     """The losses, metrics, [m] each, and slopes [m, D] of all anchors, and the slopes [M, D] of the candidates."""
     everything = candidates if memory is None else tf.concat([candidates, tf.stop_gradient(memory)], axis=0)

@@ -90,7 +90,6 @@ class SimCLR(EncoderTrainer):
         self.online_classifier = online_classifier
         self.classifier_layer = classifier_layer
         self.view_loss = view_loss  # `loss` is what Keras compiled
-        self.compares_labels = getattr(view_loss, "uses_labels", False)
         self.objective_weight = objective_weight
         self.microbatch_size = microbatch_size
         representation = self.symbolic_representation()
@@ -103,6 +102,10 @@ class SimCLR(EncoderTrainer):
         if microbatch_size:
             gradient_cache.check_layers([encoder, self.projection_head], distribute.num_replicas())
         self.built = True  # all weights exist
+
+    @property
+    def compares_labels(self) -> bool:
+        return getattr(self.view_loss, "uses_labels", False)
 
     @property
     def classifier(self) -> keras.layers.Layer | None:

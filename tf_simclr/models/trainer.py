@@ -26,6 +26,7 @@ class EncoderTrainer(keras.Model):
     objective, and hands them to `update`. Its `test_step` hands the values of a batch to `observe`.
     """
 
+    compares_labels: bool = False  # whether it needs labels, of however many classes
     fit = checking_inputs(keras.Model.fit)
     predict = checking_inputs(keras.Model.predict, is_prediction=True)
     train_on_batch = checking_inputs(keras.Model.train_on_batch)
@@ -55,7 +56,6 @@ class EncoderTrainer(keras.Model):
         self.image_size = image_size
         self.augmentation = augmentation
         self.num_classes: int | None = None  # of the labels, in a model that classifies
-        self.compares_labels = False  # whether it needs labels without knowing how many classes there are
         names = [*metrics, "learning_rate", "gradient_norm"]
         self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
         # The metrics are already means over all replicas. Keras would sum them over the workers of a strategy.
