@@ -1,7 +1,9 @@
 """The model of a run, from its settings."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 from tf_simclr import devices, distribute
@@ -134,8 +136,10 @@ def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, 
     classifier = None
     if model.online_classifier and num_classes is not None:
         classifier = _linear_classifier(config, num_classes)
-    more = {"memory_size": model.memory_size, "memory_momentum": model.memory_momentum} if model.memory_size else {}
-    return (MomentumSimCLR if more else SimCLR)(
+    kind: Callable[..., SimCLR] = SimCLR
+    if model.memory_size is not None:
+        kind = functools.partial(MomentumSimCLR, memory_size=model.memory_size, memory_momentum=model.memory_momentum)
+    return kind(
         encoder,
         head,
         image_size=config.data.image_size,
@@ -145,7 +149,6 @@ def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, 
         online_classifier=classifier,
         classifier_layer=model.classifier_layer,
         microbatch_size=config.train.microbatch_size or 0,
-        **more,
     )
 
 

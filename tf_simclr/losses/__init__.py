@@ -1,8 +1,9 @@
 """Losses that compare the views of images, and their common interface."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import tensorflow as tf
 
@@ -28,6 +29,7 @@ class Loss(Protocol):
       uses_labels: Whether it reads `Pairs.labels`; a loss that leaves this out does not.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     metric_names: ClassVar[tuple[str, ...]]
     uses_labels: ClassVar[bool]
 

@@ -26,7 +26,6 @@ class EncoderTrainer(keras.Model):
     objective, and hands them to `update`. Its `test_step` hands the values of a batch to `observe`.
     """
 
-    compares_labels: bool = False  # whether it needs labels, of however many classes
     fit = checking_inputs(keras.Model.fit)
     predict = checking_inputs(keras.Model.predict, is_prediction=True)
     train_on_batch = checking_inputs(keras.Model.train_on_batch)
@@ -109,6 +108,11 @@ class EncoderTrainer(keras.Model):
                 f"Received: {type(images).__module__}.{type(images).__qualname__}"
             )
         return super().__call__(images, *args, **kwargs)
+
+    @property
+    def compares_labels(self) -> bool:
+        """Whether the model needs labels, of however many classes, besides those that it classifies."""
+        return False
 
     def check_spec(self, images: tf.TensorSpec, is_prediction: bool = False) -> None:
         """Raises a `ValueError` unless `fit` and `evaluate`, or `predict`, take images of this shape and dtype."""
