@@ -159,7 +159,7 @@ def test_a_loss_gets_the_labels_without_an_online_classifier(photos, trained_on_
 
 def test_replicas_compare_the_classes_of_all_images(photos, trained_on_classes):
     alone, expected = trained_on_classes
-    with mirrored(2, collective=True).scope():
+    with mirrored(2).scope():
         model = supcon_model(synchronized=True)
     metrics = fit(model, photos, KNOWN)
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-6)
