@@ -223,9 +223,11 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(finished_run, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_an_interrupted_run_resumes_as_if_nothing_had_happened(image_folder, tmp_path, monkeypatch, precision):
-    changes = {"train__precision": precision, "train__log_every_steps": 3}  # 8 and 5, below, are in the midst of a line
+@pytest.mark.parametrize(
+    "changes", [{}, {"train__precision": "mixed_bfloat16"}, {"model__memory_size": 20}, {"model__loss": "supcon"}]
+)
+def test_an_interrupted_run_resumes_as_if_nothing_had_happened(image_folder, tmp_path, monkeypatch, changes):
+    changes = changes | {"train__log_every_steps": 3}  # 8 and 5, below, are in the midst of a line
     uninterrupted, steps = train(make_config(tmp_path / "a", image_folder, **changes))
 
     with monkeypatch.context() as patch:

@@ -7,8 +7,11 @@ import tensorflow as tf
 from tf_simclr import SimCLR, builders
 from tf_simclr.augment import Augmentation
 from tf_simclr.builders.encoder import ENCODERS
+from tf_simclr.builders.model import build_loss
 from tf_simclr.keras import keras
+from tf_simclr.losses import DCLW, MarginTriplet, NTLogistic, NTXent, SupCon
 from tf_simclr.metrics import classification
+from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.optimizers import LARS
 from tf_simclr.settings import RunConfig, override
 
@@ -118,6 +121,35 @@ def test_views_may_be_smaller_than_the_images_that_the_encoder_is_for():
 def test_unknown_names_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         build(**changes)
+
+
+def test_a_loss_gets_the_settings_that_are_its_fields():
+    given = {"temperature": 0.3, "hidden_norm": False, "margin": 0.8}
+    for name, expected in {
+        "nt_xent": NTXent(0.3, normalize=False),
+        "dclw": DCLW(0.3, normalize=False),
+        "nt_logistic_semi_hard": NTLogistic(0.3, normalize=False, semi_hard=True),
+        "margin_triplet": MarginTriplet(0.8, normalize=False),
+        "margin_triplet_semi_hard": MarginTriplet(0.8, normalize=False, semi_hard=True),
+        "supcon": SupCon(0.3, normalize=False),
+    }.items():
+        settings = {"model.loss": name} | {f"model.{key}": value for key, value in given.items()}
+        assert build_loss(override(RunConfig(), settings)) == expected
+
+
+def test_a_loss_on_classes_needs_them():
+    config = override(RunConfig(), {"model.loss": "supcon", "optimizer.warmup_epochs": 0})
+    with pytest.raises(ValueError, match="--loss=supcon .* use --loss=nt_xent. Received: images without classes"):
+        builders.build_model(config, 1000, num_classes=None)
+    assert build(model__loss="supcon", model__online_classifier=False).compares_labels
+
+
+def test_a_memory_makes_a_momentum_encoder():
+    model = build(model__memory_size=7, model__memory_momentum=0.5)
+    assert (type(model), model.memory_size, model.memory_momentum) == (MomentumSimCLR, 7, 0.5)
+    assert model.memory.shape == [7, 128] and type(build()) is SimCLR
+    with pytest.raises(ValueError, match="With memory_size, .* Received: SupCon"):
+        build(model__loss="supcon", model__memory_size=7)
 
 
 def test_any_keras_model_is_an_encoder(photos, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from oracles import contrast as slow_contrast
 
-from tf_simclr.losses import LOSSES, NTXent, Pairs, blocked
+from tf_simclr.losses import NTXent, Pairs, blocked
 
 NUM_IMAGES, WIDTH = 14, 6
 
@@ -74,34 +74,6 @@ def test_equals_half_the_reference(golden_dir):
         np.testing.assert_allclose(gradient, expected, atol=2e-5 * np.abs(expected).max(), err_msg=setting)
 
 
-@pytest.mark.parametrize("num_views", [2, 4])
-@pytest.mark.parametrize("exclude_positives", [False, True])
-def test_gradient_equals_finite_differences(num_views, exclude_positives):
-    z, direction = projections(num_views, 4, 4), projections(num_views, 8, 2)
-    direction = tf.reshape(direction, z.shape)
-
-    def compare(z):
-        settings = {"temperature": 0.2, "normalize": True, "exclude_positives": exclude_positives}
-        return blocked.contrast(z, Pairs(num_views), **settings)[0]
-
-    with tf.GradientTape() as tape:
-        tape.watch(z)
-        loss = compare(z)
-    slope = tf.reduce_sum(tape.gradient(loss, z) * direction)
-    step = 1e-5
-    difference = compare(z + step * direction) - compare(z - step * direction)
-    np.testing.assert_allclose(slope, difference / (2 * step), rtol=1e-7)
-
-
-@pytest.mark.parametrize("num_views", [2, 3])
-@pytest.mark.parametrize("name", LOSSES)
-def test_equal_projections_give_the_collapse_value(name, num_views):
-    loss = LOSSES[name]()
-    value, metrics = loss(tf.ones([num_views * 6, 3]), Pairs(num_views))
-    assert tuple(metrics) == loss.metric_names
-    np.testing.assert_allclose(value, loss.collapse_value(num_views, 6), rtol=1e-6)
-
-
 def test_nt_xent_collapses_to_the_log_of_the_candidates():
     assert NTXent().collapse_value(2, 6) == math.log(2 * 6 - 1)
     assert NTXent().collapse_value(3, 6) == math.log(3 * 6 - 1)
@@ -126,6 +98,12 @@ def test_rejects_a_single_view():
         Pairs(1)
 
 
+@pytest.mark.parametrize("num_large", [1, 4])
+def test_rejects_other_numbers_of_large_views(num_large):
+    with pytest.raises(ValueError, match=f"num_large must be from 2 to 3, .* Received: {num_large}"):
+        Pairs(3, num_large=num_large)
+
+
 @pytest.mark.parametrize(
     ("block", "jit_compile", "dtype", "tolerance"),
     [
@@ -143,26 +121,6 @@ def test_blocks_add_up_to_the_whole_matrix(block, jit_compile, dtype, tolerance,
     np.testing.assert_allclose(found, expected, rtol=tolerance)
     atol = tolerance * np.abs(expected_gradient).max()
     np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=atol)
-
-
-@pytest.mark.parametrize(
-    ("block", "jit_compile", "exclude_positives"),
-    [(5, False, False), (5, False, True), (5, True, True), (100, True, False)],
-)
-def test_blocks_of_several_views(block, jit_compile, exclude_positives, monkeypatch):
-    """Against the loops; their gradient is that of the blocks without XLA, which finite differences confirm."""
-    z = projections(3)
-    settings = {"temperature": 0.2, "normalize": True, "exclude_positives": exclude_positives}
-
-    def compare(z):
-        return values(blocked.contrast(z, Pairs(3), **settings))
-
-    _, expected_gradient = with_gradient(compare, z)
-    monkeypatch.setattr(blocked, "ANCHORS_PER_BLOCK", block)
-    found, gradient = with_gradient(tf.function(compare, jit_compile=jit_compile), z)
-    expected = slow_contrast(views_of(z, 3), 0.2, exclude_positives=exclude_positives)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("num_views", "num_replicas"), [(2, 3), (3, 2), (4, 4)])
@@ -191,10 +149,25 @@ def test_blocks_of_anchors_against_gathered_candidates(num_views, num_replicas, 
 
 def test_pairs_know_the_rows_of_every_view_of_an_image():
     """Images 2 and 3 of 6 on the second of three replicas, in three views: row v * 6 + image."""
-    itself, positives = Pairs(3, None, 1).rows(tf.zeros([6, 1]), tf.zeros([18, 1]))
-    assert itself.numpy().tolist() == [2, 3, 8, 9, 14, 15]
-    assert [sorted(row) for row in positives.numpy().tolist()] == [[8, 14], [9, 15], [2, 14], [3, 15], [2, 8], [3, 9]]
-    assert itself.dtype == positives.dtype == tf.int32
+    (part,) = Pairs(3, None, 1).parts(tf.zeros([6, 1]), tf.zeros([18, 1]))
+    assert part.itself.numpy().tolist() == [2, 3, 8, 9, 14, 15]
+    assert part.images.numpy().tolist() == [2, 3] * 3
+    positives = part.positives.numpy().tolist()
+    assert [sorted(row) for row in positives] == [[8, 14], [9, 15], [2, 14], [3, 15], [2, 8], [3, 9]]
+    assert part.itself.dtype == part.positives.dtype == tf.int32
+
+
+def test_small_views_look_for_the_large_ones():
+    """The same images in two large views, rows v * 6 + image, and a small one, which is no candidate."""
+    pairs = Pairs(3, None, 1, num_large=2)
+    projections = tf.range(6.0)[:, tf.newaxis]
+    assert pairs.candidates(projections).numpy().tolist() == [[0], [1], [2], [3]]
+    large, small = pairs.parts(projections, tf.zeros([12, 1]))
+    assert (large.share, small.share) == (2 / 3, 1 / 3)
+    assert large.anchors.numpy().tolist() == [[0], [1], [2], [3]] and small.anchors.numpy().tolist() == [[4], [5]]
+    assert large.itself.numpy().tolist() == [2, 3, 8, 9] and small.itself.numpy().tolist() == [-1, -1]
+    assert large.positives.numpy().tolist() == [[8], [9], [2], [3]]
+    assert [sorted(row) for row in small.positives.numpy().tolist()] == [[2, 8], [3, 9]]
 
 
 def test_metrics_of_perfect_and_of_equal_projections():

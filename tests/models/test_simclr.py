@@ -11,7 +11,7 @@ from tiny import augmentation_of, fit, tiny_encoder, tiny_model, weights
 
 from tf_simclr.augment import Augmentation, simclr_chain
 from tf_simclr.keras import keras
-from tf_simclr.losses import LOSSES, NTXent, Pairs
+from tf_simclr.losses import LOSSES, NTXent, Pairs, SupCon
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
@@ -124,6 +124,60 @@ def test_any_loss_that_keeps_the_contract_trains(photos):
     assert metrics["loss"] == -metrics["spread"] < 0
 
 
+KNOWN = np.array([0, 1, -1, 0, 2, -1, 1, 0, 2, 2, -1, 0, 1, -1, 2, 0])
+
+
+def supcon_model(**settings):
+    keras.utils.set_random_seed(3)
+    model = SimCLR(
+        tiny_encoder("float64", settings.pop("synchronized", False)),
+        keras.layers.Dense(5, dtype="float64"),
+        image_size=16,
+        loss=SupCon(0.3),
+        augmentation=augmentation_of(2),
+        **settings,
+    )
+    model.compile(sgd())
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.fixture(scope="module")
+def trained_on_classes(photos):
+    model = supcon_model()
+    return model, fit(model, photos, KNOWN)
+
+
+def test_a_loss_gets_the_labels_without_an_online_classifier(photos, trained_on_classes):
+    model = supcon_model()
+    projections = model.projection_head(model.encoder(model.make_views(photos), training=True)).numpy()
+    expected = slow_contrast(projections.reshape([2, 16, -1]), 0.3, labels=KNOWN)
+    _, metrics = trained_on_classes
+    found = [metrics[name] for name in ("loss", "contrastive_top_1_accuracy", "contrastive_entropy")]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_replicas_compare_the_classes_of_all_images(photos, trained_on_classes):
+    alone, expected = trained_on_classes
+    with mirrored(2).scope():
+        model = supcon_model(synchronized=True)
+    metrics = fit(model, photos, KNOWN)
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-6)
+    for name, value in weights(alone).items():
+        np.testing.assert_allclose(weights(model)[name], value, rtol=0, atol=1e-10, err_msg=name)
+    found, expected = (each.evaluate(photos[:9], KNOWN[:9], batch_size=8, verbose=0) for each in (model, alone))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_labels_of_a_loss_are_looked_at(photos):
+    model = supcon_model()
+    for images in (photos, tf.data.Dataset.from_tensors(photos)):
+        with pytest.raises(ValueError, match="SupCon compares images by their classes: .* Received: images alone"):
+            model.fit(images, verbose=0)
+    with pytest.raises(ValueError, match="whole numbers, at least 0, or -1 .* Received: a label of -2"):
+        model.fit(photos, KNOWN - 1, verbose=0)
+
+
 def test_a_temperature_is_short_for_nt_xent():
     assert SimCLR(tiny_encoder(), image_size=16, temperature=0.3).view_loss == NTXent(0.3)
     assert SimCLR(tiny_encoder(), image_size=16).view_loss == NTXent(0.1)
@@ -157,12 +211,13 @@ def test_learns_to_tell_images_apart_from_an_array(loss, photos):
         resnet(10, 0.125, "strided", num_groups=2, dtype="mixed_bfloat16"),
         ProjectionHead(2, 16),
         image_size=32,
-        loss=LOSSES[loss](temperature=0.2),
+        loss=LOSSES[loss](**({} if "margin" in loss else {"temperature": 0.2})),
         augmentation=Augmentation(32, branches=(chain, chain)),
     )
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
     model.optimizer.build(model.trainable_variables)
-    history = model.fit(photos, batch_size=16, epochs=150, verbose=0).history
+    labels = np.where(np.arange(16) < 8, -1, np.arange(16) % 8)  # of which half are known, each once
+    history = model.fit(photos, labels, batch_size=16, epochs=150, verbose=0).history
     assert history["contrastive_top_1_accuracy"][0] < 0.35
     # A single step's accuracy moves by a fifth from one to the next, whatever the seed.
     assert np.mean(history["contrastive_top_1_accuracy"][-10:]) > 0.6

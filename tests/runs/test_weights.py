@@ -1,5 +1,6 @@
 """Weights of the reference: read, run, and trained on, number for number."""
 
+import logging
 import re
 import types
 
@@ -9,10 +10,12 @@ import tensorflow as tf
 
 from tf_simclr.keras import keras
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
+from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.optimizers import LARS
 from tf_simclr.runs import architecture, weights
+from tf_simclr.runs.models import start_from
 from tf_simclr.schedules import WarmupCosine
 
 SK = {"depth": 50, "width_multiplier": 0.0625, "stem": "imagenet", "num_groups": 2, "sk_ratio": 0.0625}
@@ -172,8 +175,8 @@ def test_own_checkpoints_are_read_back(arguments, tmp_path):
     assert_same_weights(architecture.load_reference(path), saved)
 
 
-def test_checkpoints_of_tensorflow_1_are_read(tiny, tmp_path):
-    saved = tiny
+def checkpoint_of_tensorflow_1(saved, prefix, more):
+    """Writes a model, and more variables, under the names of the reference in TensorFlow 1; returns them."""
     names = {}
     for kind, layer_type in (("conv2d", keras.layers.Conv2D), ("batch_normalization", keras.layers.BatchNormalization)):
         layers = [layer for layer in saved.encoder.submodules if isinstance(layer, layer_type)]
@@ -189,14 +192,78 @@ def test_checkpoints_of_tensorflow_1_are_read(tiny, tmp_path):
         for variable in layer.variables
     }
     assert len(values) == len(variables(saved))
-    values |= {f"{name}/Momentum": np.zeros_like(value) for name, value in values.items()}
-    values |= {"global_step": np.int64(7), "ema_model/base_model/conv2d/kernel": np.zeros([3, 3, 3, 3], np.float32)}
-    values |= {"memory/keys": np.zeros([2, 2], np.float32)}
-    prefix = str(tmp_path / "model.ckpt-7")
+    values |= more(values)
     tf.raw_ops.SaveV2(
         prefix=prefix, tensor_names=list(values), shape_and_slices=[""] * len(values), tensors=list(values.values())
     )
-    assert_same_weights(architecture.load_reference(prefix), saved)
+    return values
+
+
+def test_checkpoints_of_tensorflow_1_are_read(tiny, tmp_path, caplog):
+    prefix = str(tmp_path / "model.ckpt-7")
+    more = {"global_step": np.int64(7), "ema_model/base_model/conv2d/kernel": np.zeros([3, 3, 3, 3], np.float32)}
+    more |= {"memory/keys": np.zeros([2, 2], np.float32)}
+
+    def with_momentum(values):
+        return more | {f"{name}/Momentum": np.zeros_like(value) for name, value in values.items()}
+
+    checkpoint_of_tensorflow_1(tiny, prefix, with_momentum)
+    with caplog.at_level(logging.INFO, logger="absl"):
+        assert_same_weights(architecture.load_reference(prefix), tiny)
+    assert "Skipped: the 1 variables of the momentum encoder" in caplog.text
+    assert "Skipped: the 1 variables of the memory" in caplog.text
+
+
+@pytest.mark.parametrize("memory_size", [4, 5])
+@pytest.mark.parametrize("has_average", [True, False])
+def test_the_momentum_encoder_of_a_checkpoint_is_read_by_a_model_that_has_one(
+    tiny, tmp_path, caplog, has_average, memory_size
+):
+    queue = np.random.default_rng(5).normal(size=[4, 5]).astype(np.float32)
+
+    def with_averages(values):
+        of_parts = {name: value for name, value in values.items() if not name.startswith("head_supervised")}
+        averages = {f"ema_model/{name}": 2 * value + 1 for name, value in of_parts.items()} if has_average else {}
+        return averages | {"memory/queue": queue, "memory/next": np.int64(3)}
+
+    checkpoint_of_tensorflow_1(tiny, str(tmp_path / "ckpt"), with_averages)
+    model = MomentumSimCLR(resnet(**TINY), ProjectionHead(2, 5), image_size=32, memory_size=memory_size)
+    random_queue = model.memory.numpy()
+    with caplog.at_level(logging.INFO, logger="absl"):
+        start_from(str(tmp_path / "ckpt"), model)
+    for variable, average in zip(model.followed, model.momentum_weights, strict=True):
+        expected = 2 * variable.numpy() + 1 if has_average else variable.numpy()
+        np.testing.assert_array_equal(average, expected, err_msg=variable.name)
+    np.testing.assert_array_equal(model.memory, queue if memory_size == 4 else random_queue)
+    assert ("Loaded: the 1 variables of the memory" in caplog.text) == (memory_size == 4)
+    assert "Skipped: the 1 variables of the memory" in caplog.text or memory_size == 5
+    count = len(model.momentum_weights) - 9  # of the head
+    assert (f"Loaded: the {count} variables of the momentum encoder" in caplog.text) == has_average
+
+
+def test_a_momentum_encoder_that_does_not_fit_is_listed(tiny, tmp_path):
+    more = {"ema_model/base_model/conv2d/kernel": np.zeros([5, 5, 3, 3], np.float32)}
+    checkpoint_of_tensorflow_1(tiny, str(tmp_path / "ckpt"), lambda values: more)
+    model = MomentumSimCLR(resnet(**TINY), ProjectionHead(2, 5), image_size=32, memory_size=4)
+    with pytest.raises(
+        ValueError, match=r"has ema_model/base_model/conv2d/kernel \(5, 5, 3, 3\), the model has ema_mod"
+    ):
+        start_from(str(tmp_path / "ckpt"), model)
+
+
+def test_our_own_momentum_encoder_is_read_or_skipped(tmp_path):
+    model = MomentumSimCLR(resnet(**TINY), ProjectionHead(2, 5), image_size=32, memory_size=4)
+    for variable in (*variables(model), *model.momentum_weights, model.memory):
+        variable.assign(np.random.default_rng(len(variable.name)).normal(size=variable.shape))
+    path = save(model, tmp_path / "ckpt")
+    assert_same_weights(architecture.load_reference(path), model)
+    again = MomentumSimCLR(resnet(**TINY), ProjectionHead(2, 5), image_size=32, memory_size=4)
+    start_from(path, again)
+    assert_same_weights(again, model)
+    for mine, theirs in zip(
+        (*again.momentum_weights, again.memory), (*model.momentum_weights, model.memory), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_exports_of_ours_are_read(tiny, tmp_path):

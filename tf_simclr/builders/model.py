@@ -1,6 +1,9 @@
 """The model of a run, from its settings."""
 
+import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 from tf_simclr import devices, distribute
@@ -12,6 +15,7 @@ from tf_simclr.keras import keras
 from tf_simclr.losses import LOSSES, Loss
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
+from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.models.resnet import NUM_GROUPS
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.settings import SETTINGS, RunConfig, check_name, typed
@@ -34,8 +38,11 @@ def build_loss(config: RunConfig) -> Loss:
     Raises:
       ValueError: If the loss's name is unknown.
     """
-    check_name("model.loss", config.model.loss, LOSSES)
-    return LOSSES[config.model.loss](temperature=config.model.temperature, normalize=config.model.hidden_norm)
+    model = config.model
+    check_name("model.loss", model.loss, LOSSES)
+    fields = {field.name for field in dataclasses.fields(LOSSES[model.loss]())}
+    given = {"temperature": model.temperature, "normalize": model.hidden_norm, "margin": model.margin}
+    return LOSSES[model.loss](**{name: value for name, value in given.items() if name in fields})
 
 
 def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
@@ -105,16 +112,28 @@ def _epochs(config: RunConfig) -> int:
 
 
 def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, num_classes: int | None) -> SimCLR:
-    """The model of contrastive pretraining."""
-    model = config.model
+    """The model of contrastive pretraining.
+
+    Raises:
+      ValueError: If the loss needs labels, and there are none, or it cannot use a memory.
+    """
+    model, loss = config.model, build_loss(config)
+    if getattr(loss, "uses_labels", False) and num_classes is None:
+        raise ValueError(
+            f"--loss={model.loss} compares images by their classes: put the images into one folder for each class, or "
+            f"use {typed(model__loss='nt_xent')}. Received: images without classes"
+        )
     classifier = None
     if model.online_classifier and num_classes is not None:
         classifier = _linear_classifier(config, num_classes)
-    return SimCLR(
+    kind: Callable[..., SimCLR] = SimCLR
+    if model.memory_size is not None:
+        kind = functools.partial(MomentumSimCLR, memory_size=model.memory_size, memory_momentum=model.memory_momentum)
+    return kind(
         encoder,
         head,
         image_size=config.data.image_size,
-        loss=build_loss(config),
+        loss=loss,
         objective_weight=model.objective_weight,
         augmentation=build_augmentation(config),
         online_classifier=classifier,

@@ -1,15 +1,21 @@
 """Losses that compare the views of images, and their common interface."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import tensorflow as tf
 
 from tf_simclr.losses.dcl import DCL
+from tf_simclr.losses.dclw import DCLW
+from tf_simclr.losses.margin_triplet import MarginTriplet
+from tf_simclr.losses.nt_logistic import NTLogistic
 from tf_simclr.losses.nt_xent import NTXent
 from tf_simclr.losses.pairs import Pairs
+from tf_simclr.losses.supcon import SupCon
 
-__all__ = ["DCL", "LOSSES", "Loss", "NTXent", "Pairs"]
+__all__ = ["DCL", "DCLW", "LOSSES", "Loss", "MarginTriplet", "NTLogistic", "NTXent", "Pairs", "SupCon"]
 
 
 class Loss(Protocol):
@@ -20,9 +26,12 @@ class Loss(Protocol):
 
     Attributes:
       metric_names: The metrics that a call returns besides the loss, in reporting order.
+      uses_labels: Whether it reads `Pairs.labels`; a loss that leaves this out does not.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     metric_names: ClassVar[tuple[str, ...]]
+    uses_labels: ClassVar[bool]
 
     def __call__(self, projections: tf.Tensor, pairs: Pairs = ...) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Compares the views of a batch.
@@ -41,5 +50,14 @@ class Loss(Protocol):
         """The loss when all projections are equal, or `None` if no single value indicates a collapsed encoder."""
 
 
-# The losses by their names on the command line, each created with its `temperature` and `normalize`.
-LOSSES: dict[str, Callable[..., Loss]] = {"nt_xent": NTXent, "dcl": DCL}
+# The losses by their names on the command line, each created with those of the settings that are its fields.
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "nt_xent": NTXent,
+    "dcl": DCL,
+    "dclw": DCLW,
+    "nt_logistic": NTLogistic,
+    "nt_logistic_semi_hard": functools.partial(NTLogistic, semi_hard=True),
+    "margin_triplet": MarginTriplet,
+    "margin_triplet_semi_hard": functools.partial(MarginTriplet, semi_hard=True),
+    "supcon": SupCon,
+}

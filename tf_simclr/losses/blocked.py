@@ -1,53 +1,91 @@
-"""Losses that compare anchors with very many candidates, computed one block of anchors at a time."""
+"""Losses that compare anchors with very many candidates, computed one block of anchors at a time.
 
-from collections.abc import Callable
-from typing import Any
+A loss says by a function, its `Judge`, what the products of a few anchors with all candidates cost and how that changes
+with the products. Everything else is here: unit length, replicas, small views, negatives from a memory, and the loop.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_simclr.losses.pairs import Pairs
+from tf_simclr.losses.pairs import Pairs, Part
 
 # Few enough for a block to stay in the caches of a CPU, many enough for fast matrix products.
 ANCHORS_PER_BLOCK = 256
-METRIC_NAMES = ("contrastive_top_1_accuracy", "contrastive_entropy")
+ACCURACY, ENTROPY = "contrastive_top_1_accuracy", "contrastive_entropy"
+
+
+class Judged(NamedTuple):
+    """What a loss finds in the products [b, M] of a block of anchors.
+
+    Attributes:
+      losses: Of every anchor, [b].
+      slopes: Of every anchor's loss with respect to its products, [b, M], finite.
+      metrics: Of every anchor, [b] each.
+    """
+
+    losses: tf.Tensor
+    slopes: tf.Tensor
+    metrics: tuple[tf.Tensor, ...]
+
+
+# From the products [b, M] of b anchors and their rows of further tensors, first `Part.itself` and `Part.positives`.
+# Rows of zeros pad the last block; what is found for them is dropped, but must be finite.
+Judge = Callable[..., Judged]
 
 
 def contrast(
-    projections: tf.Tensor, pairs: Pairs, *, temperature: float, normalize: bool, exclude_positives: bool = False
+    projections: tf.Tensor,
+    pairs: Pairs,
+    judge: Judge,
+    metric_names: tuple[str, ...],
+    *,
+    temperature: float,
+    normalize: bool,
+    more_rows: Callable[[Part], tuple[tf.Tensor, ...]] = lambda part: (),
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Compares every projection with those of the global batch; returns the loss and the metrics of METRIC_NAMES.
+    """Compares every projection with the large views of the global batch; returns the loss and the metrics.
 
     Args:
       projections: Float tensor [V n, D], view after view; half precision is compared in float32.
-      pairs: Which rows belong together.
+      pairs: Which rows belong together, and further negatives.
+      judge: Gets the products divided by the temperature.
+      metric_names: Of the metrics that `judge` returns, in their order.
       temperature: Divides the products, > 0.
-      normalize: Whether to scale every projection to unit length first.
-      exclude_positives: Whether an anchor's softmax leaves out its positives.
+      normalize: Whether to scale every projection, and every row of the memory, to unit length first.
+      more_rows: Further tensors [m, ...] of a part for `judge`, after `itself` and `positives`.
     """
+    projections = prepare(projections, normalize)
+    candidates = pairs.candidates(projections)
+    memory = None if pairs.memory is None else prepare(tf.cast(pairs.memory, projections.dtype), normalize)
+    totals = [tf.zeros([], projections.dtype)] * (1 + len(metric_names))
+    for part in pairs.parts(projections, candidates):
+        rows = part.itself, part.positives, *more_rows(part)
+        anchors = part.anchors / temperature
+        found = compare(anchors, candidates, rows, judge, num_metrics=len(metric_names), memory=memory)
+        totals = [total + part.share * value for total, value in zip(totals, found, strict=True)]
+    loss, *metrics = totals
+    return loss, dict(zip(metric_names, metrics, strict=True))
+
+
+def prepare(projections: tf.Tensor, normalize: bool) -> tf.Tensor:
+    """Projections [m, D] as they are compared: in float32 if they are of half precision, and of unit length."""
     if projections.dtype in (tf.float16, tf.bfloat16):
         projections = tf.cast(projections, tf.float32)
-    if normalize:
-        projections = tf.math.l2_normalize(projections, axis=-1)
-    candidates = pairs.candidates(projections)
-    itself, positives = pairs.rows(projections, candidates)
-    loss, *metrics = contrastive_cross_entropy(
-        projections / temperature, candidates, itself, positives, exclude_positives=exclude_positives
-    )
-    return loss, dict(zip(METRIC_NAMES, metrics, strict=True))
+    return tf.math.l2_normalize(projections, axis=-1) if normalize else projections
 
 
-def contrastive_cross_entropy(
+def compare(
     anchors: tf.Tensor,
     candidates: tf.Tensor,
-    itself: tf.Tensor,
-    positives: tf.Tensor,
+    rows: Sequence[tf.Tensor],
+    judge: Judge,
     *,
-    exclude_positives: bool = False,
+    num_metrics: int,
+    memory: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, ...]:
-    """Cross entropy of anchors that choose among candidates by their scalar products.
-
-    The loss of an anchor with products s and positives p is log sum_k exp(s_k) - mean_p s_p, where k runs over all
-    candidates except the anchor itself and, if they are excluded, its positives.
+    """Judges anchors by their scalar products with all candidates.
 
     The matrix of all products, [m, M], never exists: a block of anchors sees all candidates at once and keeps only its
     losses and its part of the gradient, which the backward pass just scales. So it takes the memory of a few blocks,
@@ -56,21 +94,19 @@ def contrastive_cross_entropy(
     Args:
       anchors: Float tensor [m, D].
       candidates: Float tensor [M, D].
-      itself: int32 tensor [m], the candidate that an anchor must not choose.
-      positives: int32 tensor [m, P], the candidates that it should choose, P >= 1.
-      exclude_positives: Whether the softmax leaves out the positives. Every anchor must then have another candidate.
+      rows: Tensors [m, ...] of what `judge` must know of the anchors.
+      judge: Gets the products of a block, and its part of every tensor in `rows`.
+      num_metrics: How many metrics it returns.
+      memory: Float tensor of more candidates, which come after the others and get no gradient.
 
     Returns:
-      loss: Mean loss of the anchors; the only result with a gradient. It has no second derivative.
-      accuracy: Share of the anchors whose largest product is with one of their positives.
-      entropy: Mean entropy, in nats, of the anchors' softmax over the candidates that k runs over.
+      The mean loss of the anchors, which is the only result with a gradient, and has no second derivative; then the
+      mean of every metric.
     """
 
     @tf.custom_gradient
-    def compare(anchors: tf.Tensor, candidates: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Callable[..., Any]]:
-        *observed, anchor_slopes, candidate_slopes = _all_blocks(
-            candidates, anchors, itself, positives, exclude_positives
-        )
+    def judged(anchors: tf.Tensor, candidates: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Callable[..., Any]]:
+        *observed, anchor_slopes, candidate_slopes = _all_blocks(anchors, candidates, rows, judge, num_metrics, memory)
         # Constants, so that a tape for second derivatives does not keep all blocks.
         anchor_slopes, candidate_slopes = tf.stop_gradient(anchor_slopes), tf.stop_gradient(candidate_slopes)
 
@@ -80,35 +116,39 @@ def contrastive_cross_entropy(
 
         return tuple(tf.reduce_mean(values) for values in observed), gradient
 
-    return compare(anchors, candidates)
+    return judged(anchors, candidates)
 
 
 def _all_blocks(
-    candidates: tf.Tensor, anchors: tf.Tensor, itself: tf.Tensor, positives: tf.Tensor, exclude_positives: bool
+    anchors: tf.Tensor, candidates: tf.Tensor, rows: Sequence[tf.Tensor], judge: Judge, num_metrics: int, memory: Any
 ) -> tuple[tf.Tensor, ...]:
-    """What `_block` returns, for all anchors."""
+    """The losses, metrics, [m] each, and slopes [m, D] of all anchors, and the slopes [M, D] of the candidates."""
+    everything = candidates if memory is None else tf.concat([candidates, tf.stop_gradient(memory)], axis=0)
     num_anchors = tf.shape(anchors)[0]
     block_size = tf.minimum(ANCHORS_PER_BLOCK, num_anchors)
     num_blocks = (num_anchors + block_size - 1) // block_size
 
-    def split(rows: tf.Tensor) -> tf.Tensor:
+    def split(tensor: tf.Tensor) -> tf.Tensor:
         """Splits rows into blocks and pads the last with zeros; anchors of zero add nothing to a gradient."""
-        padding = [[0, num_blocks * block_size - num_anchors], *[[0, 0]] * (rows.shape.rank - 1)]
-        return tf.reshape(tf.pad(rows, padding), [num_blocks, block_size, *rows.shape[1:]])
+        padding = [[0, num_blocks * block_size - num_anchors], *[[0, 0]] * (tensor.shape.rank - 1)]
+        return tf.reshape(tf.pad(tensor, padding), [num_blocks, block_size, *tensor.shape[1:]])
 
-    blocks = split(anchors), split(itself), split(positives)
+    blocks = [split(tensor) for tensor in (anchors, *rows)]
 
     def add_block(index: tf.Tensor, slope: tf.Tensor, *collected: tf.TensorArray) -> tuple[Any, ...]:
-        *rows, block_slope = _block(
-            candidates, *(block[index] for block in blocks), exclude_positives=exclude_positives
-        )
+        some, *of_some = (block[index] for block in blocks)
+        losses, slopes, metrics = judge(tf.matmul(some, everything, transpose_b=True), *of_some)
+        anchor_slopes = tf.matmul(slopes, everything)
+        if memory is not None:
+            slopes = slopes[:, : tf.shape(candidates)[0]]
+        found = losses, *metrics, anchor_slopes
         return (
             index + 1,
-            slope + block_slope,
-            *(array.write(index, row) for array, row in zip(collected, rows, strict=True)),
+            slope + tf.matmul(slopes, some, transpose_a=True),
+            *(array.write(index, row) for array, row in zip(collected, found, strict=True)),
         )
 
-    collected = [tf.TensorArray(anchors.dtype, num_blocks) for _ in range(4)]
+    collected = [tf.TensorArray(anchors.dtype, num_blocks) for _ in range(num_metrics + 2)]
     _, candidate_slopes, *collected = tf.while_loop(
         lambda index, *_: index < num_blocks,
         add_block,
@@ -118,46 +158,23 @@ def _all_blocks(
     return *(array.concat()[:num_anchors] for array in collected), candidate_slopes
 
 
-def _block(
-    candidates: tf.Tensor, anchors: tf.Tensor, itself: tf.Tensor, positives: tf.Tensor, *, exclude_positives: bool
-) -> tuple[tf.Tensor, ...]:
-    """Losses, hits and entropies of a few anchors, [b] each, and the gradients of the losses' sum.
-
-    The gradients are with respect to the anchors, [b, D], and the candidates, [M, D].
-    """
-    columns = tf.range(tf.shape(candidates)[0])
-    logits = _mask(tf.matmul(anchors, candidates, transpose_b=True), itself, columns)
-    nearest = tf.argmax(logits, axis=-1, output_type=positives.dtype)
-    hits = tf.reduce_any(tf.equal(nearest[:, tf.newaxis], positives), axis=-1)
-    products = tf.gather(logits, positives, batch_dims=1)
-    targets = positives[:, 0]
-    if exclude_positives:
-        for positive in tf.unstack(positives, axis=1):
-            logits = _mask(logits, positive, columns)
-        targets = tf.argmax(logits, axis=-1, output_type=positives.dtype)
-    losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
-    # Entropy = log of the sum of exponentials - mean logit. The slopes are the softmax less 1 at the target.
-    entropies = losses - tf.einsum("ij,ij->i", slopes, logits)
-    if exclude_positives or positives.shape[1] > 1:  # All positives replace the target.
-        losses += tf.gather(logits, targets, batch_dims=1) - tf.reduce_mean(products, axis=-1)
-        slopes = _add(slopes, 1.0, targets, columns)
-        for positive in tf.unstack(positives, axis=1):
-            slopes = _add(slopes, -1.0 / positives.shape[1], positive, columns)
-    return (
-        losses,
-        tf.cast(hits, losses.dtype),
-        entropies,
-        tf.matmul(slopes, candidates),
-        tf.matmul(slopes, anchors, transpose_a=True),
-    )
+def is_row(chosen: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
+    """Where the column is that of the row, [b], in bool [b, M]: nowhere for -1."""
+    return tf.equal(chosen[:, tf.newaxis], tf.range(tf.shape(products)[1]))
 
 
-def _mask(logits: tf.Tensor, chosen: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Masks one of the logits [b, M] in every row."""
+def mask(products: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Masks one of the products [b, M] in every row, or none for -1."""
     # The lowest finite number: its softmax weight is exactly zero, and zero times it is zero, not NaN.
-    return tf.where(tf.equal(chosen[:, tf.newaxis], columns), logits.dtype.min, logits)
+    return tf.where(is_row(chosen, products), products.dtype.min, products)
 
 
-def _add(slopes: tf.Tensor, value: float, chosen: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Adds a value to one of the slopes [b, M] in every row."""
-    return tf.where(tf.equal(chosen[:, tf.newaxis], columns), slopes + value, slopes)
+def add(slopes: tf.Tensor, value: float | tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Adds a value, a scalar or [b, 1], to one of the slopes [b, M] in every row."""
+    return tf.where(is_row(chosen, slopes), slopes + value, slopes)
+
+
+def find_positives(masked: tf.Tensor, positives: tf.Tensor) -> tf.Tensor:
+    """Whether the largest of the products [b, M] is one of the positives [b, P], as 0 and 1, [b]."""
+    nearest = tf.argmax(masked, axis=-1, output_type=positives.dtype)
+    return tf.cast(tf.reduce_any(tf.equal(nearest[:, tf.newaxis], positives), axis=-1), masked.dtype)

@@ -1,12 +1,13 @@
 """DCL, the decoupled contrastive loss: NT-Xent without the positives in its denominator."""
 
 import dataclasses
+import functools
 import math
 
 import tensorflow as tf
 
 from tf_simclr.losses import blocked
-from tf_simclr.losses.nt_xent import NTXent
+from tf_simclr.losses.nt_xent import NTXent, judge_by_cross_entropy
 from tf_simclr.losses.pairs import Pairs
 
 
@@ -49,8 +50,9 @@ class DCL(NTXent):
           metrics: Scalars of the same dtype: "contrastive_top_1_accuracy", as in NT-Xent, and "contrastive_entropy", in
             nats, over the V (N - 1) views of other images.
         """
+        judge = functools.partial(judge_by_cross_entropy, exclude_positives=True)
         return blocked.contrast(
-            projections, pairs, temperature=self.temperature, normalize=self.normalize, exclude_positives=True
+            projections, pairs, judge, self.metric_names, temperature=self.temperature, normalize=self.normalize
         )
 
     def collapse_value(self, num_views: int, global_batch_size: int) -> float | None:

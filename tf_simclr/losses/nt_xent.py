@@ -20,7 +20,8 @@ class NTXent:
         -s_ip + log sum_{k != i} exp(s_ik)
 
     and the loss is the mean over all V N anchors. It is log(V N - 1) when all projections are equal. The reference
-    implementation reports the sum over the two views, which is exactly twice this value.
+    implementation reports the sum over the two views, which is exactly twice this value. Small views and a memory
+    (see `Pairs`) change which p and k there are.
 
     >>> loss, metrics = NTXent(temperature=0.5)(tf.ones([2 * 6, 3]))
     >>> f"{loss:.4f}", f"{math.log(2 * 6 - 1):.4f}"
@@ -43,7 +44,8 @@ class NTXent:
     temperature: float = 0.1
     normalize: bool = True
 
-    metric_names: ClassVar[tuple[str, ...]] = blocked.METRIC_NAMES
+    metric_names: ClassVar[tuple[str, ...]] = (blocked.ACCURACY, blocked.ENTROPY)
+    uses_labels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -62,7 +64,47 @@ class NTXent:
             candidate is one of their positives, and "contrastive_entropy", the mean entropy in nats of the anchors'
             softmax over the V N - 1 candidates. It starts near log(V N - 1) and falls as the positives stand out.
         """
-        return blocked.contrast(projections, pairs, temperature=self.temperature, normalize=self.normalize)
+        return blocked.contrast(
+            projections,
+            pairs,
+            judge_by_cross_entropy,
+            self.metric_names,
+            temperature=self.temperature,
+            normalize=self.normalize,
+        )
 
     def collapse_value(self, num_views: int, global_batch_size: int) -> float | None:
         return math.log(num_views * global_batch_size - 1)
+
+
+def judge_by_cross_entropy(
+    products: tf.Tensor, itself: tf.Tensor, positives: tf.Tensor, *, exclude_positives: bool = False
+) -> blocked.Judged:
+    """Cross entropy of anchors that choose among candidates: losses, hits and entropies.
+
+    The loss of an anchor with products s and positives p is log sum_k exp(s_k) - mean_p s_p, where k runs over all
+    candidates except the anchor itself and, if they are excluded, its positives.
+
+    Args:
+      products: Float tensor [b, M].
+      itself: int32 tensor [b], the candidate that an anchor must not choose.
+      positives: int32 tensor [b, P], the candidates that it should choose, P >= 1.
+      exclude_positives: Whether the softmax leaves out the positives. Every anchor must then have another candidate.
+    """
+    logits = blocked.mask(products, itself)
+    hits = blocked.find_positives(logits, positives)
+    near = tf.gather(logits, positives, batch_dims=1)
+    targets = positives[:, 0]
+    if exclude_positives:
+        for positive in tf.unstack(positives, axis=1):
+            logits = blocked.mask(logits, positive)
+        targets = tf.argmax(logits, axis=-1, output_type=positives.dtype)
+    losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
+    # Entropy = log of the sum of exponentials - mean logit. The slopes are the softmax less 1 at the target.
+    entropies = losses - tf.einsum("ij,ij->i", slopes, logits)
+    if exclude_positives or positives.shape[1] > 1:  # All positives replace the target.
+        losses += tf.gather(logits, targets, batch_dims=1) - tf.reduce_mean(near, axis=-1)
+        slopes = blocked.add(slopes, 1.0, targets)
+        for positive in tf.unstack(positives, axis=1):
+            slopes = blocked.add(slopes, -1.0 / positives.shape[1], positive)
+    return blocked.Judged(losses, slopes, (hits, entropies))

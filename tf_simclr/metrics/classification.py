@@ -79,19 +79,22 @@ def check_labels_spec(labels: tf.Tensor | tf.TensorSpec | None) -> None:
         )
 
 
-def check_labels(labels: np.ndarray, num_classes: int) -> None:
+def check_labels(labels: np.ndarray, num_classes: int | None) -> None:
     """Raises a `ValueError` unless labels, of any type, [n] or [n, 1], are numbers of classes, or -1."""
     check_labels_spec(tf.TensorSpec(labels.shape, labels.dtype))
-    is_right = (labels >= UNKNOWN) & (labels < num_classes) & (labels == np.floor(labels))
+    is_right = (labels >= UNKNOWN) & (labels == np.floor(labels))
+    if num_classes is not None:
+        is_right &= labels < num_classes
     if not np.all(is_right):
         raise ValueError(wrong_label(labels[~is_right][0], num_classes))
 
 
 def wrong_label(label: object, num_classes: object) -> str:
     """The sentence about a label that is no number of a class."""
+    below = "" if num_classes is None else f" and below {num_classes}, the number of classes"
     return (
-        f"Labels must be whole numbers, at least 0 and below {num_classes}, the number of classes, or -1 where the "
-        f"class is not known. Received: a label of {label}"
+        f"Labels must be whole numbers, at least 0{below}, or -1 where the class is not known. "
+        f"Received: a label of {label}"
     )
 
 

@@ -23,7 +23,8 @@ class SimCLR(EncoderTrainer):
     A training step makes V views of every image, encodes and projects all of them in one pass, compares the
     projections with the loss, and updates encoder and head. `train_step` reads in this order.
 
-    `fit` takes images, or (images, labels), where only the online classifier uses the labels. Images are uint8, or
+    `fit` takes images, or (images, labels), where only the online classifier uses the labels, and a loss such as
+    `losses.SupCon`. Images are uint8, or
     float in [0, 1], [B, H, W, 3]; or [B, V, S, S, 3], V crops of every image. In place of images it also takes
     {"images", "keys"}, with keys int64 [B, 2], (epoch, example), which determine the views. `evaluate` takes the same.
     Calling the model on images, uint8 or float in [0, 1], [B, S, S, 3], returns their representations, float32 [B, F].
@@ -103,6 +104,10 @@ class SimCLR(EncoderTrainer):
         self.built = True  # all weights exist
 
     @property
+    def compares_labels(self) -> bool:
+        return getattr(self.view_loss, "uses_labels", False)
+
+    @property
     def classifier(self) -> keras.layers.Layer | None:
         """The online classifier, under its name in a `Classifier`."""
         return self.online_classifier
@@ -160,8 +165,10 @@ class SimCLR(EncoderTrainer):
         pairs = Pairs(self.augmentation.num_views)
         everywhere = dataclasses.replace(pairs, gather=distribute.gather)
         outputs = [output[: pairs.num_views * num_local] for output in self._encode_to_test(batch)]
-        outputs = [everywhere.candidates(output) for output in outputs]
+        outputs = [everywhere.of_all_replicas(output) for output in outputs]
         labels, weights = self.gather_labels(labels, weights)
+        if self.compares_labels:
+            pairs = dataclasses.replace(pairs, labels=labels)
         observed = self._observe(outputs, pairs, labels, weights, training=False)
         num_images = tf.shape(outputs[0])[0] // pairs.num_views
         counts = {name: num_images for name in observed}
@@ -171,11 +178,11 @@ class SimCLR(EncoderTrainer):
         return self.observe({name: (value, counts[name]) for name, value in observed.items()})
 
     def _unpack(self, data: Any) -> tuple[Any, tf.Tensor | None, tf.Tensor | None]:
-        """Images of a batch, and labels and weights for the online classifier."""
+        """Images of a batch, and labels and weights if something uses them."""
         batch, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
             check_has_classes(self.num_classes)
-        return batch, None if self.online_classifier is None else labels, weights
+        return batch, labels if self.compares_labels or self.online_classifier is not None else None, weights
 
     def encode_views(self, batch: dict[str, tf.Tensor], training: bool = True) -> list[tf.Tensor]:
         """Encodes the views of a batch for `compare_views`.
@@ -217,12 +224,16 @@ class SimCLR(EncoderTrainer):
             and the loss of the online classifier, divided by the number of replicas.
           observed: The value of every metric on this replica, not divided.
         """
-        pairs = Pairs(self.augmentation.num_views, distribute.gather, distribute.replica_id())
-        observed = self._observe(outputs, pairs, labels, weights, training=True)
+        observed = self._observe(outputs, self.pairs_to_train(labels), labels, weights, training=True)
         objective = self.objective_weight * observed["loss"] + sum(self.losses)
         if self.online_classifier is not None:
             objective += observed["classifier_loss"]
         return objective / distribute.num_replicas(), observed
+
+    def pairs_to_train(self, labels: tf.Tensor | None) -> Pairs:
+        """What the loss compares in a training step of this replica, whose images have these labels."""
+        pairs = Pairs(self.augmentation.num_views, distribute.gather, distribute.replica_id())
+        return dataclasses.replace(pairs, labels=classification.flat_labels(labels)) if self.compares_labels else pairs
 
     def _observe(
         self,

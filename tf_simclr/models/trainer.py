@@ -54,7 +54,7 @@ class EncoderTrainer(keras.Model):
         self.encoder = encoder
         self.image_size = image_size
         self.augmentation = augmentation
-        self.num_classes: int | None = None  # of the labels, in a model that reads them
+        self.num_classes: int | None = None  # of the labels, in a model that classifies
         names = [*metrics, "learning_rate", "gradient_norm"]
         self._trackers = {name: keras.metrics.Mean(name=name) for name in names}
         # The metrics are already means over all replicas. Keras would sum them over the workers of a strategy.
@@ -108,6 +108,11 @@ class EncoderTrainer(keras.Model):
                 f"Received: {type(images).__module__}.{type(images).__qualname__}"
             )
         return super().__call__(images, *args, **kwargs)
+
+    @property
+    def compares_labels(self) -> bool:
+        """Whether the model needs labels, of however many classes, besides those that it classifies."""
+        return False
 
     def check_spec(self, images: tf.TensorSpec, is_prediction: bool = False) -> None:
         """Raises a `ValueError` unless `fit` and `evaluate`, or `predict`, take images of this shape and dtype."""

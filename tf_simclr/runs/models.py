@@ -7,6 +7,7 @@ from tf_simclr import builders, devices
 from tf_simclr.data import sources
 from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
+from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import architecture, checkpoints, weights
 from tf_simclr.runs.export_inputs import ExportInputs
@@ -104,4 +105,5 @@ def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifie
     if classifier is not None and (has_new_classifier or found["num_classes"] != classifier.units):
         logging.info("Starting with a new classifier (the checkpoint's has %s classes)", found["num_classes"])
         classifier = None
-    weights.load_weights(checkpoint, model.encoder, head, classifier)
+    momentum = model if isinstance(model, MomentumSimCLR) else None
+    weights.load_weights(checkpoint, model.encoder, head, classifier, momentum)

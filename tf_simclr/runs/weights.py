@@ -17,6 +17,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from tf_simclr import files
 from tf_simclr.keras import keras
+from tf_simclr.models.momentum import MomentumSimCLR
 
 # Where a variable belongs: part of the model, kind of layer, number of the layer among its kind, role in the layer.
 Place = tuple[str, str, int, str]
@@ -32,6 +33,10 @@ class Stored(NamedTuple):
 
 
 ENCODER, HEAD, CLASSIFIER = "encoder", "projection_head", "classifier"
+# SimCLR v2 was trained with a momentum encoder and a memory of its projections, and left both in its checkpoints. So
+# does `MomentumSimCLR`. Behind its scope, the name of a moving average is that of the variable that it follows.
+MOMENTUM, MEMORY = "momentum ", "memory"
+_MOMENTUM_SCOPE, _MEMORY_SCOPE = re.compile(r"(?:^|(?<=/))ema[^/]*/"), re.compile(r"(?:^|/)memory[^/]*/")
 _SCOPES = {
     HEAD: re.compile(r"(?:^|/)(?:projection_head(?:_\d+)?|head_contrastive)/"),
     CLASSIFIER: re.compile(r"(?:^|/)(?:head_supervised|linear_classifier)/"),
@@ -40,8 +45,6 @@ _LAYER = re.compile(
     r"(?:.*/)?(?:sync_)?(conv2d|batch_normalization|layer_normalization|dense|linear_classifier)(?:_(\d+))?/([^/]+)"
 )
 _HEAD_LAYER = re.compile(r"(?:^|/)n?l_(\d+)/")
-# SimCLR v2 was trained with a momentum encoder and a memory of its projections, and left both in its checkpoints.
-_MOMENTUM_CONTRAST = re.compile(r"(?:^|/)(?:ema|memory)[^/]*/")
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
@@ -50,6 +53,7 @@ def load_weights(
     encoder: keras.Model,
     projection_head: keras.layers.Layer | None = None,
     classifier: keras.layers.Layer | None = None,
+    momentum: MomentumSimCLR | None = None,
 ) -> None:
     """Loads weights and batch-norm statistics into all given parts or, if one does not fit, into none.
 
@@ -60,6 +64,8 @@ def load_weights(
       encoder: Gets the file's encoder.
       projection_head: Gets the file's projection head; must be built.
       classifier: Gets the file's classifier; must be built.
+      momentum: The model of encoder and head. Its moving average gets the file's, or else starts from the weights that
+        are loaded; its memory gets the file's if that has the same size.
 
     Raises:
       FileNotFoundError: If there is no weights file.
@@ -71,7 +77,40 @@ def load_weights(
     for part, layer in parts.items():
         by_name = {variable.name.removesuffix(":0"): variable for variable in getattr(layer, "variables", ())}
         in_model |= {place: by_name[name] for place, name in arrange(by_name, part).items()}
-    asked = {place: stored for place, stored in in_file.items() if parts[place[0]] is not None}
+    averages = {} if momentum is None else _averages(momentum, in_model, in_file)
+    given = {part for part, layer in parts.items() if layer is not None} | {place[0] for place in averages} - {MEMORY}
+    asked = {place: stored for place, stored in in_file.items() if place[0] in given or place in averages}
+    _check_fit(path, asked, in_model | averages)
+
+    for place, variable in in_model.items():
+        variable.assign(reader.get_tensor(asked[place].key))
+    if momentum is not None:
+        momentum.follow_anew()
+    for place, variable in averages.items():
+        variable.assign(reader.get_tensor(asked[place].key))
+    for done, places in (("Loaded", asked.keys()), ("Skipped", in_file.keys() - asked.keys())):
+        for part, count in sorted(collections.Counter(place[0] for place in places).items()):
+            logging.info("%s: the %d variables of the %s in %s", done, count, part, os.fspath(path))
+
+
+def _averages(
+    momentum: MomentumSimCLR, in_model: dict[Place, tf.Variable], in_file: dict[Place, Stored]
+) -> dict[Place, tf.Variable]:
+    """The variables of the model's moving average, of the parts that the file has, and its memory, by place."""
+    parts = {place[0] for place in in_file}
+    average_of = dict(zip(map(id, momentum.followed), momentum.momentum_weights, strict=True))
+    found = {
+        (MOMENTUM + place[0], *place[1:]): average_of[id(variable)]
+        for place, variable in in_model.items()
+        if MOMENTUM + place[0] in parts and id(variable) in average_of
+    }
+    size = tuple(momentum.memory.shape)
+    memories = [place for place, stored in in_file.items() if place[0] == MEMORY and stored.shape == size]
+    return found | dict.fromkeys(memories[:1], momentum.memory)
+
+
+def _check_fit(path: str | os.PathLike[str], asked: dict[Place, Stored], in_model: dict[Place, tf.Variable]) -> None:
+    """Raises a `ValueError` that lists all variables that differ between a file and a model."""
     problems = []
     for place in sorted(asked.keys() | in_model.keys()):
         there = f"{asked[place].name} {asked[place].shape}" if place in asked else "nothing"
@@ -80,12 +119,6 @@ def load_weights(
             problems.append(f"the file has {there}, the model has {here}")
     if problems:
         raise ValueError(f"{os.fspath(path)} does not fit the model: {'; '.join(problems)}")
-
-    for place, variable in in_model.items():
-        variable.assign(reader.get_tensor(asked[place].key))
-    for part, count in collections.Counter(place[0] for place in in_file).items():
-        done = "Skipped" if parts[part] is None else "Loaded"
-        logging.info("%s: the %d variables of the %s in %s", done, count, part, os.fspath(path))
 
 
 def digest(path: str | os.PathLike[str]) -> str:
@@ -158,7 +191,12 @@ def arrange(names: Iterable[str], part: str | None = None) -> dict[Place, str]:
 
 def _parse(name: str, part: str | None) -> tuple[str, str, tuple[int, int], str]:
     """The part, the kind of layer, the key that sorts the layers of a kind, and the role in the layer."""
-    part = part or next((part for part, scope in _SCOPES.items() if scope.search(name)), ENCODER)
+    if part is None and _MEMORY_SCOPE.search(name):
+        part = MEMORY
+    if part is None:
+        part = next((part for part, scope in _SCOPES.items() if scope.search(name)), ENCODER)
+        if _MOMENTUM_SCOPE.search(name):
+            part, name = MOMENTUM + part, _MOMENTUM_SCOPE.sub("", name)
     layer = _LAYER.fullmatch(name)
     if layer is None:  # A layer of another kind keeps its name.
         scope, _, leaf = name.rpartition("/")
@@ -179,11 +217,7 @@ def open_weights(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, Stored]
     shapes = reader.get_variable_to_shape_map()
     keys = _object_keys(reader) if _OBJECT_GRAPH in shapes else {name: name for name in shapes}
     # Counters and metrics belong to no layer; entries below a variable are the optimizer's, or moving averages.
-    names = [
-        name
-        for name in keys
-        if "/" in name and name.rpartition("/")[0] not in keys and not _MOMENTUM_CONTRAST.search(name)
-    ]
+    names = [name for name in keys if "/" in name and name.rpartition("/")[0] not in keys]
     return reader, {
         place: Stored(name, keys[name], tuple(shapes[keys[name]])) for place, name in arrange(names).items()
     }

@@ -124,6 +124,17 @@ class ModelConfig:
     loss: str = setting("nt_xent", "Name of the contrastive loss.", flag="loss")
     temperature: float = setting(0.1, "Temperature of the contrastive loss.", rule=rules.POSITIVE, flag="temperature")
     hidden_norm: bool = setting(True, "Scales projections to unit length.", flag="hidden_norm")
+    margin: float = setting(
+        0.4, "Margin of the losses margin_triplet, by which positives must be more similar than negatives.",
+        rule=rules.AT_LEAST_0, flag="margin",
+    )  # fmt: skip
+    memory_size: int | None = setting(
+        None, "Projections of a momentum encoder that are kept as more negatives (SimCLR v2: 65536).",
+        rule=rules.AT_LEAST_1, flag="memory_size", unset=0,
+    )  # fmt: skip
+    memory_momentum: float = setting(
+        0.999, "Share of the momentum encoder's weights that a step keeps.", rule=rules.SHARE
+    )
     objective_weight: float = setting(
         2.0, "Factor of the contrastive loss: the reference's is the sum over the two views, twice the paper's.",
         rule=rules.POSITIVE,
