@@ -3,11 +3,11 @@
 import numpy as np
 
 
-def contrast(views, temperature, *, normalize=True, exclude_positives=False):
+def contrast(views, temperature, *, normalize=True, exclude_positives=False, num_large=None):
     """Algorithm 1 of the SimCLR paper as loops, for views [V, N, D]: the loss, the accuracy and the entropy.
 
     With V > 2, the loss of an anchor is the mean over the other views of its image. With `exclude_positives`, the
-    denominator leaves these out.
+    denominator leaves these out. With `num_large`, only so many views are candidates: the others look for them.
     """
     num_views, num_images, _ = views.shape
     z = {(v, k): np.asarray(views[v, k], np.float64) for v in range(num_views) for k in range(num_images)}
@@ -15,7 +15,7 @@ def contrast(views, temperature, *, normalize=True, exclude_positives=False):
         z = {row: vector / np.sqrt(vector @ vector) for row, vector in z.items()}
     losses, hits, entropies = [], [], []
     for i in z:
-        similarity = {j: z[i] @ z[j] / temperature for j in z if j != i}
+        similarity = {j: z[i] @ z[j] / temperature for j in z if j != i and j[0] < (num_large or num_views)}
         positives = [j for j in similarity if j[1] == i[1]]
         others = [j for j in similarity if not (exclude_positives and j in positives)]
         denominator = sum(np.exp(similarity[j]) for j in others)
