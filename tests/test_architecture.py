@@ -31,7 +31,7 @@ LAYERS = (
     ("settings*",),
     (
         "models", "models.simclr", "models.classifier", "models.trainer", "models.inputs", "models.serialization",
-        "data*",
+        "models.arguments", "data*",
     ),
     (
         "losses*", "augment*", "metrics*", "models.*", "distribute*", "optimizers", "schedules", "gradient_cache",

@@ -3,7 +3,7 @@
 from tf_simclr.augment.blur import GaussianBlur
 from tf_simclr.augment.chain import Chain, simclr_chain
 from tf_simclr.augment.crop import RandomCrop
-from tf_simclr.augment.draws import content_keys, example_keys
+from tf_simclr.augment.draws import FIRST_SMALL_VIEW, content_keys, example_keys
 from tf_simclr.augment.flip import RandomFlip
 from tf_simclr.augment.grayscale import RandomGrayscale
 from tf_simclr.augment.jitter import ColorJitter
@@ -15,6 +15,7 @@ from tf_simclr.augment.views import Augmentation, crop_and_flip
 OPERATORS: dict[str, type[Operator]] = {"gaussian_noise": GaussianNoise}
 
 __all__ = [
+    "FIRST_SMALL_VIEW",
     "OPERATORS",
     "Augmentation",
     "Chain",

@@ -1,10 +1,13 @@
 """The model of a run, from its settings."""
 
+import dataclasses
+import itertools
 import math
 from typing import Any
 
 from tf_simclr import devices, distribute
-from tf_simclr.augment import OPERATORS, Augmentation, crop_and_flip, simclr_chain
+from tf_simclr.augment import FIRST_SMALL_VIEW, OPERATORS, Augmentation, crop_and_flip, simclr_chain
+from tf_simclr.augment.crop import MIN_COVERED_AREA
 from tf_simclr.builders.encoder import build_encoder, freeze
 from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.keras import keras
@@ -35,7 +38,29 @@ def build_augmentation(config: RunConfig) -> Augmentation:
         blur_probability=augmentation.blur_probability,
     )
     chain += tuple(OPERATORS[name]() for name in augmentation.more_operators)
-    return Augmentation(config.view_size, branches=(chain, chain), seed=config.seed)
+    return Augmentation(config.view_size, branches=(chain,) * augmentation.num_views, seed=config.seed)
+
+
+def build_small_views(config: RunConfig) -> Augmentation | None:
+    """The augmentation of the small views of a run, if it has any: the branches of the others, with smaller crops.
+
+    Raises:
+      ValueError: If an operator's name is unknown, or the sampler takes no crops as small as these.
+    """
+    if config.small_view_size is None:
+        return None
+    settings = config.augmentation
+    if settings.crop_sampler == "tensorflow" and settings.small_crop_max_area < MIN_COVERED_AREA:
+        raise ValueError(
+            f"augmentation.small_crop_max_area must be at least {MIN_COVERED_AREA}, the smallest crop of the sampler "
+            f"tensorflow: use {typed(augmentation__crop_sampler='uniform_area')}. "
+            f"Received: {settings.small_crop_max_area:g}"
+        )
+    branches = itertools.cycle(build_augmentation(config).branches)
+    area = (settings.small_crop_min_area, settings.small_crop_max_area)
+    chains = itertools.islice(branches, settings.num_small_views)
+    small = tuple((dataclasses.replace(crop, area=area), *others) for crop, *others in chains)
+    return Augmentation(config.small_view_size, branches=small, seed=config.seed, first_view=FIRST_SMALL_VIEW)
 
 
 def build_loss(config: RunConfig) -> Loss:
@@ -127,6 +152,8 @@ def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, 
         loss=build_loss(config),
         objective_weight=model.objective_weight,
         augmentation=build_augmentation(config),
+        small_views=build_small_views(config),
+        small_view_pairs=config.augmentation.small_view_pairs,
         online_classifier=classifier,
         classifier_layer=model.classifier_layer,
         microbatch_size=config.train.microbatch_size or 0,
