@@ -190,7 +190,7 @@ class EncoderTrainer(keras.Model):
         if self.small_views is None:
             return None
         batch = self.with_keys(batch)
-        is_cropped = batch["images"].shape.rank == 5
+        is_cropped = len(batch["images"].shape) == 5
         return self.small_views(batch["small_images" if is_cropped else "images"], batch["keys"])
 
     def update(self, gradients: list[tf.Tensor | None], observed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

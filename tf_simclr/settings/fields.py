@@ -85,7 +85,7 @@ class AugmentationConfig:
     )  # fmt: skip
     small_view_size: int | None = setting(
         None, "Height and width of the small views in pixels; none takes half of the others'.",
-        rule=rules.PIXELS, flag="small_view_size", unset=0,
+        rule=rules.PIXELS, flag="small_view_size",
     )  # fmt: skip
     small_crop_min_area: float = setting(
         0.05, "Smallest crop of the small views, as a share of the image.", rule=rules.POSITIVE_SHARE
