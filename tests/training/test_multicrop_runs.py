@@ -1,6 +1,4 @@
-"""Runs with many views and small ones, on images of several sizes: what they write, how they resume, what they refuse."""
-
-import json
+"""Runs with many views and small ones, on images of several sizes: how they resume, what they write and refuse."""
 
 import numpy as np
 import pytest
@@ -12,12 +10,14 @@ from tf_simclr.check import memory, sheet
 from tf_simclr.data import batches
 from tf_simclr.data.sources import ArraySource
 from tf_simclr.keras import keras
+from tf_simclr.metrics import diagnosis
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import models
 from tf_simclr.runs.folder import open_run
 from tf_simclr.settings import RunConfig, override
-from tf_simclr.training import callbacks
+from tf_simclr.training import callbacks, held_out
+from tf_simclr.training.meter import Meter
 from tf_simclr.training.train import train
 
 SETTINGS = {
@@ -37,7 +37,6 @@ SETTINGS = {
     "train.steps": 8,
     "train.checkpoint_steps": 5,
     "train.log_every_steps": 3,
-    "train.health_every_steps": 4,
     "train.precision": "float32",
 }
 
@@ -90,8 +89,6 @@ def test_an_interrupted_run_resumes_as_if_nothing_had_happened(folder, tmp_path,
     assert sheet_of_views.shape == (5 * 16, 8 * 16, 3)
     small = sheet_of_views[3 * 16 : 4 * 16, :16]
     assert np.all(small[:4] == 0) and np.all(small[:, 12:] == 0) and np.any(small[4:12, 4:12])
-    health = [json.loads(line) for line in (one / "health.jsonl").read_text().splitlines()]
-    assert health[-1]["num_small_views"] == 2 and health[-1]["contrastive_candidates"] == 3 * 8 - 1
     with pytest.raises(ValueError, match="augmentation.num_views was 3, is 2"):
         run(make_config(tmp_path / "b", folder, augmentation__num_views=2, **changes))
 
@@ -108,6 +105,25 @@ def test_settings_become_views(photos):
     np.testing.assert_array_equal(plain.make_views(photos), model.make_views(photos))
     supervised = override(config, {"train_mode": "supervised"})
     assert builders.build_small_views(supervised) is None
+
+
+def test_health_knows_what_training_compares(photos):
+    for pairs, candidates in (("large", 3 * 8 - 1), ("all", 5 * 8 - 1)):
+        config = override(RunConfig(), SETTINGS | {"augmentation.small_view_pairs": pairs, "data.data_dir": "x"})
+        model = models.initial_model(config, 16, 2)
+        sample = held_out.draw(ArraySource(photos), model.augmentation, 16, num_viewed=8)
+        assert sample.views.shape == (3, 8, 16, 16, 3)
+        line = Meter(model, sample, global_batch_size=8, encoded_at_once=8)(with_knn=False)
+        assert line["num_small_views"] == 2 and line["contrastive_candidates"] == candidates
+    # Small views find their image less often, which is no sign of duplicates.
+    well = {"contrastive_top_1_accuracy": 0.9, "negative_similarity": 0.1, "positive_similarity": 0.9}
+    healthy = {**line, "step": 1, **well}
+    found = [{"step": 1, "loss": 1.0, "contrastive_top_1_accuracy": 0.5, "contrastive_entropy": 1.0}] * 2
+    names = [
+        [finding.name for finding in diagnosis.diagnose([one] * 2, found)]
+        for one in (healthy, healthy | {"num_small_views": 0})
+    ]
+    assert "duplicates" in names[1] and "duplicates" not in names[0]
 
 
 @pytest.mark.parametrize(
