@@ -7,6 +7,7 @@ from typing import Any
 
 from tf_simclr import devices, distribute
 from tf_simclr.augment import FIRST_SMALL_VIEW, OPERATORS, Augmentation, crop_and_flip, simclr_chain
+from tf_simclr.augment.chain import split_chain
 from tf_simclr.augment.crop import MIN_COVERED_AREA
 from tf_simclr.builders.encoder import build_encoder, freeze
 from tf_simclr.builders.optimizer import build_optimizer
@@ -59,7 +60,7 @@ def build_small_views(config: RunConfig) -> Augmentation | None:
     branches = itertools.cycle(build_augmentation(config).branches)
     area = (settings.small_crop_min_area, settings.small_crop_max_area)
     chains = itertools.islice(branches, settings.num_small_views)
-    small = tuple((dataclasses.replace(crop, area=area), *others) for crop, *others in chains)
+    small = tuple((dataclasses.replace(split_chain(chain)[0], area=area), *chain[1:]) for chain in chains)
     return Augmentation(config.small_view_size, branches=small, seed=config.seed, first_view=FIRST_SMALL_VIEW)
 
 
