@@ -31,7 +31,7 @@ LAYERS = (
     ("settings*",),
     (
         "models", "models.simclr", "models.momentum", "models.classifier", "models.trainer", "models.inputs",
-        "models.serialization", "data*",
+        "models.serialization", "models.arguments", "data*",
     ),
     (
         "losses*", "augment*", "metrics*", "models.*", "distribute*", "optimizers", "schedules", "gradient_cache",

@@ -142,3 +142,7 @@ def test_suggests_what_fits():
     assert suggest_microbatch(encoder, 4, 4 * kernel + 8 * per_image) == 8
     assert suggest_microbatch(encoder, 4, 4 * kernel + 8 * per_image - 1) == 4
     assert suggest_microbatch(encoder, 4, 0) == 1
+    mean = keras.Sequential([keras.Input([None, None, 3]), keras.layers.GlobalAveragePooling2D()])
+    per_image = 2 * 4 * (48 + 3) + 3 * 4 * (12 + 3)  # two views of 4 px, and three small ones of half of that
+    assert suggest_microbatch(mean, 4, 8 * per_image, num_small_views=3) == 8
+    assert suggest_microbatch(mean, 4, 8 * per_image - 1, num_small_views=3, small_view_size=2) == 4

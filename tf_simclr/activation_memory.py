@@ -27,7 +27,15 @@ def bytes_per_view(encoder: keras.Model, image_size: int) -> int:
     )
 
 
-def suggest_microbatch(encoder: keras.Model, image_size: int, memory_bytes: float, num_views: int = 2) -> int:
+def suggest_microbatch(
+    encoder: keras.Model,
+    image_size: int,
+    memory_bytes: float,
+    num_views: int = 2,
+    *,
+    num_small_views: int = 0,
+    small_view_size: int | None = None,
+) -> int:
     """The largest power of two of images whose training step is estimated to fit in memory; at least 1.
 
     A view takes `bytes_per_view`. Weights count four times: themselves, gradients, their sum and the optimizer.
@@ -36,8 +44,13 @@ def suggest_microbatch(encoder: keras.Model, image_size: int, memory_bytes: floa
       encoder: Any Keras model from images, float [B, S, S, 3], to representations [B, F].
       image_size: S, height and width of the views in pixels.
       memory_bytes: Memory that the step may take: the device's memory minus what else the program needs.
-      num_views: V, views of every image.
+      num_views: Views of every image, without the small ones.
+      num_small_views: Small views of every image.
+      small_view_size: Height and width of these in pixels; by default half of `image_size`.
     """
     weights = sum(variable.shape.num_elements() * variable.dtype.size for variable in encoder.trainable_variables)
-    fitting = (memory_bytes - 4 * weights) / (num_views * bytes_per_view(encoder, image_size))
+    per_image = num_views * bytes_per_view(encoder, image_size)
+    if num_small_views:
+        per_image += num_small_views * bytes_per_view(encoder, small_view_size or image_size // 2)
+    fitting = (memory_bytes - 4 * weights) / per_image
     return 2 ** int(math.log2(max(1, fitting)))

@@ -86,7 +86,7 @@ def test_time_of_a_gather(monkeypatch):
     monkeypatch.setattr(distribute, "gather", slow)
     strategy = mirrored(2)
     with strategy.scope():
-        assert 0.02 <= measure.gather_seconds(strategy, 4, 8) < 0.2
+        assert 0.02 <= measure.gather_seconds(strategy, 4, 2, 8) < 0.2
 
 
 def test_speed_of_a_disk(tmp_path, monkeypatch):

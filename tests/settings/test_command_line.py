@@ -166,6 +166,9 @@ def test_our_own_flags_reach_their_fields():
         "operators": ("crop", "jitter", "rotation"),
         "one_branch": True,
         "shared_crop": True,
+        "num_views": 4,
+        "num_small_views": 6,
+        "small_view_size": 96,
     }
     assert set(ours) == set(FLAGS) - set(REFERENCE_FLAGS)
     for name, value in ours.items():

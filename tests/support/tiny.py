@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.augment import Augmentation, RandomCrop, RandomFlip
+from tf_simclr.augment import FIRST_SMALL_VIEW, Augmentation, RandomCrop, RandomFlip
 from tf_simclr.keras import keras
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.simclr import SimCLR
@@ -28,7 +28,15 @@ def augmentation_of(num_views):
     return Augmentation(16, branches=((RandomCrop(), RandomFlip()),) * num_views, seed=1)
 
 
-def tiny_model(optimizer, *, synchronized=False, jit_compile=False, dtype="float64", classifier=True, num_views=2):
+def small_views_of(num_views):
+    """Small views for the tiny models."""
+    chain = (RandomCrop(area=(0.1, 0.5)), RandomFlip())
+    return Augmentation(8, branches=(chain,) * num_views, seed=1, first_view=FIRST_SMALL_VIEW)
+
+
+def tiny_model(
+    optimizer, *, synchronized=False, jit_compile=False, dtype="float64", classifier=True, num_views=2, **arguments
+):
     keras.utils.set_random_seed(3)
     model = SimCLR(
         tiny_encoder(dtype, synchronized),
@@ -38,6 +46,7 @@ def tiny_model(optimizer, *, synchronized=False, jit_compile=False, dtype="float
         objective_weight=2.0,
         augmentation=augmentation_of(num_views),
         online_classifier=keras.layers.Dense(3, kernel_regularizer="l2", dtype=dtype) if classifier else None,
+        **arguments,
     )
     model.compile(optimizer=optimizer(), jit_compile=jit_compile)
     model.optimizer.build(model.trainable_variables)  # or the step is traced twice
@@ -62,7 +71,9 @@ def fit(model, images, labels=LABELS, batch_size=16, epochs=1):
     return {name: values[-1] for name, values in history.items()}
 
 
-def microbatch_model(microbatch_size, *, batch_norm=False, jit_compile=False, dtype="float64", num_views=2):
+def microbatch_model(
+    microbatch_size, *, batch_norm=False, jit_compile=False, dtype="float64", num_views=2, **arguments
+):
     """Convolutions with penalties, a head and an online classifier; the step is the gradient itself."""
     keras.utils.set_random_seed(3)
     norm = keras.layers.BatchNormalization if batch_norm else keras.layers.LayerNormalization
@@ -85,6 +96,7 @@ def microbatch_model(microbatch_size, *, batch_norm=False, jit_compile=False, dt
         online_classifier=keras.layers.Dense(3, kernel_regularizer="l2", dtype=head_dtype),
         classifier_layer=0,
         microbatch_size=microbatch_size,
+        **arguments,
     )
     model.compile(keras.optimizers.SGD(1.0, jit_compile=False), jit_compile=jit_compile)
     model.optimizer.build(model.trainable_variables)

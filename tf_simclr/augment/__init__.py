@@ -5,7 +5,7 @@ from tf_simclr.augment.blur import GaussianBlur
 from tf_simclr.augment.chain import SIMCLR_NAMES, Chain, simclr_chain
 from tf_simclr.augment.crop import WHOLE_IMAGE, RandomCrop
 from tf_simclr.augment.cutout import Cutout
-from tf_simclr.augment.draws import content_keys, example_keys
+from tf_simclr.augment.draws import FIRST_SMALL_VIEW, content_keys, example_keys
 from tf_simclr.augment.flip import RandomFlip
 from tf_simclr.augment.grayscale import RandomGrayscale
 from tf_simclr.augment.jitter import ColorJitter
@@ -26,6 +26,7 @@ OPERATORS: dict[str, Operator] = {
 }
 
 __all__ = [
+    "FIRST_SMALL_VIEW",
     "OPERATORS",
     "SIMCLR_NAMES",
     "WHOLE_IMAGE",

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 MAX_VIEWS = 2**8
+# Small views are numbered from here, so that their numbers do not depend on how many large ones there are.
+FIRST_SMALL_VIEW = MAX_VIEWS // 2
 MAX_STREAMS = 2**16
 MAX_DRAWS = 4 * 2**8
 

@@ -32,6 +32,8 @@ class Augmentation:
       seed: Any integer.
       shared_crop: A crop that is cut out of each image first, the same for all its views: the crops of the branches lie
         inside it (paper, figure 5). Its stream must not be one of theirs.
+      first_view: Number of the first view, from which its random numbers follow; the other views count on from there.
+        Two augmentations of the same images draw different numbers if no number is one of both.
 
     Raises:
       ValueError: If a value is out of its range, or the operators of a branch do not fit together.
@@ -41,6 +43,7 @@ class Augmentation:
     branches: tuple[Chain, ...] = (simclr_chain(),) * 2
     seed: int = 0
     shared_crop: RandomCrop | None = None
+    first_view: int = 0
 
     def __post_init__(self) -> None:
         # JSON has lists only, and chains are compared and hashed.
@@ -51,12 +54,17 @@ class Augmentation:
             raise ValueError(f"`branches` must have at least one chain of operators. Received: {self.branches!r}")
         for chain in self.branches:
             check_chain(chain, self.shared_crop)
-            check_ranges(range(self.num_views), {operator.stream: operator.num_draws for operator in chain})
+            check_ranges(self.view_numbers, {operator.stream: operator.num_draws for operator in chain})
 
     @property
     def num_views(self) -> int:
         """V, the number of views of every image."""
         return len(self.branches)
+
+    @property
+    def view_numbers(self) -> range:
+        """The numbers of the views, from which their random numbers follow."""
+        return range(self.first_view, self.first_view + self.num_views)
 
     def __call__(self, images: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         """Makes the views of every image.
@@ -94,7 +102,7 @@ class Augmentation:
         """
         parts = []
         for crop, numbers in _positions(split_chain(chain)[0] for chain in self.branches).items():
-            draws = uniform(self.seed, keys, numbers, {crop.stream: crop.num_draws})[crop.stream]
+            draws = self._draw(keys, numbers, [crop])[crop.stream]
             sizes = (self._of_views(numbers, tf.convert_to_tensor(size)) for size in (height, width))
             parts.append((numbers, self._boxes(crop, numbers, keys, draws, *sizes)))
         return self._in_order(parts)
@@ -120,7 +128,7 @@ class Augmentation:
         crop, flip, operators = split_chain(chain)
         is_cropped = images.shape.rank == 5
         drawing: list[RandomCrop | Operator] = [*([] if is_cropped else [crop]), *([flip] if flip else []), *operators]
-        draws = uniform(self.seed, keys, numbers, {operator.stream: operator.num_draws for operator in drawing})
+        draws = self._draw(keys, numbers, drawing)
         flips = flip.chosen(draws[flip.stream]) if flip else None
         if is_cropped:
             views = _to_planes(tf.gather(images, numbers, axis=1) if len(numbers) < self.num_views else images, flips)
@@ -150,6 +158,13 @@ class Augmentation:
         outer = shared.boxes(shared_draws, heights, widths)
         inner = crop.boxes(draws, outer[:, 2], outer[:, 3])
         return tf.concat((outer[:, :2] + inner[:, :2], inner[:, 2:]), axis=1)
+
+    def _draw(
+        self, keys: tf.Tensor, positions: list[int], operators: Iterable[RandomCrop | Operator]
+    ) -> dict[int, tf.Tensor]:
+        """The random numbers of the views at these positions, by stream of the operators: see `draws.uniform`."""
+        numbers = [self.view_numbers[position] for position in positions]
+        return uniform(self.seed, keys, numbers, {operator.stream: operator.num_draws for operator in operators})
 
     def _of_views(self, numbers: list[int], values: tf.Tensor) -> tf.Tensor:
         """Picks some views' values from those of all, `[V n, ...]`; a scalar holds for every view."""

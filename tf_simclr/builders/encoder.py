@@ -12,7 +12,6 @@ from tf_simclr.settings import SETTINGS, RunConfig, check_name, typed
 
 def _build_resnet(config: RunConfig, **settings: Any) -> ResNet:
     policy, _ = devices.resolve_precision(config.train.precision)
-    sizes = {config.data.image_size, config.view_size}
     _check_sizes(config, f"A ResNet with the {config.stem} stem", total_stride(config.stem, config.model.num_groups))
     return resnet(
         config.model.resnet_depth,
@@ -21,7 +20,7 @@ def _build_resnet(config: RunConfig, **settings: Any) -> ResNet:
         num_groups=config.model.num_groups,
         sk_ratio=config.model.sk_ratio or 0.0,
         se_ratio=config.model.se_ratio or 0.0,
-        image_size=config.data.image_size if len(sizes) == 1 else None,
+        image_size=_only_size(config),
         dtype=policy,
         **settings,
     )
@@ -30,8 +29,13 @@ def _build_resnet(config: RunConfig, **settings: Any) -> ResNet:
 def _build_convnext_tiny(config: RunConfig, *, l2: float = 0.0, **unused: Any) -> keras.Model:
     policy, _ = devices.resolve_precision(config.train.precision)
     _check_sizes(config, "ConvNeXt", TOTAL_STRIDE)
-    image_size = config.data.image_size if config.view_size == config.data.image_size else None
-    return convnext_tiny(image_size, l2=l2, dtype=policy)
+    return convnext_tiny(_only_size(config), l2=l2, dtype=policy)
+
+
+def _only_size(config: RunConfig) -> int | None:
+    """The size of the images that the encoder takes, or `None` if its views have another."""
+    sizes = {config.data.image_size, config.view_size, config.small_view_size or config.view_size}
+    return config.data.image_size if len(sizes) == 1 else None
 
 
 def _check_sizes(config: RunConfig, network: str, stride: int) -> None:
@@ -39,6 +43,8 @@ def _check_sizes(config: RunConfig, network: str, stride: int) -> None:
     sizes = {"data__image_size": config.data.image_size, "augmentation__view_size": config.view_size}
     if config.augmentation.view_size is None:
         del sizes["augmentation__view_size"]
+    if config.small_view_size is not None:
+        sizes["augmentation__small_view_size"] = config.small_view_size
     fitting = {name: stride for name, size in sizes.items() if size < stride}
     received = ", ".join(f"{name.partition('__')[2]} {sizes[name]}" for name in fitting)
     if fitting:

@@ -2,12 +2,15 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
 
 from tf_simclr import devices, distribute
-from tf_simclr.augment import Augmentation, crop_and_flip
+from tf_simclr.augment import FIRST_SMALL_VIEW, Augmentation, crop_and_flip
+from tf_simclr.augment.chain import split_chain
+from tf_simclr.augment.crop import MIN_COVERED_AREA
 from tf_simclr.builders.chain import build_branches, build_shared_crop
 from tf_simclr.builders.encoder import build_encoder, freeze
 from tf_simclr.builders.optimizer import build_optimizer
@@ -27,9 +30,31 @@ def build_augmentation(config: RunConfig) -> Augmentation:
     Raises:
       ValueError: If an operator's name is unknown, or the operators do not fit together.
     """
-    branches = build_branches(config.augmentation, num_views=2)
-    shared_crop = build_shared_crop(config.augmentation)
-    return Augmentation(config.view_size, branches=branches, seed=config.seed, shared_crop=shared_crop)
+    settings = config.augmentation
+    branches = build_branches(settings, settings.num_views)
+    return Augmentation(config.view_size, branches=branches, seed=config.seed, shared_crop=build_shared_crop(settings))
+
+
+def build_small_views(config: RunConfig) -> Augmentation | None:
+    """The augmentation of the small views of a run, if it has any: the branches of the others, with smaller crops.
+
+    Raises:
+      ValueError: If an operator's name is unknown, or the sampler takes no crops as small as these.
+    """
+    if config.small_view_size is None:
+        return None
+    settings = config.augmentation
+    if settings.crop_sampler == "tensorflow" and settings.small_crop_max_area < MIN_COVERED_AREA:
+        raise ValueError(
+            f"augmentation.small_crop_max_area must be at least {MIN_COVERED_AREA}, the smallest crop of the sampler "
+            f"tensorflow: use {typed(augmentation__crop_sampler='uniform_area')}. "
+            f"Received: {settings.small_crop_max_area:g}"
+        )
+    large = build_augmentation(config)
+    area = (settings.small_crop_min_area, settings.small_crop_max_area)
+    chains = itertools.islice(itertools.cycle(large.branches), settings.num_small_views)
+    small = tuple((dataclasses.replace(split_chain(chain)[0], area=area), *chain[1:]) for chain in chains)
+    return dataclasses.replace(large, image_size=config.small_view_size, branches=small, first_view=FIRST_SMALL_VIEW)
 
 
 def build_loss(config: RunConfig) -> Loss:
@@ -136,6 +161,8 @@ def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, 
         loss=loss,
         objective_weight=model.objective_weight,
         augmentation=build_augmentation(config),
+        small_views=build_small_views(config),
+        small_view_pairs=config.augmentation.small_view_pairs,
         online_classifier=classifier,
         classifier_layer=model.classifier_layer,
         microbatch_size=config.train.microbatch_size or 0,

@@ -35,6 +35,7 @@ _SETTINGS = {
     "optimizer.warmup_epochs": 0.0,
     "optimizer.weight_decay": 0.01,
 }
+_VIEWS = ("num_views", "num_small_views", "small_view_pairs")  # of the real one
 # The largest allowed difference, as a share of the norm. Rounding stays below a third of it
 # (tests/check/test_machine.py), even on GPUs, which multiply float32 in TensorFloat-32; mistakes are far above it.
 _TOLERANCES = {"float32": 0.02, "mixed_bfloat16": 0.04}
@@ -55,6 +56,7 @@ def compare_replicas(config: RunConfig, strategy: tf.distribute.Strategy) -> Fin
     batch_size = count * _IMAGES_PER_REPLICA
     changes |= {"train.global_batch_size": batch_size, "train.steps": 1}
     changes |= {f"train.{name}": getattr(config.train, name) for name in ("jit_compile", "deterministic")}
+    changes |= {f"augmentation.{name}": getattr(config.augmentation, name) for name in _VIEWS}
     tiny = override(RunConfig(), changes)
     with strategy.scope():
         found = _take_step(tiny, batch_size)

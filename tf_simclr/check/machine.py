@@ -96,6 +96,7 @@ def _measure_speed(config: RunConfig, model: EncoderTrainer, source: Source) -> 
         seed=config.seed,
         total_steps=1 << 20,
         augmentation=model.augmentation,
+        small_views=model.small_views,
         data_service=config.data.service,
     )
     batch, images_per_second = measure.data_speed(dataset, size)
@@ -134,12 +135,13 @@ def _gather(
     logging.info("Measuring the all-gather")
     width = model.projection_head.output_dim if model.projection_head.num_layers else model.encoder.output_shape[-1]
     batch = config.global_batch_size(source.num_examples)
-    seconds = measure.gather_seconds(strategy, batch // count, width)
-    size = 4 * batch * 2 * width
+    num_views = model.num_candidate_views
+    seconds = measure.gather_seconds(strategy, batch // count, num_views, width)
+    size = 4 * batch * num_views * width
     is_slow = seconds > _MAX_GATHER_SHARE * speed.step
     yield Finding(
         "warn" if is_slow else "pass", "gather",
-        f"The {count} replicas exchange the projections of a batch, 2 x {batch:,} x {width} in float32 "
+        f"The {count} replicas exchange the projections of a batch, {num_views} x {batch:,} x {width} in float32 "
         f"({in_bytes(size)}), in {seconds * 1e3:.2g} ms: {in_bytes(size / seconds)}/s, {seconds / speed.step:.1%} of a "
         "step.",
         "The connection between the devices slows the run down: use fewer replicas or a larger network." if is_slow

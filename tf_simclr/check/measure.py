@@ -16,14 +16,14 @@ _BLOCK_BYTES = 1 << 23
 _MAX_BATCHES = 100
 
 
-def gather_seconds(strategy: tf.distribute.Strategy, images_per_replica: int, width: int) -> float:
-    """Seconds for all replicas to gather the projections, float32 [images_per_replica, 2, width], of each.
+def gather_seconds(strategy: tf.distribute.Strategy, images_per_replica: int, num_views: int, width: int) -> float:
+    """Seconds for all replicas to gather the projections, float32 [images_per_replica, num_views, width], of each.
 
     Call it in the scope of the strategy, on all its workers.
     """
 
     def chain() -> tf.Tensor:
-        pairs = tf.zeros([images_per_replica, 2, width])
+        pairs = tf.zeros([images_per_replica, num_views, width])
         for _ in range(_GATHERS):
             pairs = distribute.gather(pairs)[:images_per_replica] + 1.0  # The next one waits for this one.
         return pairs[0, 0, 0]

@@ -29,9 +29,10 @@ def images_at_once(config: RunConfig, images_on_replica: int) -> int:
 
 def estimate(model: EncoderTrainer, images_at_once: int) -> Memory:
     """Estimates the memory of a step of a compiled model, without the working memory of single operations."""
-    views = images_at_once * model.augmentation.num_views
+    augmentations = [model.augmentation, *([model.small_views] if model.small_views else [])]
+    per_image = sum(one.num_views * bytes_per_view(model.encoder, one.image_size) for one in augmentations)
     return Memory(
         in_variables(model.variables) + in_variables(model.trainable_variables),
         in_variables(model.optimizer.variables),
-        views * bytes_per_view(model.encoder, model.augmentation.image_size),
+        images_at_once * per_image,
     )

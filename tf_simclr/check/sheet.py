@@ -7,33 +7,41 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr.augment import Augmentation
+from tf_simclr.data.batches.views import crop_views
 from tf_simclr.data.files.names import in_print
-from tf_simclr.data.formats import decode
 from tf_simclr.data.sources import Sample
 
 _COLUMNS = 2
 _NAME_CHARACTERS = 44
 
 
-def write_sheet(samples: list[Sample], augmentation: Augmentation, has_one_size: bool, path: pathlib.Path) -> None:
-    """Writes a PNG file of images, each with its views of epoch 0 beside it."""
+def write_sheet(
+    samples: list[Sample],
+    augmentation: Augmentation,
+    has_one_size: bool,
+    path: pathlib.Path,
+    small_views: Augmentation | None = None,
+) -> None:
+    """Writes a PNG file of images, each with its views of epoch 0 beside it, the small ones last."""
     # Importing Matplotlib takes a second and writes a cache of its fonts.
     from matplotlib.figure import Figure
 
     rows = -(-len(samples) // _COLUMNS)
-    width = 1 + augmentation.num_views
+    made = {"view": augmentation} | ({"small view": small_views} if small_views else {})
+    titles = [f"{name} {number}" for name, one in made.items() for number in range(1, 1 + one.num_views)]
+    width = 1 + len(titles)
     figure = Figure(figsize=(1.9 * width * _COLUMNS, 2.15 * rows), layout="constrained")
     axes = figure.subplots(rows, width * _COLUMNS, squeeze=False).reshape(rows * _COLUMNS, width)
     for panel in axes.flat:
         panel.set_axis_off()
     for row, sample in zip(axes, samples, strict=False):
-        views = make_views(sample, augmentation, has_one_size)
+        views = [view for one in made.values() for view in make_views(sample, one, has_one_size)]
         for panel, image in zip(row, [sample.image, *views], strict=True):
             panel.imshow(image)
         height, width, _ = sample.image.shape
         row[0].set_title(f"{in_print(sample.name[-_NAME_CHARACTERS:])}\n{width}x{height}", fontsize=7, loc="left")
-        for number, panel in enumerate(row[1:], 1):
-            panel.set_title(f"view {number}", fontsize=7)
+        for title, panel in zip(titles, row[1:], strict=True):
+            panel.set_title(title, fontsize=7)
     figure.savefig(path, dpi=100)
 
 
@@ -41,8 +49,7 @@ def make_views(sample: Sample, augmentation: Augmentation, has_one_size: bool) -
     """The views that the run makes from an image in epoch 0: float32 [V, S, S, 3] in [0, 1]."""
     image, keys = tf.constant(sample.image), tf.constant([[0, sample.number]], tf.int64)
     if not has_one_size:  # Like `train_dataset`, crop images of varying sizes one by one.
-        boxes = tf.unstack(augmentation.crop_boxes(keys, *sample.image.shape[:2]), num=augmentation.num_views)
-        image = tf.stack([decode.crop_and_resize(image, box, augmentation.image_size) for box in boxes])
+        image = crop_views(image, keys[0], augmentation)
     return augmentation(image[tf.newaxis], keys).numpy()
 
 

@@ -137,6 +137,8 @@ def _high_temperature(line: Line, metrics: Sequence[Line]) -> Finding | None:
 
 
 def _duplicates(line: Line, metrics: Sequence[Line]) -> Finding | None:
+    if line.get("num_small_views"):
+        return None  # In training, they find their image less often than the views that are measured.
     held_out = line.get("contrastive_top_1_accuracy", 0.0)
     found = metrics[-1].get("contrastive_top_1_accuracy", held_out) if metrics else held_out
     if held_out < _MIN_HELD_OUT_ACCURACY or found > _TRAINING_SHARE * held_out:

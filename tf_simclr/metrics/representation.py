@@ -142,7 +142,11 @@ def colors(views: np.ndarray) -> np.ndarray:
 
 
 def measure(
-    representations: np.ndarray, projections: np.ndarray, of_colors: Similarities, global_batch_size: int
+    representations: np.ndarray,
+    projections: np.ndarray,
+    of_colors: Similarities,
+    global_batch_size: int,
+    num_views: int | None = None,
 ) -> dict[str, Any]:
     """All numbers of a line of health.jsonl that follow from the features of views.
 
@@ -151,8 +155,9 @@ def measure(
       projections: z of the same views, floats [V, n, D].
       of_colors: `compare(colors(views))`.
       global_batch_size: Images of a training step, whose views are compared.
+      num_views: Views of each image among its candidates, by default V.
     """
-    num_views = len(projections)
+    num_views = num_views or len(projections)
     num_negatives = num_views * (global_batch_size - 1)
     found = compare(projections)
     values: dict[str, Any] = {"alignment": alignment(found), "uniformity": uniformity(found)}

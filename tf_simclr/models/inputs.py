@@ -13,7 +13,7 @@ from tf_simclr.augment import pixels
 from tf_simclr.keras import check_is_ours, keras
 from tf_simclr.metrics import classification
 
-CheckSpec = Callable[[tf.TensorSpec], None]
+CheckSpec = Callable[..., None]
 
 # With its values, `pixels.check_range` says this in a graph.
 _OUT_OF_RANGE = re.compile(re.escape(pixels.OUT_OF_RANGE) + r"\] \[(\S+)\] \[([^\]\s]+)\]")
@@ -76,7 +76,7 @@ def _checked(data: Any, check_spec: CheckSpec) -> Any:
         return data  # Its batches are on their devices already: the step looks at them.
     if isinstance(data, tf.data.Dataset):
         spec = _images_of(_as_tuple(data.element_spec)[0])
-        _check_spec_of(spec, check_spec)
+        _check_spec_of(spec, check_spec, _small_of(_as_tuple(data.element_spec)[0]))
         return data if spec.dtype == tf.uint8 else data.map(_look, num_parallel_calls=tf.data.AUTOTUNE)
     images = _images_of(data)
     if not isinstance(images, np.ndarray | tf.Tensor):
@@ -86,14 +86,16 @@ def _checked(data: Any, check_spec: CheckSpec) -> Any:
             "a dataset of a generator or a Sequence by tf.data.Dataset.from_generator, with an output_signature that "
             f"states H and W. Received: {type(images).__module__}.{type(images).__qualname__}"
         )
-    _check_spec_of(tf.TensorSpec(images.shape, images.dtype), check_spec)
-    pixels.check_range(images)
+    small = _small_of(data)
+    small_spec = None if small is None else tf.TensorSpec(small.shape, small.dtype)
+    _check_spec_of(tf.TensorSpec(images.shape, images.dtype), check_spec, small_spec)
+    _check_ranges(data)
     return data
 
 
 def _look(*element: Any) -> Any:
     """Checks the images of an element of a dataset, and returns it as it is."""
-    pixels.check_range(_images_of(element[0]))
+    _check_ranges(element[0])
     return element if len(element) > 1 else element[0]
 
 
@@ -108,11 +110,23 @@ def _as_tuple(data: Any) -> tuple[Any, ...]:
     return parts
 
 
+def _check_ranges(part: Any) -> None:
+    """Checks the values of the images, and of the small ones if there are any."""
+    pixels.check_range(_images_of(part))
+    if (small := _small_of(part)) is not None:
+        pixels.check_range(small)
+
+
+def _small_of(part: Any) -> Any:
+    """The crops for small views, which may be in a dictionary with the images; `None` where they are not."""
+    return part.get("small_images") if isinstance(part, dict) else None
+
+
 def _images_of(part: Any) -> Any:
-    """The images of what Keras calls x, which may be {"images", "keys"}."""
+    """The images of what Keras calls x, which may be {"images", "keys"}, and "small_images" in some models."""
     if not isinstance(part, dict):
         return part
-    if part.keys() != {"images", "keys"}:
+    if part.keys() - {"small_images"} != {"images", "keys"}:
         raise ValueError(
             "A batch must be images, (images, labels), or these with {'images', 'keys'} for the images: map a dataset "
             "of other dictionaries, as in dataset.map(lambda row: (row['image'], row['label'])). "
@@ -121,13 +135,13 @@ def _images_of(part: Any) -> Any:
     return part["images"]
 
 
-def _check_spec_of(spec: Any, check_spec: CheckSpec) -> None:
+def _check_spec_of(spec: Any, check_spec: CheckSpec, small_spec: tf.TensorSpec | None = None) -> None:
     if not isinstance(spec, tf.TensorSpec):
         raise ValueError(
             "A batch must hold its images in one tensor: resize or crop them to one size, then batch them. "
             f"Received: {type(spec).__name__}"
         )
-    check_spec(spec)
+    check_spec(spec, small_images=small_spec)
 
 
 def _check_labels(model: Any, data: Any, labels: Any = None, weights: Any = None, class_weight: Any = None) -> None:

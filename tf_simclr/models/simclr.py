@@ -1,6 +1,7 @@
 """The Keras model whose `train_step` is SimCLR."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -8,8 +9,9 @@ import tensorflow as tf
 from tf_simclr import distribute, gradient_cache
 from tf_simclr.augment import Augmentation, pixels
 from tf_simclr.keras import check_is_ours, keras
-from tf_simclr.losses import Loss, NTXent, Pairs
+from tf_simclr.losses import Loss, Pairs
 from tf_simclr.metrics import classification
+from tf_simclr.models.arguments import check_optimizer, check_small_views, choose_loss
 from tf_simclr.models.heads import ProjectionHead, check_layer, head_outputs
 from tf_simclr.models.inputs import check_has_classes
 from tf_simclr.models.serialization import serialize
@@ -21,12 +23,14 @@ class SimCLR(EncoderTrainer):
     """Contrastive pretraining of an encoder f with a projection head g.
 
     A training step makes V views of every image, encodes and projects all of them in one pass, compares the
-    projections with the loss, and updates encoder and head. `train_step` reads in this order.
+    projections with the loss, and updates encoder and head. `train_step` reads in this order. Small views, if there are
+    any, are more views of the same images (multi-crop); they go through the encoder in a pass of their own.
 
     `fit` takes images, or (images, labels), where only the online classifier uses the labels, and a loss such as
     `losses.SupCon`. Images are uint8, or
     float in [0, 1], [B, H, W, 3]; or [B, V, S, S, 3], V crops of every image. In place of images it also takes
-    {"images", "keys"}, with keys int64 [B, 2], (epoch, example), which determine the views. `evaluate` takes the same.
+    {"images", "keys"}, with keys int64 [B, 2], (epoch, example), which determine the views; with crops of every image
+    and small views also "small_images", [B, W, s, s, 3]. `evaluate` takes the same.
     Calling the model on images, uint8 or float in [0, 1], [B, S, S, 3], returns their representations, float32 [B, F].
     A label of -1 says that the class is not known. `class_weight` and `sample_weight` are the online classifier's.
 
@@ -34,6 +38,8 @@ class SimCLR(EncoderTrainer):
     number of images.
 
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), algorithm 1.
+    Small views: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (2020),
+    section 3.2.
     """
 
     def __init__(
@@ -46,6 +52,8 @@ class SimCLR(EncoderTrainer):
         temperature: float | None = None,
         objective_weight: float = 1.0,
         augmentation: Augmentation | None = None,
+        small_views: Augmentation | None = None,
+        small_view_pairs: str = "large",
         online_classifier: keras.layers.Layer | None = None,
         classifier_layer: int = 0,
         microbatch_size: int = 0,
@@ -63,6 +71,10 @@ class SimCLR(EncoderTrainer):
           objective_weight: Factor of the loss in the gradient. The reference's loss is the sum over the two views,
             twice the paper's mean, which 2.0 reproduces.
           augmentation: How views are made; by default `Augmentation(image_size)`, the paper's for ImageNet.
+          small_views: How W more views of every image are made, of another size: smaller ones, of smaller crops. Its
+            `first_view` must be beyond the views of `augmentation`; `augment.FIRST_SMALL_VIEW` is.
+          small_view_pairs: What small views are compared with: "large", only the views of `augmentation`, for which
+            they are no candidates themselves, or "all", every other view.
           online_classifier: Layer from representations to class logits, trained on the side on labelled batches.
             Its gradient does not reach the encoder.
           classifier_layer: What the online classifier reads: 0 the representation, i the i-th layer of a
@@ -74,34 +86,41 @@ class SimCLR(EncoderTrainer):
 
         Raises:
           ValueError: If both a loss and a temperature are given, the temperature is not positive, the augmentation
-            makes fewer than two views, the encoder does not take images of both sizes or does not return [B, F], the
-            projection head has no such layer, or a layer cannot be called in micro-batches.
+            makes fewer than two views, the small ones have random numbers of the others, the encoder does not take
+            images of all sizes or does not return [B, F], the projection head has no such layer, or a layer cannot be
+            called in micro-batches.
         """
         if microbatch_size < 0:
             raise ValueError(f"microbatch_size must be positive, or 0 for none. Received: {microbatch_size}")
         check_is_ours("A head", projection_head, online_classifier)
-        view_loss = _choose_loss(loss, temperature)
+        view_loss = choose_loss(loss, temperature)
         names = ["loss", *view_loss.metric_names]
         if online_classifier is not None:
             names += ["classifier_loss", "classifier_top_1_accuracy"]
         super().__init__(encoder, augmentation or Augmentation(image_size), image_size, names, **kwargs)
-        Pairs(self.augmentation.num_views)  # raises if there are too few
+        self.small_views = check_small_views(small_views, small_view_pairs, self.augmentation)
+        self.small_view_pairs = small_view_pairs
+        Pairs(self.num_views, num_large=self._num_large)  # raises if there are too few
         self.projection_head = ProjectionHead() if projection_head is None else projection_head
         self.online_classifier = online_classifier
         self.classifier_layer = classifier_layer
         self.view_loss = view_loss  # `loss` is what Keras compiled
         self.objective_weight = objective_weight
         self.microbatch_size = microbatch_size
+        self._build_layers()
+        if microbatch_size:
+            gradient_cache.check_layers([encoder, self.projection_head], distribute.num_replicas())
+
+    def _build_layers(self) -> None:
+        """Creates all weights, and with them the shapes of what `encode_views` returns."""
         representation = self.symbolic_representation()
         self.projection_head(representation)
-        if online_classifier is not None:
-            check_layer(self.projection_head, classifier_layer)
+        if self.online_classifier is not None:
+            check_layer(self.projection_head, self.classifier_layer)
             self.num_classes = self.classify(representation).shape[-1]
         outputs = self._select(head_outputs(self.projection_head, representation))
         self._output_specs = [tf.TensorSpec(output.shape, output.dtype) for output in outputs]
-        if microbatch_size:
-            gradient_cache.check_layers([encoder, self.projection_head], distribute.num_replicas())
-        self.built = True  # all weights exist
+        self.built = True
 
     @property
     def compares_labels(self) -> bool:
@@ -112,6 +131,21 @@ class SimCLR(EncoderTrainer):
         """The online classifier, under its name in a `Classifier`."""
         return self.online_classifier
 
+    @property
+    def num_views(self) -> int:
+        """V, the views of an image, the small ones among them."""
+        return self.augmentation.num_views + (self.small_views.num_views if self.small_views else 0)
+
+    @property
+    def num_candidate_views(self) -> int:
+        """How many views of an image are candidates."""
+        return self._num_large or self.num_views
+
+    @property
+    def _num_large(self) -> int | None:
+        """The number of large views, if small ones look for them alone."""
+        return self.augmentation.num_views if self.small_views and self.small_view_pairs == "large" else None
+
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
         """Sets the optimizer, as in every Keras model; loss and metrics are the model's own.
 
@@ -119,12 +153,7 @@ class SimCLR(EncoderTrainer):
           ValueError: If there are other losses or metrics, or the optimizer is of another Keras or accumulates the
             gradients of several steps, as Keras 3 offers.
         """
-        if steps := getattr(optimizer, "gradient_accumulation_steps", None):
-            raise ValueError(
-                "Accumulating gradients of small batches is not equal to one large batch, in which each image is "
-                "compared with all others: use microbatch_size in place of gradient_accumulation_steps. "
-                f"Received: gradient_accumulation_steps={steps}"
-            )
+        check_optimizer(optimizer)
         super().compile(optimizer, loss, metrics, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -162,8 +191,8 @@ class SimCLR(EncoderTrainer):
         batch, labels, weights = self._unpack(data)
         batch, num_local = self.at_least_one(self.with_lasting_keys(batch))
         # Replicas may have different numbers of images: each of them compares the views of all.
-        pairs = Pairs(self.augmentation.num_views)
-        everywhere = dataclasses.replace(pairs, gather=distribute.gather)
+        pairs = Pairs(self.num_views, num_large=self._num_large)
+        everywhere = Pairs(self.num_views, distribute.gather)
         outputs = [output[: pairs.num_views * num_local] for output in self._encode_to_test(batch)]
         outputs = [everywhere.of_all_replicas(output) for output in outputs]
         labels, weights = self.gather_labels(labels, weights)
@@ -187,21 +216,22 @@ class SimCLR(EncoderTrainer):
     def encode_views(self, batch: dict[str, tf.Tensor], training: bool = True) -> list[tf.Tensor]:
         """Encodes the views of a batch for `compare_views`.
 
-        All views go through the encoder in one pass, so batch-norm statistics cover all V n views together.
+        All views of one size go through the encoder in one pass, so batch-norm statistics cover all of them together.
+        The head takes the representations of all views in one pass.
 
         Returns:
-          The projections [V n, D], view after view; with an online classifier also its input, [V n, F], which stops
-          the gradient.
+          The projections [V n, D], view after view, the small ones last; with an online classifier also its input,
+          [V n, F], which stops the gradient.
         """
         representations = self.encoder(self.make_views(batch), training=training)
+        if self.small_views is not None:
+            small = self.encoder(self.make_small_views(batch), training=training)
+            representations = tf.concat([representations, small], axis=0)
         return self._select(head_outputs(self.projection_head, representations, training=training))
 
     def _encode_to_test(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
         """What `encode_views` returns in inference mode."""
-
-        def encode(part: dict[str, tf.Tensor]) -> list[tf.Tensor]:
-            return self.encode_views(part, training=False)
-
+        encode = functools.partial(self.encode_views, training=False)
         if not self.microbatch_size:
             return encode(batch)
         return gradient_cache.encode_all(
@@ -232,7 +262,7 @@ class SimCLR(EncoderTrainer):
 
     def pairs_to_train(self, labels: tf.Tensor | None) -> Pairs:
         """What the loss compares in a training step of this replica, whose images have these labels."""
-        pairs = Pairs(self.augmentation.num_views, distribute.gather, distribute.replica_id())
+        pairs = Pairs(self.num_views, distribute.gather, distribute.replica_id(), num_large=self._num_large)
         return dataclasses.replace(pairs, labels=classification.flat_labels(labels)) if self.compares_labels else pairs
 
     def _observe(
@@ -254,8 +284,11 @@ class SimCLR(EncoderTrainer):
         return observed
 
     def collapse_value(self, global_batch_size: int) -> float | None:
-        """The loss when all projections are equal, or `None` if the loss has no such value."""
-        return self.view_loss.collapse_value(self.augmentation.num_views, global_batch_size)
+        """The loss when all projections are equal, or `None` if the loss has no such value.
+
+        That of the large views' anchors, where small views are no candidates: theirs have at most one candidate more.
+        """
+        return self.view_loss.collapse_value(self.num_candidate_views, global_batch_size)
 
     def moving_averages(self) -> list[tf.Variable]:
         """The variables that a training pass through encoder and head updates: the moving averages of batch norm."""
@@ -267,18 +300,9 @@ class SimCLR(EncoderTrainer):
             "projection_head": serialize(self.projection_head),
             "loss": serialize(self.view_loss),
             "objective_weight": self.objective_weight,
+            "small_views": serialize(self.small_views),
+            "small_view_pairs": self.small_view_pairs,
             "online_classifier": serialize(self.online_classifier),
             "classifier_layer": self.classifier_layer,
             "microbatch_size": self.microbatch_size,
         }
-
-
-def _choose_loss(loss: Loss | None, temperature: float | None) -> Loss:
-    if temperature is None:
-        return NTXent() if loss is None else loss
-    if loss is not None:
-        raise ValueError(
-            "temperature is short for loss=NTXent(temperature): give one of the two. "
-            f"Received: loss={loss}, temperature={temperature}"
-        )
-    return NTXent(temperature)

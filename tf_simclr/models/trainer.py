@@ -26,6 +26,8 @@ class EncoderTrainer(keras.Model):
     objective, and hands them to `update`. Its `test_step` hands the values of a batch to `observe`.
     """
 
+    small_views: Augmentation | None = None  # of the same images, in a model that compares them
+
     fit = checking_inputs(keras.Model.fit)
     predict = checking_inputs(keras.Model.predict, is_prediction=True)
     train_on_batch = checking_inputs(keras.Model.train_on_batch)
@@ -114,9 +116,21 @@ class EncoderTrainer(keras.Model):
         """Whether the model needs labels, of however many classes, besides those that it classifies."""
         return False
 
-    def check_spec(self, images: tf.TensorSpec, is_prediction: bool = False) -> None:
+    def check_spec(
+        self, images: tf.TensorSpec, is_prediction: bool = False, small_images: tf.TensorSpec | None = None
+    ) -> None:
         """Raises a `ValueError` unless `fit` and `evaluate`, or `predict`, take images of this shape and dtype."""
         (pixels.check_spec if is_prediction else self.augmentation.check_spec)(images)
+        if is_prediction or self.small_views is None or images.shape.rank == 4:
+            return
+        if small_images is None:
+            size = self.small_views.image_size
+            raise ValueError(
+                "Where the views are already cropped, a model with small views needs these, too: batches of {'images', "
+                f"'small_images', 'keys'}}, with small_images [n, {self.small_views.num_views}, {size}, {size}, 3]. "
+                "Received: no small_images"
+            )
+        self.small_views.check_spec(small_images)
 
     def load_weights(
         self, filepath: Any, skip_mismatch: bool = False, by_name: bool = False, options: Any = None
@@ -138,7 +152,8 @@ class EncoderTrainer(keras.Model):
         Raises:
           ValueError: If the encoder does not take images of `image_size` and views, or does not return [B, F].
         """
-        for size in {self.image_size, self.augmentation.image_size}:
+        augmentations = [self.augmentation, *([self.small_views] if self.small_views else [])]
+        for size in {self.image_size, *(augmentation.image_size for augmentation in augmentations)}:
             representation = self.encoder(keras.Input([size, size, 3]))
         if representation.shape.rank != 2:
             raise ValueError(
@@ -174,6 +189,14 @@ class EncoderTrainer(keras.Model):
         """The views that the next training step makes of a batch: float32 [V n, S, S, 3] in [0, 1], view after view."""
         batch = self.with_keys(batch)
         return self.augmentation(batch["images"], batch["keys"])
+
+    def make_small_views(self, batch: tf.Tensor | dict[str, tf.Tensor]) -> tf.Tensor | None:
+        """The small views of the same batch: float32 [W n, s, s, 3] in [0, 1], view after view; `None` without any."""
+        if self.small_views is None:
+            return None
+        batch = self.with_keys(batch)
+        is_cropped = len(batch["images"].shape) == 5
+        return self.small_views(batch["small_images" if is_cropped else "images"], batch["keys"])
 
     def update(self, gradients: list[tf.Tensor | None], observed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Ends a training step: sums the gradients over the replicas and updates weights and metrics.

@@ -90,6 +90,22 @@ class AugmentationConfig:
     shared_crop: bool = setting(
         False, "Crops each image once for all its views, before the operators.", flag="shared_crop"
     )
+    num_views: int = setting(2, "Views of every image, without the small ones.", rule=rules.VIEWS, flag="num_views")
+    num_small_views: int = setting(
+        0, "Small views of every image, of small crops, in a pass of their own (multi-crop).",
+        rule=rules.SMALL_VIEWS, flag="num_small_views",
+    )  # fmt: skip
+    small_view_size: int | None = setting(
+        None, "Height and width of the small views in pixels; none takes half of the others'.",
+        rule=rules.PIXELS, flag="small_view_size",
+    )  # fmt: skip
+    small_crop_min_area: float = setting(
+        0.05, "Smallest crop of the small views, as a share of the image.", rule=rules.POSITIVE_SHARE
+    )
+    small_crop_max_area: float = setting(0.4, "Largest crop of the small views.", rule=rules.POSITIVE_SHARE)
+    small_view_pairs: Literal["large", "all"] = setting(
+        "large", "Compares small views with the others only, for which they are no candidates (large), or all with all."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,6 +82,13 @@ class RunConfig:
         return self.augmentation.view_size or self.data.image_size
 
     @property
+    def small_view_size(self) -> int | None:
+        """Height and width in pixels of the small training views, by default half of the others'; none without any."""
+        if self.train_mode != "pretrain" or not self.augmentation.num_small_views:
+            return None
+        return self.augmentation.small_view_size or max(1, self.view_size // 2)
+
+    @property
     def stem(self) -> str:
         """The stem of the encoder, never "auto"."""
         by_size = "cifar" if self.data.image_size <= 32 else "imagenet"
@@ -156,6 +163,12 @@ def check_together(config: RunConfig) -> None:
             f"--ft_proj_selector must be at most --num_proj_layers, {model.num_proj_layers}, the layers of the "
             f"projection head: use {typed(model__classifier_layer=model.num_proj_layers)}, or "
             f"{typed(model__num_proj_layers=model.classifier_layer)}. Received: {model.classifier_layer}"
+        )
+    smallest, largest = config.augmentation.small_crop_min_area, config.augmentation.small_crop_max_area
+    if smallest > largest:
+        raise ValueError(
+            "augmentation.small_crop_min_area must be at most augmentation.small_crop_max_area: use "
+            f"{typed(augmentation__small_crop_min_area=largest)}. Received: {smallest:g} and {largest:g}"
         )
     if data.cache != "none" and data.service:
         raise ValueError(

@@ -194,9 +194,16 @@ class WarnOfCollapse(StepCallback):
 
 
 def write_view_sheet(model: Any, batch: dict[str, tf.Tensor], folder: pathlib.Path, num_images: int = 16) -> None:
-    """Writes a sheet of augmented views to TensorBoard, one row per image, and to `views.png`, one column per image."""
-    views = np.asarray(model.make_views({name: column[:num_images] for name, column in batch.items()}))
+    """Writes a sheet of augmented views to TensorBoard, one row per image, and to `views.png`, one column per image.
+
+    Small views come last, each in the middle of a panel of the others' size.
+    """
+    batch = {name: column[:num_images] for name, column in batch.items()}
+    views = np.asarray(model.make_views(batch))
     rows = np.stack(np.split(views, model.augmentation.num_views), axis=1)
+    if model.small_views is not None:
+        small = tf.image.resize_with_crop_or_pad(model.make_small_views(batch), *rows.shape[2:4])
+        rows = np.concatenate([rows, np.stack(np.split(small.numpy(), model.small_views.num_views), axis=1)], axis=1)
     num_rows, num_views, height, width, _ = rows.shape
     sheet = rows.transpose(0, 2, 1, 3, 4).reshape([1, num_rows * height, num_views * width, 3])
     writer = tf.summary.create_file_writer(files.for_tensorflow(folder))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_simclr.augment import Augmentation
 from tf_simclr.augment.center import preprocess_for_eval
 from tf_simclr.data import sources
-from tf_simclr.data.formats import decode
+from tf_simclr.data.batches.views import crop_views
 
 # Images that are compared by their views; kNN takes twice as many.
 NUM_VIEWED = 256
@@ -63,9 +63,7 @@ def _read(source: sources.Source, augmentation: Augmentation, image_size: int, c
         key = tf.stack([tf.constant(_EPOCH, tf.int64), tf.cast(position, tf.int64)])
         plain = preprocess_for_eval(image, image_size)
         if not source.has_one_size:
-            boxes = augmentation.crop_boxes(key[tf.newaxis], tf.shape(image)[0], tf.shape(image)[1])
-            boxes = tf.unstack(boxes, num=augmentation.num_views)
-            image = tf.stack([decode.crop_and_resize(image, box, augmentation.image_size) for box in boxes])
+            image = crop_views(image, key, augmentation)
         return image, key, plain, label
 
     with tf.device("CPU:0"):

@@ -34,6 +34,8 @@ class Meter:
           encoded_at_once: Images that are encoded at a time.
         """
         self._views = held_out.views
+        self._num_candidate_views = model.num_candidate_views
+        self._num_small_views = model.num_views - model.augmentation.num_views
         self._global_batch_size = global_batch_size
         self._encoded_at_once = encoded_at_once
         self._of_colors = representation.compare(representation.colors(held_out.views / np.float32(255)))
@@ -60,7 +62,11 @@ class Meter:
         if not all(np.isfinite(one).all() for one in features):
             return None
         of_views, projections = (one.reshape(*views.shape[:2], -1) for one in features)
-        values = representation.measure(of_views, projections, self._of_colors, self._global_batch_size)
+        values = representation.measure(
+            of_views, projections, self._of_colors, self._global_batch_size, self._num_candidate_views
+        )
+        if self._num_small_views:
+            values["num_small_views"] = self._num_small_views
         if with_knn and len(self._labels):
             representations, _ = self._apply(self._encode_images, self._classified)
             values["knn_top_1_accuracy"] = knn_accuracy(representations, self._labels)

@@ -75,6 +75,7 @@ def _continue(
         start_step=start_step,
         total_steps=total_steps,
         augmentation=model.augmentation,
+        small_views=model.small_views,
         data_service=config.data.service,
     )
     if start_step == 0:

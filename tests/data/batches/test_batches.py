@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_simclr.augment import Augmentation, RandomCrop, RandomFlip, center, simclr_chain
+from tf_simclr.augment import FIRST_SMALL_VIEW, Augmentation, RandomCrop, RandomFlip, center, simclr_chain
 from tf_simclr.data import sources
 from tf_simclr.data.batches import eval_dataset, train_dataset
 from tf_simclr.data.files.broken import BrokenFiles
@@ -131,6 +131,19 @@ def test_file_batches_are_two_crops_of_every_image(files, sampler):
         for view, (y, x, h, w) in zip(views[position], boxes, strict=True):
             crop = tf.image.resize(image[y : y + h, x : x + w].astype(np.float32), [SIZE, SIZE], "bicubic")
             np.testing.assert_array_equal(view, np.clip(np.round(crop), 0, 255))
+
+
+def test_small_views_are_cropped_from_the_same_images_and_change_no_other_crop(files):
+    small = Augmentation(6, branches=((RandomCrop(area=(0.1, 0.4)),),) * 3, first_view=FIRST_SMALL_VIEW)
+    dataset = train(files, small_views=small, total_steps=2)
+    assert dataset.element_spec[0]["small_images"] == tf.TensorSpec([BATCH, 3, 6, 6, 3], tf.uint8)
+    assert_same(batches(dataset), whole_run(files)[:2])
+    for batch, labels in dataset.as_numpy_iterator():
+        for views, label, key in zip(batch["small_images"], labels, batch["keys"], strict=True):
+            image = decode.decode_image(tf.io.read_file(files.paths[label])).numpy()
+            for view, (y, x, h, w) in zip(views, small.crop_boxes([key], *image.shape[:2]).numpy(), strict=True):
+                crop = tf.image.resize(image[y : y + h, x : x + w].astype(np.float32), [6, 6], "bicubic")
+                np.testing.assert_array_equal(view, np.clip(np.round(crop), 0, 255))
 
 
 def test_unlabelled_files_give_views_alone(files):

@@ -11,7 +11,7 @@ and keeps its own slices.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +19,7 @@ import tensorflow as tf
 from tf_simclr.augment import Augmentation
 from tf_simclr.data.batches.elements import as_element, finish
 from tf_simclr.data.batches.service import read_in_turn
-from tf_simclr.data.formats import decode
+from tf_simclr.data.batches.views import crop_views
 from tf_simclr.data.sources import Source
 from tf_simclr.data.sources.order import Steps
 
@@ -32,6 +32,7 @@ def train_dataset(
     start_step: int = 0,
     total_steps: int,
     augmentation: Augmentation,
+    small_views: Augmentation | None = None,
     data_service: Sequence[str] = (),
 ) -> tf.data.Dataset:
     """Makes the batches of steps `start_step` to `total_steps` - 1 of a training run.
@@ -48,13 +49,15 @@ def train_dataset(
       start_step: The first step to make, when a run resumes.
       total_steps: Steps of the whole run.
       augmentation: How to draw the crops, and their side S in pixels; unused for a source that `has_one_size`.
+      small_views: The same for W small views of every image, of s pixels, if there are any.
       data_service: "host:port" of tf.data services that make the same batches on their machines, see
         `service.read_in_turn`; unused for a source that `has_one_size`.
 
     Returns:
       Dataset of total_steps - start_step batches ({"images", "keys"}, labels int64 [B]), or only {"images", "keys"}
       without labels. Keys are int64 [B, 2], (epoch, example). If the source `has_one_size`, images are uint8
-      [B, H, W, 3], which the device crops; if not, V = `num_views` resized crops of every image, uint8 [B, V, S, S, 3].
+      [B, H, W, 3], which the device crops; if not, V = `num_views` resized crops of every image, uint8 [B, V, S, S, 3],
+      and, with small views, "small_images", uint8 [B, W, s, s, 3].
 
     Raises:
       ValueError: If the source has fewer than B examples, or the steps are out of order.
@@ -71,9 +74,12 @@ def train_dataset(
             f"Received: start_step={start_step}, total_steps={total_steps}"
         )
     steps = Steps(seed, global_batch_size, steps_per_epoch, start_step, total_steps)
+    augmentations = {"images": augmentation}
+    if small_views is not None:
+        augmentations["small_images"] = small_views
 
     def make_lane(lane: tuple[int, int]) -> tf.data.Dataset:
-        return _view_batches(source, dataclasses.replace(steps, lane=lane), augmentation, reports=False)
+        return _view_batches(source, dataclasses.replace(steps, lane=lane), augmentations, reports=False)
 
     with tf.device("CPU:0"):  # Arrays that the pipeline holds stay off the accelerator.
         if source.has_one_size:
@@ -81,7 +87,7 @@ def train_dataset(
         elif data_service:
             dataset = read_in_turn(make_lane, data_service)
         else:
-            dataset = _view_batches(source, steps, augmentation)
+            dataset = _view_batches(source, steps, augmentations)
         return finish(dataset.apply(tf.data.experimental.assert_cardinality(total_steps - start_step)))
 
 
@@ -94,18 +100,20 @@ def _image_batches(source: Source, steps: Steps) -> tf.data.Dataset:
     return source.train_examples(steps).map(name)
 
 
-def _view_batches(source: Source, steps: Steps, augmentation: Augmentation, reports: bool = True) -> tf.data.Dataset:
+def _view_batches(
+    source: Source, steps: Steps, augmentations: Mapping[str, Augmentation], reports: bool = True
+) -> tf.data.Dataset:
     """Crops the views out of every image: ({"images": uint8 [B, V, S, S, 3], "keys": [B, 2]}, labels [B]).
+
+    There is a tensor of views for each of `augmentations`, under its name.
 
     The whole image is decoded once for all views. Two calls of `tf.io.decode_and_crop_jpeg` take 1.6 times as long; one
     call for the window around both saves 5 % but gets its edges wrong (docs/input_speed.md).
     """
 
     def make_views(key: tf.Tensor, image: tf.Tensor, *label: tf.Tensor) -> Any:
-        boxes = augmentation.crop_boxes(key[tf.newaxis], tf.shape(image)[0], tf.shape(image)[1])
-        boxes = tf.unstack(boxes, num=augmentation.num_views)
-        views = tf.stack([decode.crop_and_resize(image, box, augmentation.image_size) for box in boxes])
-        return as_element({"images": views, "keys": key}, *label)
+        views = {name: crop_views(image, key, augmentation) for name, augmentation in augmentations.items()}
+        return as_element(views | {"keys": key}, *label)
 
     views = source.train_examples(steps, reports).map(make_views, num_parallel_calls=tf.data.AUTOTUNE)
     return views.batch(steps.batch_size, drop_remainder=True)

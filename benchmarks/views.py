@@ -1,0 +1,203 @@
+"""What more views of fewer images are worth, at equal processor time: linear and kNN accuracy, several seeds.
+
+    python benchmarks/views.py --data_dir=cifar10 --seconds=240
+    python benchmarks/views.py --seconds=20 --seeds=1 --model_dir=runs/try
+
+Takes the settings of configs/cifar10_cpu.py, without --data_dir on the embedded data, and trains with 2, 4 and 8 views
+of every image, and with 2 views and 4 small ones of 16 px. In the first four cases, a step has about as many views: the
+more of an image, the fewer images. In the others it has as many images. The peak learning rate is the same for all.
+
+First, steps of all cases take turns, and the processor time of each is measured. Then every case is trained for as many
+steps as take --seconds of processor time, with a warm-up of a tenth of them and a cosine schedule that ends with them.
+Building the graph takes more, as the table shows. Each encoder is evaluated by kNN and linearly. A second start of the
+same command goes on where the first one stopped.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.arguments import at_least_1  # noqa: E402
+from tf_simclr import builders, files  # noqa: E402
+from tf_simclr.data import batches  # noqa: E402
+from tf_simclr.evaluation.evaluate import evaluate  # noqa: E402
+from tf_simclr.keras import keras  # noqa: E402
+from tf_simclr.runs import models  # noqa: E402
+from tf_simclr.runs.folder import open_run  # noqa: E402
+from tf_simclr.settings import RunConfig, override  # noqa: E402
+from tf_simclr.settings.command_line import load_config  # noqa: E402
+from tf_simclr.training.train import train  # noqa: E402
+
+BATCH, SMALL_PX = 256, 16
+VIEWS, SMALL, SIZE = "augmentation.num_views", "augmentation.num_small_views", "train.global_batch_size"
+# What a case changes. The batch of the small embedded data is a quarter of these.
+CASES: dict[str, dict[str, int]] = {
+    "2 views": {SIZE: BATCH},
+    "4 views": {VIEWS: 4, SIZE: BATCH // 2},
+    "8 views": {VIEWS: 8, SIZE: BATCH // 4},
+    "2 views, 4 small": {SMALL: 4, SIZE: BATCH // 2},
+    "4 views, as many images": {VIEWS: 4, SIZE: BATCH},
+    "2 views, 4 small, as many images": {SMALL: 4, SIZE: BATCH},
+}
+WARMUP_SHARE = 0.1
+ROUNDS, STEPS_PER_ROUND = 3, 8
+
+
+def config_of(case: str, options: argparse.Namespace, num_examples: int, steps: int = 1, seed: int = 0) -> RunConfig:
+    """The settings of a run."""
+    changes: dict[str, Any] = dict(CASES[case])
+    changes[SIZE] //= 1 if options.data_dir else 4
+    changes |= {
+        "seed": seed,
+        "model_dir": os.path.join(options.model_dir, f"{case.replace(',', '').replace(' ', '_')}_{seed}"),
+        "augmentation.small_view_size": SMALL_PX,
+        "optimizer.learning_rate_scaling": "none",
+        "optimizer.warmup_epochs": WARMUP_SHARE * steps * changes[SIZE] / num_examples,
+        "train.steps": steps,
+        "train.checkpoint_epochs": 1000,
+        "train.health": False,
+        "eval.protocols": ("knn", "linear"),
+        "eval.baselines": False,
+    }
+    return override(base_config(options), changes)
+
+
+def base_config(options: argparse.Namespace) -> RunConfig:
+    """The settings without a change."""
+    place = {"data.dataset": "folder" if options.data_dir else "shapes", "data.data_dir": options.data_dir}
+    return override(load_config(ROOT / "configs" / "cifar10_cpu.py"), place)
+
+
+class ProcessorClock(keras.callbacks.Callback):
+    """Takes the processor time of every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._start = time.process_time()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.seconds.append(time.process_time() - self._start)
+
+
+def measure_steps(cases: list[str], options: argparse.Namespace, source: Any) -> dict[str, float]:
+    """Seconds of processor time of a step of every case: the median over rounds in which the cases take turns."""
+    trained = {}
+    for case in cases:
+        config = config_of(case, options, source.num_examples)
+        model = models.initial_model(config, source.num_examples, source.num_classes)
+        dataset = batches.train_dataset(
+            source,
+            global_batch_size=config.global_batch_size(source.num_examples),
+            seed=config.seed,
+            total_steps=1 << 20,
+            augmentation=model.augmentation,
+            small_views=model.small_views,
+        )
+        model.fit(dataset, steps_per_epoch=2, verbose=0)  # The first step builds the graph.
+        trained[case] = (model, dataset, ProcessorClock())
+    for _ in range(ROUNDS):
+        for model, dataset, clock in trained.values():
+            model.fit(dataset, steps_per_epoch=STEPS_PER_ROUND, verbose=0, callbacks=[clock])
+    return {case: statistics.median(clock.seconds) for case, (_, _, clock) in trained.items()}
+
+
+def run_case(config: RunConfig, images: builders.Sources) -> dict[str, float]:
+    """Trains and evaluates; returns the numbers."""
+    keras.backend.clear_session()
+    with open_run(config) as folder:
+        start = time.process_time()
+        model = train(config, images, folder)
+        seconds = time.process_time() - start
+        result = evaluate(config, model, images.probe, images.test, folder)
+    for part in ("features", "checkpoints"):  # They would take 100 MB for each run.
+        shutil.rmtree(folder / part, ignore_errors=True)
+    names = [f"eval/{protocol}_top_1_accuracy" for protocol in ("linear", "knn")]
+    return {"seconds": seconds} | {
+        f"{name}{end}": result[f"{name}{end}"] for name in names for end in ("", "_low", "_high")
+    }
+
+
+def report(
+    ledger: dict[str, Any], cases: list[str], seeds: int, options: argparse.Namespace, num_examples: int
+) -> None:
+    """Prints the table of the runs that are finished."""
+    print("\n| views | batch | steps | images seen | epochs | processor time, graph included | linear | kNN |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |")
+    for case in cases:
+        found = [ledger["runs"][key] for seed in range(seeds) if (key := f"{case}, seed {seed}") in ledger["runs"]]
+        if not found:
+            continue
+        config = config_of(case, options, num_examples)
+        steps, size = steps_of(ledger["seconds_per_step"][case], options), config.global_batch_size(num_examples)
+        seconds = ", ".join(f"{one['seconds']:.0f}" for one in found)
+        cells = [
+            ", ".join(
+                f"{100 * one[name]:.1f} [{100 * one[f'{name}_low']:.1f}, {100 * one[f'{name}_high']:.1f}]"
+                for one in found
+            )
+            for name in ("eval/linear_top_1_accuracy", "eval/knn_top_1_accuracy")
+        ]
+        print(
+            f"| {case} | {size} | {steps} | {steps * size:,} | {steps * size / num_examples:.1f} | {seconds} s | "
+            f"{cells[0]} % | {cells[1]} % |",
+            flush=True,
+        )
+
+
+def steps_of(seconds_per_step: float, options: argparse.Namespace) -> int:
+    """The steps that fit into the time."""
+    return max(10, int(options.seconds / seconds_per_step))
+
+
+def main() -> None:
+    """Runs the study."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data_dir", help="the images, with labels; by default the embedded ones")
+    parser.add_argument("--seconds", type=at_least_1, default=240, help="processor time of the training steps of a run")
+    parser.add_argument("--seeds", type=at_least_1, default=2)
+    parser.add_argument("--cases", type=at_least_1, default=len(CASES), help="how many of CASES, from the first")
+    parser.add_argument("--model_dir", default="runs/views")
+    options = parser.parse_args()
+    path = pathlib.Path(options.model_dir) / f"ledger_{options.seconds}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ledger: dict[str, Any] = files.read_json(path) if path.is_file() else {"seconds_per_step": {}, "runs": {}}
+    images = builders.build_sources(base_config(options), pathlib.Path(tempfile.mkdtemp()))
+    tf.get_logger().setLevel("ERROR")  # Every model is traced, and TensorFlow takes them for one.
+    cases, num_examples = list(CASES)[: options.cases], images.train.num_examples
+    print(f"{num_examples:,} images, {options.seconds} s of processor time, TensorFlow {tf.__version__}", flush=True)
+    if not set(cases) <= ledger["seconds_per_step"].keys():
+        ledger["seconds_per_step"] = measure_steps(cases, options, images.train)
+        files.write_json(path, ledger)
+    for case, seconds in ledger["seconds_per_step"].items():
+        print(f"{case:34}{seconds:8.3f} s per step, {steps_of(seconds, options):6,} steps", flush=True)
+    for case, seed in [
+        (case, seed) for part in (cases[:4], cases[4:]) for seed in range(options.seeds) for case in part
+    ]:
+        key = f"{case}, seed {seed}"
+        if key not in ledger["runs"]:
+            steps = steps_of(ledger["seconds_per_step"][case], options)
+            ledger["runs"][key] = run_case(config_of(case, options, num_examples, steps, seed), images)
+            files.write_json(path, ledger)
+        numbers = ledger["runs"][key]
+        print(f"{key:44}{100 * numbers['eval/linear_top_1_accuracy']:6.1f} % {numbers['seconds']:6.0f} s", flush=True)
+    report(ledger, cases, options.seeds, options, num_examples)
+
+
+if __name__ == "__main__":
+    main()

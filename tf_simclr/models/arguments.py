@@ -1,0 +1,42 @@
+"""Arguments of models: which of them go together."""
+
+from typing import Any
+
+from tf_simclr.augment import FIRST_SMALL_VIEW, Augmentation
+from tf_simclr.losses import Loss, NTXent
+
+_SMALL_VIEW_PAIRS = ("large", "all")
+
+
+def choose_loss(loss: Loss | None, temperature: float | None) -> Loss:
+    """The loss, for which a temperature is short; raises a `ValueError` if both are given."""
+    if temperature is None:
+        return NTXent() if loss is None else loss
+    if loss is not None:
+        raise ValueError(
+            "temperature is short for loss=NTXent(temperature): give one of the two. "
+            f"Received: loss={loss}, temperature={temperature}"
+        )
+    return NTXent(temperature)
+
+
+def check_small_views(small_views: Augmentation | None, pairs: str, augmentation: Augmentation) -> Augmentation | None:
+    """The small views; raises a `ValueError` if they do not fit the large ones, or `pairs` is unknown."""
+    if pairs not in _SMALL_VIEW_PAIRS:
+        raise ValueError(f"small_view_pairs must be one of {', '.join(_SMALL_VIEW_PAIRS)}. Received: {pairs!r}")
+    if small_views is not None and set(small_views.view_numbers) & set(augmentation.view_numbers):
+        raise ValueError(
+            "Small views need random numbers of their own: make their augmentation with "
+            f"first_view={FIRST_SMALL_VIEW}. Received: first_view={small_views.first_view}"
+        )
+    return small_views
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raises a `ValueError` if an optimizer accumulates the gradients of several steps."""
+    if steps := getattr(optimizer, "gradient_accumulation_steps", None):
+        raise ValueError(
+            "Accumulating gradients of small batches is not equal to one large batch, in which each image is "
+            "compared with all others: use microbatch_size in place of gradient_accumulation_steps. "
+            f"Received: gradient_accumulation_steps={steps}"
+        )
