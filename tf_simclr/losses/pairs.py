@@ -38,7 +38,7 @@ class Pairs:
             )
         if self.num_large is not None and not 2 <= self.num_large <= self.num_views:
             raise ValueError(
-                "Small views that look for the large ones need at least two large ones of every image, of the "
+                "Small views look for the large ones, so there must be at least two large views of every image, of the "
                 f"{self.num_views} in all: make more in the augmentation. Received: {self.num_large}"
             )
 
