@@ -57,11 +57,11 @@ def build_small_views(config: RunConfig) -> Augmentation | None:
             f"tensorflow: use {typed(augmentation__crop_sampler='uniform_area')}. "
             f"Received: {settings.small_crop_max_area:g}"
         )
-    branches = itertools.cycle(build_augmentation(config).branches)
+    large = build_augmentation(config)
     area = (settings.small_crop_min_area, settings.small_crop_max_area)
-    chains = itertools.islice(branches, settings.num_small_views)
+    chains = itertools.islice(itertools.cycle(large.branches), settings.num_small_views)
     small = tuple((dataclasses.replace(split_chain(chain)[0], area=area), *chain[1:]) for chain in chains)
-    return Augmentation(config.small_view_size, branches=small, seed=config.seed, first_view=FIRST_SMALL_VIEW)
+    return dataclasses.replace(large, image_size=config.small_view_size, branches=small, first_view=FIRST_SMALL_VIEW)
 
 
 def build_loss(config: RunConfig) -> Loss:
