@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tf_simclr.losses import NTXent
     from tf_simclr.models.classifier import Classifier
     from tf_simclr.models.heads import ProjectionHead
+    from tf_simclr.models.momentum import MomentumSimCLR
     from tf_simclr.models.resnet import resnet
     from tf_simclr.models.simclr import SimCLR
     from tf_simclr.optimizers import LARS
@@ -26,6 +27,7 @@ __all__ = [
     "LARS",
     "Augmentation",
     "Classifier",
+    "MomentumSimCLR",
     "NTXent",
     "ProjectionHead",
     "SimCLR",
@@ -41,6 +43,7 @@ _HOMES = {
     "LARS": "optimizers",
     "Augmentation": "augment",
     "Classifier": "models.classifier",
+    "MomentumSimCLR": "models.momentum",
     "NTXent": "losses",
     "ProjectionHead": "models.heads",
     "SimCLR": "models.simclr",

@@ -169,6 +169,14 @@ def test_replicas_compare_the_classes_of_all_images(photos, trained_on_classes):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_micro_batches_keep_the_labels(photos, trained_on_classes):
+    alone, expected = trained_on_classes
+    model = supcon_model(microbatch_size=16)  # one, because batch norm is that of a micro-batch
+    np.testing.assert_allclose(fit(model, photos, KNOWN)["loss"], expected["loss"], rtol=1e-6)
+    for name, value in weights(alone).items():
+        np.testing.assert_allclose(weights(model)[name], value, rtol=0, atol=1e-10, err_msg=name)
+
+
 def test_the_labels_of_a_loss_are_looked_at(photos):
     model = supcon_model()
     for images in (photos, tf.data.Dataset.from_tensors(photos)):
@@ -219,8 +227,10 @@ def test_learns_to_tell_images_apart_from_an_array(loss, photos):
     labels = np.where(np.arange(16) < 8, -1, np.arange(16) % 8)  # of which half are known, each once
     history = model.fit(photos, labels, batch_size=16, epochs=150, verbose=0).history
     assert history["contrastive_top_1_accuracy"][0] < 0.35
-    # A single step's accuracy moves by a fifth from one to the next, whatever the seed.
-    assert np.mean(history["contrastive_top_1_accuracy"][-10:]) > 0.6
+    # A single step's accuracy moves by a fifth from one to the next, whatever the seed. The paper finds two families
+    # of losses weaker than NT-Xent (table 4), and they are slower here: untrained, it is 0.2.
+    least = 0.4 if loss.startswith(("nt_logistic", "margin_triplet")) else 0.6
+    assert np.mean(history["contrastive_top_1_accuracy"][-10:]) > least
     if loss == "nt_xent":  # In the softmax of others there may be no positive that could stand out.
         assert np.mean(history["contrastive_entropy"][-10:]) < history["contrastive_entropy"][0]
     assert model.predict(photos / np.float32(255), verbose=0).shape == (16, 16)
