@@ -9,6 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_simclr import devices, files
+from tf_simclr.builders import own_encoder
 from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import head_outputs, num_layers
@@ -128,6 +129,8 @@ def _initial(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -
 
 
 def architecture(config: RunConfig) -> dict[str, Any]:
-    """The settings that an encoder follows from, besides its weights."""
+    """The settings that an encoder follows from, besides its weights, and the code of one of the user's own."""
     precision, _ = devices.resolve_precision(config.train.precision)
-    return {"model": to_dict(config)["model"], "precision": precision}
+    found = {"model": to_dict(config)["model"], "precision": precision}
+    code = own_encoder.digest_of_code(config.model.encoder)
+    return found if code is None else found | {"code": code}
