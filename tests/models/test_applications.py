@@ -1,9 +1,12 @@
 """Encoders of Keras applications: they leave images as they are, repeat their steps, and take the run's settings."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import run
 from tf_simclr import builders, gradient_cache
 from tf_simclr.keras import keras
 from tf_simclr.models import applications
@@ -107,3 +110,20 @@ def test_what_cannot_be_built_is_refused(name, size, message):
         make(name, size)
     with pytest.raises(ValueError, match="at least 32 px. Received: image_size 8"):
         application("VGG16", 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["keras:MobileNetV3Small", "convnext_tiny", "vit_tiny"])
+def test_a_run_trains_resumes_is_fine_tuned_evaluated_and_exported(name, tmp_path, photos):
+    np.savez(tmp_path / "images.npz", images=np.concatenate([photos] * 2), labels=np.arange(32) % 2)
+    settings = {
+        "mode": "train_then_eval", "data.dataset": "folder", "data.data_dir": str(tmp_path / "images.npz"),
+        "data.image_size": 32, "model.encoder": name, "train.global_batch_size": 4, "train.steps": 1,
+        "optimizer.warmup_epochs": 0, "model_dir": str(tmp_path / "run"),
+    }  # fmt: skip
+    run.run(override(RunConfig(), settings))
+    assert json.loads((tmp_path / "run/result.json").read_text())["global_step"] == 1
+    run.run(override(RunConfig(), settings | {"mode": "export", "export.keep": None}))
+    tuning = {"train_mode": "finetune", "checkpoint": str(tmp_path / "run"), "model_dir": str(tmp_path / "tuned")}
+    report = run.run(override(RunConfig(), settings | tuning | {"finetune.after_block": 4}))
+    assert "the classifier" in report and "verified in a process without tf_simclr" in report

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicas import mirrored
 from scipy.special import erf, softmax
 
 from tf_simclr import builders, gradient_cache
+from tf_simclr.augment import Augmentation, RandomCrop, RandomFlip
 from tf_simclr.keras import keras
+from tf_simclr.models.simclr import SimCLR
 from tf_simclr.models.vit import GridPositions, SelfAttention, vit
 from tf_simclr.settings import RunConfig, override
 
@@ -126,3 +129,45 @@ def test_sizes_that_are_no_multiple_of_the_patches_are_refused(changes, message)
         vit(4, width=20)
     with pytest.raises(ValueError, match="image_size must be a multiple of patch_size, 4. Received: 30"):
         vit(4, image_size=30)
+
+
+CHAIN = (RandomCrop(area=(0.8, 1.0)), RandomFlip())
+
+
+def make_simclr(optimizer, jit_compile=False, **settings):
+    keras.utils.set_random_seed(3)
+    encoder = vit(4, width=16, depth=1, num_heads=2, image_size=16)
+    augmentation = Augmentation(16, branches=(CHAIN, CHAIN), seed=1)
+    head = keras.layers.Dense(8)
+    model = SimCLR(encoder, head, image_size=16, temperature=0.2, augmentation=augmentation, **settings)
+    model.compile(optimizer, jit_compile=jit_compile)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["XLA", pytest.param("micro-batches", marks=pytest.mark.slow), pytest.param("replicas", marks=pytest.mark.slow)],
+)
+def test_the_step_is_the_same_in_every_way(way, photos):
+    def step(num_replicas=1, **settings):
+        with mirrored(num_replicas).scope():
+            model = make_simclr(keras.optimizers.SGD(1.0, jit_compile=False), **settings)
+        model.fit(tf.data.Dataset.from_tensor_slices(photos).batch(16), verbose=0)
+        return model.encoder.get_weights()
+
+    others = {
+        "micro-batches": lambda: step(microbatch_size=3),
+        "XLA": lambda: step(jit_compile=True),
+        "replicas": lambda: step(2),
+    }
+    start = make_simclr("sgd").encoder.get_weights()
+    for before, expected, found in zip(start, step(), others[way](), strict=True):
+        scale = np.linalg.norm(expected - before)
+        assert np.linalg.norm(found - expected) <= 1e-3 * scale + 1e-6
+
+
+def test_it_learns_to_find_the_other_view(photos):
+    model = make_simclr(keras.optimizers.Adam(5e-3, jit_compile=False))
+    history = model.fit(photos, batch_size=16, epochs=120, verbose=0).history["contrastive_top_1_accuracy"]
+    assert history[0] < 0.4 and np.mean(history[-10:]) > 0.7
