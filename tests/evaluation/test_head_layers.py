@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from head_oracle import draw_weights, transcribed
-from sklearn.neighbors import KNeighborsClassifier
 from test_evaluate import TINY, Reads, make_source
 
 from tf_simclr.evaluation import evaluate, table
 from tf_simclr.evaluation.cache import CachedFeatures, Images
 from tf_simclr.evaluation.encoders import head_layers, this_encoder
+from tf_simclr.evaluation.protocols import PROTOCOLS
 from tf_simclr.report import verdict
 from tf_simclr.runs import models, predictions
 from tf_simclr.settings import RunConfig, override
@@ -72,8 +72,8 @@ def test_every_protocol_judges_every_layer_and_what_is_known_stays_until_the_hea
         CachedFeatures(tmp_path / "features", layer, Images(part, source, 6), 32).features
         for part, source in zip(("train", "test"), watched, strict=True)
     )
-    nearest = KNeighborsClassifier(1, metric="cosine").fit(train.representations, train.labels)
-    np.testing.assert_array_equal(predicted["eval_head_2/knn"].predicted, nearest.predict(test.representations))
+    expected = PROTOCOLS["knn"](CONFIG)(train, test.representations).probabilities
+    np.testing.assert_array_equal(predicted["eval_head_2/knn"].predicted, np.argmax(expected, axis=1))
 
     lines = table.describe(result).splitlines()
     assert [line[2:30].strip() for line in lines if line.startswith("  ")] == [
