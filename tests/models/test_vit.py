@@ -7,6 +7,7 @@ from replicas import mirrored
 from scipy.special import erf, softmax
 
 from tf_simclr import builders, gradient_cache
+from tf_simclr.activation_memory import bytes_per_view
 from tf_simclr.augment import Augmentation, RandomCrop, RandomFlip
 from tf_simclr.keras import keras
 from tf_simclr.models.simclr import SimCLR
@@ -105,6 +106,9 @@ def test_it_has_the_parameters_of_the_paper_takes_views_of_any_size_and_draws_no
     assert encoder.output.dtype == tf.float32
     assert {layer.compute_dtype for layer in encoder.layers[1:-1]} == {"bfloat16"}
     gradient_cache.check_layers([encoder], num_replicas=1)
+    # Attention counts, whose size is that of no layer's output: 3 heads for each of the 12 blocks, of 64 or 16 tokens.
+    large, small = (bytes_per_view(encoder, size) for size in (64, 32))
+    assert large - 4 * small > 12 * 3 * (64**2 - 4 * 16**2) * 2
     norms = [layer for layer in encoder.submodules if isinstance(layer, keras.layers.LayerNormalization)]
     spared = {id(weight) for norm in norms for weight in norm.weights}
     expected = sum(0.25 * np.sum(weight.numpy() ** 2) for weight in encoder.weights if id(weight) not in spared)
