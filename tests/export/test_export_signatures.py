@@ -16,7 +16,8 @@ from PIL import Image
 
 from tf_simclr.augment.center import preprocess_for_eval
 from tf_simclr.export import MicroBatching, Serving, export_encoder, verify
-from tf_simclr.export.served import to_served
+from tf_simclr.export.served import Served, to_served
+from tf_simclr.export.signatures import Answers
 from tf_simclr.keras import keras
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 
@@ -72,6 +73,35 @@ def test_every_signature_answers_what_it_says(model, serving, exported):
                 assert answer["classes"].tolist() == [[name.encode() for name in CLASS_NAMES]] * 4
         np.testing.assert_allclose(ask("pixels", images=images)["embedding"], embedding, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(ask("encode", images=floats)["embedding"], embedding, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_classifier_is_judged_by_the_features_that_the_export_has_computed(normalize, monkeypatch):
+    """One that magnifies the rounding of features is the right one still; one with other weights is not."""
+    encoder = keras.Sequential([keras.Input([8, 8, 3]), keras.layers.GlobalAveragePooling2D()])
+    classifier, other = (keras.layers.Dense(2, kernel_initializer=made) for made in ("ones", "zeros"))
+    for layer in (classifier, other):
+        layer.build([None, 3])
+    classifier.kernel.assign(1e4 * np.array([[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]]))
+    head = ProjectionHead(0)
+    served = Served(encoder, 8, head, classifier)
+    head(tf.zeros([1, 3]))
+    serving = Serving(normalize=normalize)
+    answers, images = Answers(served, serving), np.full([2, 8, 8, 3], 128, np.uint8)
+    features = answers.features(preprocess_for_eval(images, 8)) + [[3e-5, -3e-5, 0.0]]
+    scores = {f"classify/{name}": value.numpy() for name, value in answers.classify(features).items()}
+    embedding = answers.embed(features)["embedding"].numpy()
+    found = {f"{name}/embedding": embedding for name in ("serving_default", "pixels", "encode")} | scores
+    found["called/features"] = features.numpy()
+    module = importlib.import_module("tf_simclr.export.verify")  # `export.verify` is its function.
+    monkeypatch.setattr(module, "_run_in_fresh_process", lambda *inputs: found)
+    if normalize:  # Then nobody knows them.
+        with pytest.raises(ValueError, match="must agree with the encoder in memory"):
+            verify("1", served, images, serving=serving)
+    else:
+        assert 2e-5 < verify("1", served, images, serving=serving) < 4e-5
+    with pytest.raises(ValueError, match="must agree with the encoder in memory"):
+        verify("1", dataclasses.replace(served, classifier=other), images, serving=serving)
 
 
 def test_verify_compares_in_a_process_without_the_package(model, serving, exported, monkeypatch):

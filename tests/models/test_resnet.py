@@ -155,39 +155,6 @@ def test_resnet_rejects_what_it_cannot_build(arguments, message):
         resnet(**{"depth": 10, **arguments})
 
 
-@pytest.mark.parametrize("num_layers", [0, 1, 2, 3])
-def test_projection_head_is_built_as_the_reference_does(num_layers):
-    head = ProjectionHead(num_layers, output_dim=4)
-    outputs = head(tf.random.stateless_normal([6, 8], seed=[0, 0]), training=True)
-    # hidden layers: kernel, scale, offset; the last one has no offset
-    assert len(head.trainable_variables) == (3 * num_layers - 1 if num_layers else 0)
-    assert outputs.shape == (6, 4 if num_layers else 8)
-    if num_layers:
-        np.testing.assert_allclose(tf.reduce_mean(outputs, axis=0), 0, atol=1e-5)
-    restored = ProjectionHead.from_config(head.get_config())
-    assert restored.get_config() == head.get_config()
-
-
-def test_projection_head_equals_its_equations():
-    head = ProjectionHead(2, output_dim=3)
-    h = np.random.default_rng(0).normal(size=[16, 5]).astype(np.float32)
-    outputs = head(h, training=True)
-
-    def batch_norm(x):
-        return (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
-
-    kernels = [variable.numpy() for variable in head.trainable_variables if variable.shape.rank == 2]
-    expected = batch_norm(np.maximum(batch_norm(h @ kernels[0]), 0) @ kernels[1])
-    np.testing.assert_allclose(outputs, expected, atol=1e-4)
-
-
-def test_projection_head_rejects_negative_sizes():
-    with pytest.raises(ValueError, match="num_layers"):
-        ProjectionHead(-1)
-    with pytest.raises(ValueError, match="output_dim"):
-        ProjectionHead(2, 0)
-
-
 def test_dense_initial_values():
     head = ProjectionHead(1, output_dim=256)
     head(tf.zeros([1, 512]))

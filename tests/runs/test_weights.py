@@ -33,10 +33,11 @@ def outputs(golden_dir):
     return np.load(golden_dir / "reference_export_outputs.npz")
 
 
-def make_model(arguments, head=(2, 5), num_classes=3):
+def make_model(arguments, head=(2, 5), num_classes=3, hidden_dim=None):
     """A small model; no two of its variables have the same values."""
     classifier = None if num_classes is None else linear_classifier(num_classes)
-    model = SimCLR(resnet(**arguments), ProjectionHead(*head), image_size=32, online_classifier=classifier)
+    made = ProjectionHead(*head, hidden_dim=hidden_dim)
+    model = SimCLR(resnet(**arguments), made, image_size=32, online_classifier=classifier)
     rng = np.random.default_rng(len(model.encoder.variables))
     for variable in variables(model):
         variable.assign(rng.normal(size=variable.shape))
@@ -161,7 +162,8 @@ def test_training_goes_on_as_in_the_reference(golden_dir, export, outputs):
 
 @pytest.mark.parametrize("arguments", [SK, SE], ids=["selective kernels", "squeeze and excitation"])
 def test_own_checkpoints_are_read_back(arguments, tmp_path):
-    saved = make_model(arguments)
+    hidden_dim = 7 if arguments is SK else None
+    saved = make_model(arguments, hidden_dim=hidden_dim)
     # One optimizer has its variables in a list, the other, like the reference's, in slots of the weights.
     optimizer = LARS(0.1) if arguments is SK else keras.optimizers.legacy.SGD(0.1, momentum=0.9)
     optimizer.apply_gradients([(tf.zeros_like(variable), variable) for variable in saved.trainable_variables])
@@ -169,7 +171,7 @@ def test_own_checkpoints_are_read_back(arguments, tmp_path):
 
     found = architecture.read_architecture(path)
     expected = {"resnet_depth": arguments["depth"], "sk_ratio": 0, "se_ratio": 0, "num_groups": 4} | arguments
-    expected |= {"num_proj_layers": 2, "proj_out_dim": 5, "num_classes": 3}
+    expected |= {"num_proj_layers": 2, "proj_hidden_dim": hidden_dim, "proj_out_dim": 5, "num_classes": 3}
     del expected["depth"]
     assert found == expected | {"width_multiplier": pytest.approx(expected["width_multiplier"], rel=0.05)}
     assert_same_weights(architecture.load_reference(path), saved)

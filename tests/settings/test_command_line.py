@@ -135,6 +135,8 @@ def test_our_own_flags_reach_their_fields():
         "seed": 7,
         "eval_protocols": ("linear",),
         "knn_k": 20,
+        "eval_head_layers": True,
+        "proj_hidden_dim": 512,
         "eval_suite": "transfer",
         "eval_suite_dir": "suite",
         "label_efficiency": "frozen",
@@ -180,7 +182,7 @@ def test_the_old_values_of_flags_still_mean_not_set():
     unset = {
         "train_steps": "0", "eval_steps": "0", "checkpoint_steps": "0", "sk_ratio": "0", "se_ratio": "0.0",
         "fine_tune_after_block": "-1", "keep_hub_module_max": "0", "microbatch_size": "0", "export_pca_dim": "0",
-        "export_micro_batch_size": "0", "health_every_steps": "0", "memory_size": "0",
+        "export_micro_batch_size": "0", "health_every_steps": "0", "memory_size": "0", "proj_hidden_dim": "0",
     }  # fmt: skip
     assert set(unset) == {flag for flag, one in FLAGS.items() if one.unset is not None}
     given = parse("--dataset=x", *(f"--{name}={value}" for name, value in unset.items()))

@@ -90,7 +90,8 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
         "l2": config.optimizer.weight_decay if config.optimizer.name in ("momentum", "adam") else 0.0,
     }
     encoder = build_encoder(config, **settings)
-    head = ProjectionHead(config.model.num_proj_layers, config.model.proj_out_dim, **settings)
+    depth, width = config.model.num_proj_layers, config.model.proj_out_dim
+    head = ProjectionHead(depth, width, hidden_dim=config.model.proj_hidden_dim, **settings)
     build = build_simclr if config.train_mode == "pretrain" else build_classifier
     model = build(config, encoder, head, num_classes)
     optimizer = build_optimizer(config, model, num_examples)

@@ -28,6 +28,9 @@ from tf_simclr.settings import RunConfig
 _PART_SECONDS = 60.0
 _PART_ELEMENTS = 1 << 26
 
+# Representations that go through another network at a time.
+_DERIVED_AT_ONCE = 4096
+
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # The code that representations follow from.
 _EXTRACTION = (
@@ -155,7 +158,11 @@ class CachedFeatures:
         if not (place / "complete.json").is_file():
             place.mkdir(parents=True, exist_ok=True)
             with lock.hold(place):
-                self._extract(place)
+                if self.encoder.base is None:
+                    self._extract(place)
+                else:
+                    self._derive(place, self.encoder.base)
+                files.write_json(place / "complete.json", self.origin)
             remove_older(place)
         return place
 
@@ -179,7 +186,18 @@ class CachedFeatures:
         if number == 0:
             raise ValueError("An evaluation needs at least one image that can be decoded. Received: none")
         logging.info("Encoded the %s at %.0f images/s", title, (total - start) / (time.monotonic() - begun))
-        files.write_json(place / "complete.json", self.origin)
+
+    def _derive(self, place: pathlib.Path, base: FrozenEncoder) -> None:
+        """Writes what the encoder makes of the representations of its base."""
+        for path in _parts(dataclasses.replace(self, encoder=base)._extracted()):
+            with np.load(path) as arrays:
+                part = Encoded(**arrays)
+            found = [
+                np.asarray(self.encoder.built(part.representations[start : start + _DERIVED_AT_ONCE]), np.float32)
+                for start in range(0, len(part.representations), _DERIVED_AT_ONCE)
+            ]
+            with files.replacing(place / path.name) as beside:
+                np.savez(beside, **part._replace(representations=np.concatenate(found))._asdict())
 
 
 def _in_parts(encoded: Iterator[Encoded]) -> Iterator[Encoded]:

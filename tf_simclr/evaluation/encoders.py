@@ -2,15 +2,17 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
 from tf_simclr import devices, files
+from tf_simclr.builders import own_encoder
 from tf_simclr.keras import keras
 from tf_simclr.models.classifier import Classifier
+from tf_simclr.models.heads import head_outputs, num_layers
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import models, weights
 from tf_simclr.runs.results import THIS
@@ -27,8 +29,9 @@ class FrozenEncoder:
       image_size: Side S of its input in pixels; None if it takes PNG files.
       identity: What its representations of an image follow from, as JSON: digests of weights, settings, precision.
       build: Returns it: a `keras.Model`, or a function, from images float32 [b, S, S, 3] in [0, 1], or PNG files string
-        [b], to [b, F].
+        [b], to [b, F]; or from the representations of `base`.
       origin: Where it is from, such as its path, for result.json.
+      base: The encoder whose representations it takes in place of images, if it does.
     """
 
     name: str
@@ -37,6 +40,7 @@ class FrozenEncoder:
     identity: Mapping[str, Any]
     build: Callable[[], Callable[..., tf.Tensor]]
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    base: "FrozenEncoder | None" = None
 
     @functools.cached_property
     def built(self) -> Callable[..., tf.Tensor]:
@@ -53,6 +57,25 @@ def this_encoder(config: RunConfig, model: SimCLR | Classifier) -> FrozenEncoder
     weights = [f"{weight.shape} {files.digest(weight.tobytes())}" for weight in model.encoder.get_weights()]
     identity = {"weights": files.digest("\n".join(weights).encode()), **architecture(config)}
     return FrozenEncoder(THIS, "this encoder", config.data.image_size, identity, lambda: model.encoder)
+
+
+def head_layers(model: SimCLR, this: FrozenEncoder) -> Iterator[FrozenEncoder]:
+    """The layers of a model's projection head, the last of which gives the projections, as `eval_head_1` and so on.
+
+    Args:
+      model: The model.
+      this: Its encoder.
+    """
+    head = model.projection_head
+    weights = files.digest("\n".join(files.digest(weight.tobytes()) for weight in head.get_weights()).encode())
+    for layer in range(1, num_layers(head) + 1):
+        title = "the projections" if layer == num_layers(head) else f"layer {layer} of the head"
+        identity = {"head": weights, "layer": layer, "of": dict(this.identity)}
+
+        def build(layer: int = layer) -> Callable[[tf.Tensor], tf.Tensor]:
+            return lambda representations: head_outputs(head, representations, training=False)[layer]
+
+        yield FrozenEncoder(f"eval_head_{layer}", title, this.image_size, identity, build, base=this)
 
 
 def untrained_encoder(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> FrozenEncoder:
@@ -104,6 +127,8 @@ def _initial(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -
 
 
 def architecture(config: RunConfig) -> dict[str, Any]:
-    """The settings that an encoder follows from, besides its weights."""
+    """The settings that an encoder follows from, besides its weights, and the code of one of the user's own."""
     precision, _ = devices.resolve_precision(config.train.precision)
-    return {"model": to_dict(config)["model"], "precision": precision}
+    found = {"model": to_dict(config)["model"], "precision": precision}
+    code = own_encoder.digest_of_code(config.model.encoder)
+    return found if code is None else found | {"code": code}

@@ -17,6 +17,7 @@ from tf_simclr.evaluation import cache, confusions, label_efficiency, prediction
 from tf_simclr.evaluation.cache import CachedFeatures, Images
 from tf_simclr.evaluation.encoders import (
     FrozenEncoder,
+    head_layers,
     raw_pixels,
     start_encoder,
     this_encoder,
@@ -53,8 +54,8 @@ def evaluate(
 
     Args:
       config: The run; `eval.protocols` names the protocols. `eval.baselines` asks them to judge raw pixels and the
-        untrained encoder as well, `eval.compare_encoders` any others, and a run that has started from a checkpoint is
-        compared with that.
+        untrained encoder as well, `eval.head_layers` the layers of the projection head, `eval.compare_encoders` any
+        others, and a run that has started from a checkpoint is compared with that.
       model: The run's model, restored or just trained; it is not changed.
       train: Labelled images that the evaluation learns from.
       test: Labelled images to test on.
@@ -151,6 +152,8 @@ class _Bench:
         config, model, num_examples = self._config, self._model, self._train.source.num_examples
         if isinstance(model, SimCLR):
             yield self._this
+            if config.eval.head_layers:
+                yield from head_layers(model, self._this)
             if (start := start_encoder(config, model, num_examples)) is not None:
                 yield start
         yield from open_others(config, model.distribute_strategy)

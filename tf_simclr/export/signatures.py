@@ -58,6 +58,11 @@ class Serving:
     batch_sizes: tuple[int, ...] = (1, 8)
     micro_batching: MicroBatching | None = None
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether embeddings are the features of the encoder themselves."""
+        return self.pca is None and not self.normalize
+
     def embedding(self, features: tf.Tensor) -> tf.Tensor:
         """Turns features of the encoder, float32 [B, F], into embeddings, [B, F] or, with PCA, [B, k].
 

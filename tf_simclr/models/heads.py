@@ -12,8 +12,9 @@ from tf_simclr.models.layers import BatchNormalization
 class ProjectionHead(keras.layers.Layer):
     """Multi-layer perceptron from representations h [B, F] to projections z [B, D], float32.
 
-    Every layer is a dense layer without bias, then batch norm; all but the last keep the width F and end in a ReLU, and
-    the last one's batch norm has no offset. One layer is the linear head of the paper, zero layers are the identity.
+    Every layer is a dense layer without bias, then batch norm; all but the last have the hidden width and end in a
+    ReLU, and the last one's batch norm has no offset. One layer is the linear head of the paper, zero layers are the
+    identity.
 
     Source: SimCLR, section 4.2; SimCLR v2, section 3 (three layers); normalised as in the reference.
     """
@@ -23,6 +24,7 @@ class ProjectionHead(keras.layers.Layer):
         num_layers: int = 3,
         output_dim: int = 128,
         *,
+        hidden_dim: int | None = None,
         synchronized: bool = False,
         batch_norm_momentum: float = 0.9,
         l2: float = 0.0,
@@ -34,6 +36,7 @@ class ProjectionHead(keras.layers.Layer):
         Args:
           num_layers: 0 (identity), 1 (linear), 2 (SimCLR), 3 (SimCLR v2 and the reference's default) or more.
           output_dim: D, the width of the last layer.
+          hidden_dim: The width of the layers before it; by default F, that of the representations.
           synchronized: Whether batch-norm statistics cover the batches of all replicas together.
           batch_norm_momentum: Share of the moving averages that a step keeps.
           l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel. Keras adds it to the loss.
@@ -50,15 +53,18 @@ class ProjectionHead(keras.layers.Layer):
             raise ValueError(f"num_layers must not be negative. Received: {num_layers}")
         if output_dim < 1:
             raise ValueError(f"output_dim must be positive. Received: {output_dim}")
+        if hidden_dim is not None and hidden_dim < 1:
+            raise ValueError(f"hidden_dim must be positive, or None. Received: {hidden_dim}")
         self.num_layers = num_layers
         self.output_dim = output_dim
+        self.hidden_dim = hidden_dim
         self.synchronized = synchronized
         self.batch_norm_momentum = batch_norm_momentum
         self.l2 = l2
         self.frozen_from = frozen_from
 
     def build(self, input_shape: Any) -> None:
-        width = int(input_shape[-1])
+        width = self.hidden_dim or int(input_shape[-1])
         self._layers_in_order: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
         for index in range(self.num_layers):
             is_last = index == self.num_layers - 1
@@ -92,6 +98,11 @@ class ProjectionHead(keras.layers.Layer):
             outputs.append(tf.nn.relu(output) if index < self.num_layers - 1 else output)
         return outputs
 
+    @property
+    def kernels(self) -> list[tf.Variable]:
+        """The kernels of the dense layers, in order."""
+        return [dense.kernel for dense, _ in self._layers_in_order]
+
     def freeze_from(self, first_layer: int) -> None:
         """Freezes the layers from `first_layer` on, counted from 0. Their batch norm then runs in inference mode."""
         self.frozen_from = first_layer if self.frozen_from is None else min(first_layer, self.frozen_from)
@@ -103,6 +114,7 @@ class ProjectionHead(keras.layers.Layer):
         config.update(
             num_layers=self.num_layers,
             output_dim=self.output_dim,
+            hidden_dim=self.hidden_dim,
             synchronized=self.synchronized,
             batch_norm_momentum=self.batch_norm_momentum,
             l2=self.l2,
@@ -126,9 +138,14 @@ def head_outputs(head: keras.layers.Layer, representations: tf.Tensor, training:
     return [representations, head(representations, training=training)]
 
 
+def num_layers(head: keras.layers.Layer) -> int:
+    """How many outputs `head_outputs` returns besides the representations."""
+    return head.num_layers if isinstance(head, ProjectionHead) else 1
+
+
 def check_layer(head: keras.layers.Layer, layer: int) -> None:
     """Raises a `ValueError` unless `layer` is the number of one of `head_outputs`, or -1."""
-    last = head.num_layers if isinstance(head, ProjectionHead) else 1
+    last = num_layers(head)
     if not -1 <= layer <= last:
         raise ValueError(
             f"classifier_layer must be between -1 and {last}, the number of layers of the head. Received: {layer}"

@@ -34,10 +34,11 @@ def load_reference(path: str | os.PathLike[str], *, classifier_layer: int = 0) -
       ValueError: If the file does not hold a known ResNet.
     """
     found = read_architecture(path)
-    num_layers, output_dim, num_classes = map(found.pop, ("num_proj_layers", "proj_out_dim", "num_classes"))
+    num_layers, hidden_dim, output_dim = map(found.pop, ("num_proj_layers", "proj_hidden_dim", "proj_out_dim"))
+    num_classes = found.pop("num_classes")
     model = SimCLR(
         resnet(found.pop("resnet_depth"), **found),
-        ProjectionHead(num_layers, output_dim),
+        ProjectionHead(num_layers, output_dim, hidden_dim=hidden_dim),
         image_size=32 if found["stem"] == "cifar" else 224,
         online_classifier=None if num_classes is None else linear_classifier(num_classes),
         classifier_layer=classifier_layer,
@@ -56,8 +57,9 @@ def read_architecture(path: str | os.PathLike[str]) -> dict[str, Any]:
       path: What `find_checkpoint` takes.
 
     Returns:
-      resnet_depth, width_multiplier, stem, num_groups, sk_ratio and se_ratio of `resnet`; num_proj_layers and
-      proj_out_dim of `ProjectionHead` (0 and 128 if the file has none); and num_classes, `None` without a classifier.
+      resnet_depth, width_multiplier, stem, num_groups, sk_ratio and se_ratio of `resnet`; num_proj_layers,
+      proj_hidden_dim and proj_out_dim of `ProjectionHead` (see `settings_of_head`); and num_classes, `None` without a
+      classifier.
 
     Raises:
       FileNotFoundError: If there is no weights file.
@@ -73,17 +75,48 @@ def read_heads(path: str | os.PathLike[str]) -> dict[str, Any]:
       path: What `find_checkpoint` takes.
 
     Returns:
-      num_proj_layers, proj_out_dim and num_classes, as `read_architecture` returns them.
+      What `settings_of_head` returns, and num_classes, `None` without a classifier.
 
     Raises:
       FileNotFoundError: If there is no weights file.
     """
     shapes = _read_shapes(path)
-    dense = {part: list(_kernels(shapes, part, "dense").values()) for part in (HEAD, CLASSIFIER)}
+    classifier = _classifier(shapes)
+    head = settings_of_head(list(_kernels(shapes, HEAD, "dense").values()))
+    return head | {"num_classes": None if classifier is None else classifier[1]}
+
+
+def read_classifier(path: str | os.PathLike[str]) -> Shape | None:
+    """The shape of the classifier's kernel in a weights file, (features, classes); `None` without a classifier.
+
+    Args:
+      path: What `find_checkpoint` takes.
+
+    Raises:
+      FileNotFoundError: If there is no weights file.
+    """
+    return _classifier(_read_shapes(path))
+
+
+def _classifier(shapes: dict[Place, Shape]) -> Shape | None:
+    return next(reversed(_kernels(shapes, CLASSIFIER, "dense").values()), None)
+
+
+def settings_of_head(kernels: Sequence[Shape]) -> dict[str, int | None]:
+    """The settings of a projection head, from the shapes (in, out) of its kernels.
+
+    >>> settings_of_head([(512, 512), (512, 128)])
+    {'num_proj_layers': 2, 'proj_hidden_dim': None, 'proj_out_dim': 128}
+    >>> settings_of_head([(512, 2048), (2048, 128)])
+    {'num_proj_layers': 2, 'proj_hidden_dim': 2048, 'proj_out_dim': 128}
+    >>> settings_of_head([])
+    {'num_proj_layers': 0, 'proj_hidden_dim': None, 'proj_out_dim': 128}
+    """
+    width, hidden = kernels[0] if len(kernels) > 1 else (None, None)
     return {
-        "num_proj_layers": len(dense[HEAD]),
-        "proj_out_dim": dense[HEAD][-1][-1] if dense[HEAD] else 128,
-        "num_classes": dense[CLASSIFIER][-1][-1] if dense[CLASSIFIER] else None,
+        "num_proj_layers": len(kernels),
+        "proj_hidden_dim": None if hidden == width else hidden,
+        "proj_out_dim": kernels[-1][-1] if kernels else 128,
     }
 
 

@@ -83,7 +83,8 @@ def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifie
     """Loads the weights of another run, or of the reference, into a model.
 
     A projection head that nothing reads may differ from the checkpoint's; it then keeps its weights, as one does in
-    pretraining if the checkpoint has none. The classifier is loaded if it has as many classes as the checkpoint's.
+    pretraining if the checkpoint has none. The classifier is loaded if it has as many classes as the checkpoint's, and
+    reads as many features.
 
     Args:
       checkpoint: A run's folder, a folder of checkpoints, a checkpoint's prefix, or a SavedModel.
@@ -98,11 +99,13 @@ def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifie
     head = model.projection_head
     is_pretrained = isinstance(model, SimCLR)
     may_be_new = not found["num_proj_layers"] if is_pretrained else model.classifier_layer == 0
-    if may_be_new and found["num_proj_layers"] != head.num_layers:
+    own = architecture.settings_of_head([tuple(kernel.shape) for kernel in head.kernels])
+    if may_be_new and any(found[name] != value for name, value in own.items()):
         logging.info("Starting with a new projection head (the checkpoint's has %d layers)", found["num_proj_layers"])
         head = None
     classifier = model.classifier
-    if classifier is not None and (has_new_classifier or found["num_classes"] != classifier.units):
+    kernel = architecture.read_classifier(checkpoint)
+    if classifier is not None and (has_new_classifier or kernel != tuple(classifier.kernel.shape)):
         logging.info("Starting with a new classifier (the checkpoint's has %s classes)", found["num_classes"])
         classifier = None
     momentum = model if isinstance(model, MomentumSimCLR) else None

@@ -2,7 +2,8 @@
 
 Variables are matched by structure, not by name. Both implementations number layers in the order of creation, and a
 block creates its shortcut before its branch. So the n-th convolution of the reference's encoder is the n-th one here,
-and likewise for batch norm and dense layers, whatever surrounds the numbers.
+and likewise for batch norm and dense layers, whatever surrounds the numbers. Layers of other kinds keep their names. Of
+the numbers at the ends of those, only the order counts, because Keras counts on when it makes another model.
 """
 
 import collections
@@ -41,6 +42,7 @@ _SCOPES = {
     HEAD: re.compile(r"(?:^|/)(?:projection_head(?:_\d+)?|head_contrastive)/"),
     CLASSIFIER: re.compile(r"(?:^|/)(?:head_supervised|linear_classifier)/"),
 }
+_NUMBERED = re.compile(r"(.*?)(?:_(\d+))?")
 _LAYER = re.compile(
     r"(?:.*/)?(?:sync_)?(conv2d|batch_normalization|layer_normalization|dense|linear_classifier)(?:_(\d+))?/([^/]+)"
 )
@@ -189,7 +191,7 @@ def arrange(names: Iterable[str], part: str | None = None) -> dict[Place, str]:
     return places
 
 
-def _parse(name: str, part: str | None) -> tuple[str, str, tuple[int, int], str]:
+def _parse(name: str, part: str | None) -> tuple[str, str, tuple[int, ...], str]:
     """The part, the kind of layer, the key that sorts the layers of a kind, and the role in the layer."""
     if part is None and _MEMORY_SCOPE.search(name):
         part = MEMORY
@@ -198,9 +200,11 @@ def _parse(name: str, part: str | None) -> tuple[str, str, tuple[int, int], str]
         if _MOMENTUM_SCOPE.search(name):
             part, name = MOMENTUM + part, _MOMENTUM_SCOPE.sub("", name)
     layer = _LAYER.fullmatch(name)
-    if layer is None:  # A layer of another kind keeps its name.
+    if layer is None:
         scope, _, leaf = name.rpartition("/")
-        return part, scope, (0, 0), leaf
+        found = [_NUMBERED.fullmatch(one) for one in scope.split("/")]
+        stems, numbers = zip(*((one[1], int(one[2] or -1)) for one in found if one), strict=True)
+        return part, "/".join(stems), numbers, leaf
     # TensorFlow 1 restarts the numbers in every layer of the head.
     head_layer = _HEAD_LAYER.search(name)
     number = (int(head_layer[1]) if head_layer else 0, int(layer[2] or 0))

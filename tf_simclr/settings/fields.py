@@ -136,6 +136,10 @@ class ModelConfig:
         0.9, "Share of the moving averages that a step keeps.", rule=rules.SHARE, flag="batch_norm_decay"
     )
     num_proj_layers: int = setting(3, "Layers of the projection head.", rule=rules.AT_LEAST_0, flag="num_proj_layers")
+    proj_hidden_dim: int | None = setting(
+        None, "Width of the layers before the projections; none takes that of the representations.",
+        rule=rules.AT_LEAST_1, flag="proj_hidden_dim", unset=0,
+    )  # fmt: skip
     proj_out_dim: int = setting(128, "Width of the projections.", rule=rules.AT_LEAST_1, flag="proj_out_dim")
     loss: str = setting("nt_xent", "Name of the contrastive loss.", flag="loss")
     temperature: float = setting(0.1, "Temperature of the contrastive loss.", rule=rules.POSITIVE, flag="temperature")
@@ -269,6 +273,10 @@ class EvalConfig:
     knn_k: int = setting(
         200, "Neighbours that vote in the kNN evaluation, or all training images if there are fewer.",
         rule=rules.AT_LEAST_1, flag="knn_k", resumable=True,
+    )  # fmt: skip
+    head_layers: bool = setting(
+        False, "Evaluates the layers of the projection head, and the projections, as well.",
+        flag="eval_head_layers", resumable=True,
     )  # fmt: skip
     baselines: bool = setting(False, "Evaluates raw pixels and the untrained encoder as well.", resumable=True)
     compare_encoders: tuple[str, ...] = setting(

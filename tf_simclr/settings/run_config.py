@@ -4,6 +4,7 @@ A config file returns a `RunConfig`; `override` changes single fields by name.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -87,6 +88,11 @@ class RunConfig:
         if self.train_mode != "pretrain" or not self.augmentation.num_small_views:
             return None
         return self.augmentation.small_view_size or max(1, self.view_size // 2)
+
+    @property
+    def input_sizes(self) -> set[int]:
+        """Heights and widths in pixels of all that the encoder gets: images, views and small views."""
+        return {self.data.image_size, self.view_size, self.small_view_size or self.view_size}
 
     @property
     def stem(self) -> str:
@@ -184,13 +190,13 @@ def check_name(name: str, value: str, choices: Iterable[str]) -> None:
     Args:
       name: The setting's name, such as "model.encoder".
       value: Its value, or one item of its list.
-      choices: What it may be.
+      choices: What it may be, where words in capitals stand for any, as in "keras:NAME".
 
     Raises:
       ValueError: If the value is not one of the choices; the error suggests the nearest.
     """
     choices = tuple(choices)
-    if value not in choices:
+    if not any(re.fullmatch(re.sub(r"\b[A-Z]+\b", "[^:]+", re.escape(choice)), value) for choice in choices):
         needed = f"must be one of {', '.join(choices)}" if choices else "must be empty: it has no choices yet"
         raise ValueError(f"{SETTINGS[name].title} {needed}.{rules.nearest(value, choices)} Received: {value}")
 
