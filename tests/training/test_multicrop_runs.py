@@ -96,7 +96,7 @@ def test_an_interrupted_run_resumes_as_if_nothing_had_happened(folder, tmp_path,
 def test_settings_become_views(photos):
     config = override(RunConfig(), SETTINGS | {"augmentation.small_view_pairs": "all", "data.data_dir": "x"})
     model = models.initial_model(config, 16, 2)
-    assert (model.augmentation.num_views, model.small_views.num_views, model.num_candidate_views) == (3, 2, 5)
+    assert (model.augmentation.num_views, model.small_views.num_views, model.pairs.num_candidate_views) == (3, 2, 5)
     assert model.small_views.image_size == 8
     crops = [branch[0].area for branch in (*model.augmentation.branches, *model.small_views.branches)]
     assert crops == [(0.08, 1.0)] * 3 + [(0.05, 0.4)] * 2

@@ -135,7 +135,7 @@ def _gather(
     logging.info("Measuring the all-gather")
     width = model.projection_head.output_dim if model.projection_head.num_layers else model.encoder.output_shape[-1]
     batch = config.global_batch_size(source.num_examples)
-    num_views = model.num_candidate_views
+    num_views = model.pairs.num_candidate_views
     seconds = measure.gather_seconds(strategy, batch // count, num_views, width)
     size = 4 * batch * num_views * width
     is_slow = seconds > _MAX_GATHER_SHARE * speed.step

@@ -27,10 +27,9 @@ class SimCLR(EncoderTrainer):
     any, are more views of the same images (multi-crop); they go through the encoder in a pass of their own.
 
     `fit` takes images, or (images, labels), where only the online classifier uses the labels, and a loss such as
-    `losses.SupCon`. Images are uint8, or
-    float in [0, 1], [B, H, W, 3]; or [B, V, S, S, 3], V crops of every image. In place of images it also takes
-    {"images", "keys"}, with keys int64 [B, 2], (epoch, example), which determine the views; with crops of every image
-    and small views also "small_images", [B, W, s, s, 3]. `evaluate` takes the same.
+    `losses.SupCon`. Images are uint8, or float in [0, 1], [B, H, W, 3]; or [B, V, S, S, 3], V crops of every image. In
+    place of images it also takes {"images", "keys"}, with keys int64 [B, 2], (epoch, example), which determine the
+    views; with crops of every image and small views also "small_images", [B, W, s, s, 3]. `evaluate` takes the same.
     Calling the model on images, uint8 or float in [0, 1], [B, S, S, 3], returns their representations, float32 [B, F].
     A label of -1 says that the class is not known. `class_weight` and `sample_weight` are the online classifier's.
 
@@ -100,7 +99,7 @@ class SimCLR(EncoderTrainer):
         super().__init__(encoder, augmentation or Augmentation(image_size), image_size, names, **kwargs)
         self.small_views = check_small_views(small_views, small_view_pairs, self.augmentation)
         self.small_view_pairs = small_view_pairs
-        Pairs(self.num_views, num_large=self._num_large)  # raises if there are too few
+        self.pairs  # noqa: B018 - raises if there are too few
         self.projection_head = ProjectionHead() if projection_head is None else projection_head
         self.online_classifier = online_classifier
         self.classifier_layer = classifier_layer
@@ -137,22 +136,13 @@ class SimCLR(EncoderTrainer):
         return self.augmentation.num_views + (self.small_views.num_views if self.small_views else 0)
 
     @property
-    def num_candidate_views(self) -> int:
-        """How many views of an image are candidates."""
-        return self._num_large or self.num_views
-
-    @property
-    def _num_large(self) -> int | None:
-        """The number of large views, if small ones look for them alone."""
-        return self.augmentation.num_views if self.small_views and self.small_view_pairs == "large" else None
+    def pairs(self) -> Pairs:
+        """Which views of an image are compared, on one replica."""
+        are_anchors_alone = self.small_views is not None and self.small_view_pairs == "large"
+        return Pairs(self.num_views, num_large=self.augmentation.num_views if are_anchors_alone else None)
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
-        """Sets the optimizer, as in every Keras model; loss and metrics are the model's own.
-
-        Raises:
-          ValueError: If there are other losses or metrics, or the optimizer is of another Keras or accumulates the
-            gradients of several steps, as Keras 3 offers.
-        """
+        """As in `EncoderTrainer`; an optimizer that accumulates the gradients of several steps is a `ValueError`, too."""
         check_optimizer(optimizer)
         super().compile(optimizer, loss, metrics, **kwargs)
 
@@ -191,7 +181,7 @@ class SimCLR(EncoderTrainer):
         batch, labels, weights = self._unpack(data)
         batch, num_local = self.at_least_one(self.with_lasting_keys(batch))
         # Replicas may have different numbers of images: each of them compares the views of all.
-        pairs = Pairs(self.num_views, num_large=self._num_large)
+        pairs = self.pairs
         everywhere = Pairs(self.num_views, distribute.gather)
         outputs = [output[: pairs.num_views * num_local] for output in self._encode_to_test(batch)]
         outputs = [everywhere.of_all_replicas(output) for output in outputs]
@@ -262,8 +252,9 @@ class SimCLR(EncoderTrainer):
 
     def pairs_to_train(self, labels: tf.Tensor | None) -> Pairs:
         """What the loss compares in a training step of this replica, whose images have these labels."""
-        pairs = Pairs(self.num_views, distribute.gather, distribute.replica_id(), num_large=self._num_large)
-        return dataclasses.replace(pairs, labels=classification.flat_labels(labels)) if self.compares_labels else pairs
+        flat = classification.flat_labels(labels) if self.compares_labels else None
+        replica = {"gather": distribute.gather, "replica_id": distribute.replica_id()}
+        return dataclasses.replace(self.pairs, labels=flat, **replica)
 
     def _observe(
         self,
@@ -288,7 +279,7 @@ class SimCLR(EncoderTrainer):
 
         That of the large views' anchors, where small views are no candidates: theirs have at most one candidate more.
         """
-        return self.view_loss.collapse_value(self.num_candidate_views, global_batch_size)
+        return self.view_loss.collapse_value(self.pairs.num_candidate_views, global_batch_size)
 
     def moving_averages(self) -> list[tf.Variable]:
         """The variables that a training pass through encoder and head updates: the moving averages of batch norm."""

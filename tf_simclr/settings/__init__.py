@@ -2,11 +2,11 @@
 
 from tf_simclr.settings.declaration import Setting, flatten, to_text
 from tf_simclr.settings.embed import EmbedConfig
+from tf_simclr.settings.evaluation import EvalConfig
 from tf_simclr.settings.export import ExportConfig
 from tf_simclr.settings.fields import (
     AugmentationConfig,
     DataConfig,
-    EvalConfig,
     FinetuneConfig,
     ModelConfig,
     OptimizerConfig,

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from tf_simclr.settings import rules
 from tf_simclr.settings.declaration import declared, expand_paths, flatten, setting
 from tf_simclr.settings.embed import EmbedConfig
+from tf_simclr.settings.evaluation import EvalConfig
 from tf_simclr.settings.export import ExportConfig
 from tf_simclr.settings.fields import (
     AugmentationConfig,
     DataConfig,
-    EvalConfig,
     FinetuneConfig,
     ModelConfig,
     OptimizerConfig,

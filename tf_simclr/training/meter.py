@@ -34,7 +34,7 @@ class Meter:
           encoded_at_once: Images that are encoded at a time.
         """
         self._views = held_out.views
-        self._num_candidate_views = model.num_candidate_views
+        self._num_candidate_views = model.pairs.num_candidate_views
         self._num_small_views = model.num_views - model.augmentation.num_views
         self._global_batch_size = global_batch_size
         self._encoded_at_once = encoded_at_once
