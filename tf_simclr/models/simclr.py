@@ -142,7 +142,7 @@ class SimCLR(EncoderTrainer):
         return Pairs(self.num_views, num_large=self.augmentation.num_views if are_anchors_alone else None)
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
-        """As in `EncoderTrainer`; an optimizer that accumulates the gradients of several steps is a `ValueError`, too."""
+        """As in `EncoderTrainer`; an optimizer that accumulates gradients over steps is a `ValueError`, too."""
         check_optimizer(optimizer)
         super().compile(optimizer, loss, metrics, **kwargs)
 
