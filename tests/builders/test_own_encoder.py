@@ -41,6 +41,19 @@ class Subclassed(keras.Model):
     def call(self, images, training=None):
         return tf.reduce_mean(self.convolution(images), axis=[1, 2]) * tf.cast(self.scale, self.compute_dtype)
 
+class Block(keras.layers.Layer):
+    """Keras numbers what is made in here anew in every block."""
+
+    def build(self, shape):
+        self.first, self.second = keras.layers.Dense(4), keras.layers.Dense(4)
+
+    def call(self, features):
+        return self.second(self.first(features))
+
+def blocks(image_size):
+    features = keras.layers.GlobalAveragePooling2D()(inputs := keras.Input([image_size, image_size, 3]))
+    return keras.Model(inputs, keras.layers.Dense(4)(Block()(Block()(keras.layers.Dense(4)(features)))))
+
 subclassed = lambda image_size: Subclassed()
 nothing = lambda image_size: None
 def two(image_size, width): ...
@@ -134,8 +147,9 @@ def test_it_has_the_runs_precision_and_penalties_and_the_size_if_there_is_one(he
     assert several(np.zeros([1, 20, 20, 3])).shape == several(np.zeros([1, 16, 16, 3])).shape
 
 
-def test_weights_are_found_in_a_second_model_of_the_process(here):
-    config = make_config("mine:build")
+@pytest.mark.parametrize("name", ["mine:build", "mine:blocks", "mine:subclassed"])
+def test_weights_are_found_in_a_second_model_of_the_process(name, here):
+    config = make_config(name)
     saved = builders.build_model(config, 160, None)
     prefix = checkpoints.make_checkpoint(saved).write(str(here / "ckpt-1"))
     again = builders.build_model(config, 160, None)

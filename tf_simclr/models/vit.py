@@ -42,8 +42,9 @@ class SelfAttention(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         width = int(input_shape[-1])
-        self.projections = keras.layers.Dense(3 * width, dtype=self.dtype_policy)
-        self.output_layer = keras.layers.Dense(width, dtype=self.dtype_policy)
+        # Keras would number them anew in every layer, beside the dense layers of the blocks.
+        self.projections = keras.layers.Dense(3 * width, dtype=self.dtype_policy, name="projections")
+        self.output_layer = keras.layers.Dense(width, dtype=self.dtype_policy, name="output")
         super().build(input_shape)
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:

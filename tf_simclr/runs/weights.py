@@ -2,8 +2,9 @@
 
 Variables are matched by structure, not by name. Both implementations number layers in the order of creation, and a
 block creates its shortcut before its branch. So the n-th convolution of the reference's encoder is the n-th one here,
-and likewise for batch norm and dense layers, whatever surrounds the numbers. Layers of other kinds keep their names. Of
-the numbers at the ends of those, only the order counts, because Keras counts on when it makes another model.
+and likewise for batch norm and dense layers, whatever surrounds the numbers. Layers of other kinds keep their names,
+and so do those that are numbered anew in every layer around them. Of the numbers at the ends of these names, only the
+order counts, because Keras counts on when it makes another model.
 """
 
 import collections
@@ -77,7 +78,8 @@ def load_weights(
     parts = {ENCODER: encoder, HEAD: projection_head, CLASSIFIER: classifier}
     in_model: dict[Place, tf.Variable] = {}
     for part, layer in parts.items():
-        by_name = {variable.name.removesuffix(":0"): variable for variable in getattr(layer, "variables", ())}
+        variables = getattr(layer, "variables", ())
+        by_name = {_full_name(variable.name.removesuffix(":0"), part): variable for variable in variables}
         in_model |= {place: by_name[name] for place, name in arrange(by_name, part).items()}
     averages = {} if momentum is None else _averages(momentum, in_model, in_file)
     given = {part for part, layer in parts.items() if layer is not None} | {place[0] for place in averages} - {MEMORY}
@@ -178,6 +180,9 @@ def arrange(names: Iterable[str], part: str | None = None) -> dict[Place, str]:
       ValueError: If two variables have the same place.
     """
     parsed = {name: _parse(name, part) for name in names}
+    counts = collections.Counter(parsed.values())
+    crowded = {place[:2] for place, count in counts.items() if count > 1}
+    parsed = {name: _by_name(name, place[0]) if place[:2] in crowded else place for name, place in parsed.items()}
     numbers = collections.defaultdict(set)
     for place, kind, number, _ in parsed.values():
         numbers[place, kind].add(number)
@@ -201,14 +206,24 @@ def _parse(name: str, part: str | None) -> tuple[str, str, tuple[int, ...], str]
             part, name = MOMENTUM + part, _MOMENTUM_SCOPE.sub("", name)
     layer = _LAYER.fullmatch(name)
     if layer is None:
-        scope, _, leaf = name.rpartition("/")
-        found = [_NUMBERED.fullmatch(one) for one in scope.split("/")]
-        stems, numbers = zip(*((one[1], int(one[2] or -1)) for one in found if one), strict=True)
-        return part, "/".join(stems), numbers, leaf
+        return _by_name(name, part)
     # TensorFlow 1 restarts the numbers in every layer of the head.
     head_layer = _HEAD_LAYER.search(name)
     number = (int(head_layer[1]) if head_layer else 0, int(layer[2] or 0))
     return part, layer[1].replace("linear_classifier", "dense"), number, layer[3]
+
+
+def _full_name(name: str, part: str) -> str:
+    """The full name of a variable: Keras leaves those that a model owns itself, not by a layer, without a scope."""
+    return name if "/" in name else f"{part}/{name}"
+
+
+def _by_name(name: str, part: str) -> tuple[str, str, tuple[int, ...], str]:
+    """The same for a layer that keeps its name, but for the numbers."""
+    scope, _, leaf = name.rpartition("/")
+    found = [_NUMBERED.fullmatch(one) for one in scope.split("/")]
+    stems, numbers = zip(*((one[1], int(one[2] or -1)) for one in found if one), strict=True)
+    return part, "/".join(stems), numbers, leaf
 
 
 def open_weights(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, Stored]]:
@@ -235,7 +250,10 @@ def _object_keys(reader: Any) -> dict[str, str]:
     keys: dict[str, str] = {}
     for index, node in enumerate(graph.nodes):
         for attribute in node.attributes:
-            name, key = attribute.full_name, attribute.checkpoint_key
+            key = attribute.checkpoint_key
+            name = attribute.full_name
+            if ENCODER in key.split("/"):
+                name = _full_name(name, ENCODER)
             if index in slots or "optimizer" in key.split("/") or "/" not in name:
                 continue
             if keys.setdefault(name, key) != key:
