@@ -30,8 +30,8 @@ LAYERS = (
     ("builders*",),
     ("settings*",),
     (
-        "models", "models.simclr", "models.classifier", "models.trainer", "models.inputs", "models.serialization",
-        "data*",
+        "models", "models.simclr", "models.classifier", "models.distiller", "models.trainer", "models.inputs",
+        "models.serialization", "data*",
     ),
     (
         "losses*", "augment*", "metrics*", "models.*", "distribute*", "optimizers", "schedules", "gradient_cache",

@@ -3,7 +3,7 @@
 from tf_simclr.augment import OPERATORS
 from tf_simclr.builders.data import Sources, build_archive, build_sources
 from tf_simclr.builders.encoder import ENCODERS, build_encoder
-from tf_simclr.builders.model import build_augmentation, build_model
+from tf_simclr.builders.model import build_augmentation, build_head, build_model
 from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.losses import LOSSES
 
@@ -20,6 +20,7 @@ __all__ = [
     "build_archive",
     "build_augmentation",
     "build_encoder",
+    "build_head",
     "build_model",
     "build_optimizer",
     "build_sources",

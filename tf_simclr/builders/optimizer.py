@@ -1,14 +1,13 @@
 """The optimizer of a run, from its settings."""
 
 from tf_simclr.keras import keras
-from tf_simclr.models.classifier import Classifier
-from tf_simclr.models.simclr import SimCLR
+from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.optimizers import LARS
 from tf_simclr.schedules import WarmupCosine, peak_learning_rate
 from tf_simclr.settings import RunConfig
 
 
-def build_optimizer(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> keras.optimizers.Optimizer:
+def build_optimizer(config: RunConfig, model: EncoderTrainer, num_examples: int) -> keras.optimizers.Optimizer:
     """The optimizer, already built, so that a checkpoint can be restored before the first step."""
     settings = config.optimizer
     batch_size = config.global_batch_size(num_examples)

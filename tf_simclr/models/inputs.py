@@ -42,12 +42,12 @@ def checking_inputs(method: Callable[..., Any], *, is_prediction: bool = False) 
         given["x"] = _checked(given.get("x"), functools.partial(self.check_spec, is_prediction=is_prediction))
         if not is_prediction:
             weights = (given.get("sample_weight"), given.get("class_weight"))
-            _check_labels(self.num_classes, given["x"], given.get("y"), *weights)
+            _check_labels(self, given["x"], given.get("y"), *weights)
         if given.get("validation_data") is not None:
             images, *others = _as_tuple(given["validation_data"])
             # As a tuple, because Keras asks for its truth value, which arrays do not have.
             given["validation_data"] = (_checked(images, self.check_spec), *others)
-            _check_labels(self.num_classes, *given["validation_data"])
+            _check_labels(self, *given["validation_data"])
         callbacks = given.get("callbacks") or []
         check_is_ours("A callback", *(callbacks if isinstance(callbacks, list | tuple) else [callbacks]))
         try:
@@ -130,10 +130,8 @@ def _check_spec_of(spec: Any, check_spec: CheckSpec) -> None:
     check_spec(spec)
 
 
-def _check_labels(
-    num_classes: int | None, data: Any, labels: Any = None, weights: Any = None, class_weight: Any = None
-) -> None:
-    """Raises a `ValueError` unless a model of so many classes can use the labels and weights of some images.
+def _check_labels(model: Any, data: Any, labels: Any = None, weights: Any = None, class_weight: Any = None) -> None:
+    """Raises a `ValueError` unless a model can use the labels and weights of some images.
 
     Arrays are looked at as a whole, and datasets by their `element_spec`.
     """
@@ -149,9 +147,10 @@ def _check_labels(
         )
     if class_weight and labels is None:
         raise ValueError("class_weight weighs classes, so it needs labels. Received: images alone")
+    num_classes = model.num_classes
     if class_weight or weights is not None:
         check_has_classes(num_classes)
-    if num_classes is None:
+    if num_classes is None or (labels is None and not model.needs_labels):
         return  # Nobody reads the labels.
     if labels is None or is_dataset:
         classification.check_labels_spec(labels)

@@ -35,6 +35,8 @@ class SimCLR(EncoderTrainer):
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), algorithm 1.
     """
 
+    uses_head = True
+
     def __init__(
         self,
         encoder: keras.Model,

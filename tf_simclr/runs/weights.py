@@ -42,6 +42,8 @@ _LAYER = re.compile(
 _HEAD_LAYER = re.compile(r"(?:^|/)n?l_(\d+)/")
 # SimCLR v2 was trained with a momentum encoder and a memory of its projections, and left both in its checkpoints.
 _MOMENTUM_CONTRAST = re.compile(r"(?:^|/)(?:ema|memory)[^/]*/")
+# A student's way to its teacher's representations, which has no use without the teacher.
+_TEACHER_MAP = re.compile(r"(?:^|/)teacher_map/")
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
@@ -182,7 +184,10 @@ def open_weights(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, Stored]
     names = [
         name
         for name in keys
-        if "/" in name and name.rpartition("/")[0] not in keys and not _MOMENTUM_CONTRAST.search(name)
+        if "/" in name
+        and name.rpartition("/")[0] not in keys
+        and not _MOMENTUM_CONTRAST.search(name)
+        and not _TEACHER_MAP.search(name)
     ]
     return reader, {
         place: Stored(name, keys[name], tuple(shapes[keys[name]])) for place, name in arrange(names).items()
