@@ -229,12 +229,13 @@ class RepresentationDistiller(Taught, EncoderTrainer):
         self.distance = distance
         self.l2 = l2
         self.teacher_width = teacher.width if teacher_width is None else teacher_width
-        # Weights files leave it out by this name.
-        regularizer = keras.regularizers.L2(l2 / 2) if l2 else None
-        self.teacher_map = keras.layers.Dense(
-            self.teacher_width, kernel_regularizer=regularizer, dtype="float32", name="teacher_map"
-        )
         representation = self.symbolic_representation()
+        self.teacher_map = keras.layers.Dense(
+            self.teacher_width,
+            kernel_regularizer=keras.regularizers.L2(l2 / 2) if l2 else None,
+            dtype="float64" if representation.dtype == tf.float64 else "float32",
+            name="teacher_map",  # by which weights files leave it out
+        )
         self.projection_head(representation)
         self.teacher_map(representation)
         if teacher is not None:
