@@ -30,7 +30,7 @@ with quiet.without_remarks():
     import tensorflow as tf
 from absl import app, flags, logging
 
-from tf_simclr import builders, distribute, evaluation
+from tf_simclr import builders, distribute, evaluation, stages
 from tf_simclr.check import check, describe, has_failed
 from tf_simclr.evaluation import atlas, embed, evaluate, others, table, tensorboard
 from tf_simclr.export import convert, preconditions, publish
@@ -192,9 +192,7 @@ def main(_: list[str]) -> None:
     getLogger("tensorflow").setLevel(ERROR)
     try:
         _check_working_directory()
-        config = _settings()
-        programs = {"check": look, "embed": embed_all, "report": show}
-        report, status = programs[config.mode](config) if config.mode in programs else (run(config), 0)
+        report, status = _program()
     except EXPECTED as error:
         sys.exit(_complain(error))
     except Unfinished as error:
@@ -211,6 +209,16 @@ def main(_: list[str]) -> None:
         sys.exit(130)
     _show(report)
     sys.exit(status)
+
+
+def _program() -> tuple[str, int]:
+    """Does what the command line asks for; returns the report for the terminal and the exit status."""
+    planned = None if flags.FLAGS.mode == "report" else command_line.to_stages(flags.FLAGS, names=NAMES)
+    if planned is not None:
+        return stages.run_all(planned, run), 0
+    config = _settings()
+    programs = {"check": look, "embed": embed_all, "report": show}
+    return programs[config.mode](config) if config.mode in programs else (run(config), 0)
 
 
 def _settings() -> RunConfig:

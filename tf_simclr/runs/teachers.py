@@ -100,6 +100,7 @@ def _of_weights(path: str, config: RunConfig) -> Teacher:
                 f"{typed(distill__target='representations')}. Received: {path}"
             )
         head, classifier = builders.build_head(settings), linear_classifier(num_classes)
+        head(representation)
         classifier(head_outputs(head, representation)[settings.model.classifier_layer])
         parts += [head, classifier]
     weights.load_weights(path, *parts)
