@@ -13,14 +13,16 @@ from tf_simclr.metrics.paired import difference_interval
 from tf_simclr.runs import predictions
 from tf_simclr.runs.folder import list_checkpoints
 from tf_simclr.runs.saved_settings import settings_of_run
-from tf_simclr.settings import RunConfig, override
+from tf_simclr.settings import RunConfig, override, to_dict
 
 # The rows of the table, beside the folders of the stages.
 FILE = "stages.json"
+# The settings that a stage has been run with to its end, in its folder.
+_DONE = "stage.json"
 
 
 def run_all(planned: Mapping[str, RunConfig], run: Callable[[RunConfig], str]) -> str:
-    """Runs all stages in order; a stage that is finished is not trained again.
+    """Runs all stages in order, but those that have been run to their end with the same settings.
 
     Args:
       planned: The stages by name, as `settings.stages.place` returns them.
@@ -31,12 +33,22 @@ def run_all(planned: Mapping[str, RunConfig], run: Callable[[RunConfig], str]) -
     """
     for number, (name, config) in enumerate(planned.items(), 1):
         logging.info("Stage %d of %d, %s: %s", number, len(planned), name, config.folder)
-        run(_as_started(config))
-        keras.backend.clear_session()  # Its graphs would stay in memory.
+        _run_once(_as_started(config), run)
     rows = compare(planned)
     root = pathlib.Path(next(iter(planned.values())).folder).parent
     files.write_json(root / FILE, rows)
-    return "\n".join([describe(rows), "", *(f"{name + ':':14}{one.folder}" for name, one in planned.items())])
+    width = max(map(len, planned)) + 2
+    return "\n".join([describe(rows), "", *(f"{name + ':':{width}}{one.folder}" for name, one in planned.items())])
+
+
+def _run_once(config: RunConfig, run: Callable[[RunConfig], str]) -> None:
+    done, settings = pathlib.Path(config.folder, _DONE), to_dict(config)
+    if done.is_file() and files.read_json(done) == settings:
+        logging.info("The stage is finished")
+        return
+    run(config)
+    files.write_json(done, settings)
+    keras.backend.clear_session()  # Its graphs would stay in memory.
 
 
 def _as_started(config: RunConfig) -> RunConfig:

@@ -132,11 +132,11 @@ def _settle_labels(config: RunConfig, opened: Sources) -> Sources:
         _log_unlabelled(test, "to test on have no label and are left out")
     percent = config.data.label_percent
     if config.train_mode in ("finetune", "supervised"):
-        if train.labels is not None and train.num_classes is not None and not train.is_labelled.all():
-            train = train.subset(np.flatnonzero(train.is_labelled))
         if percent < 100 and train.num_classes is not None:
             train = train.few_labels(percent)
             logging.info("Training on %d %% of the labels: %d images", percent, train.num_examples)
+        elif train.labels is not None and train.num_classes is not None and not train.is_labelled.all():
+            train = train.subset(np.flatnonzero(train.is_labelled))
         return Sources(train, train if probe is opened.train else probe, test)
     if probe.labels is not None and not sources.can_be_learnt(probe.labels):
         logging.warning("There are too few labelled images for an evaluation: the images count as unlabelled")

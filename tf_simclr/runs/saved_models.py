@@ -136,8 +136,9 @@ def _open(loaded: Any, place: Place, image_size: int, choose: Callable[..., str]
     function = _choose_function(loaded, place)
     fed = _input_of(function, image_size, place.path)
     images = _trial_images(fed, image_size)
+    given = images[0] if fed.is_single else images
     try:
-        outputs = outputs_of(function.call(fed.prepare(images[0] if fed.is_single else images)))
+        outputs = on_one_replica(lambda given: outputs_of(function.call(given)), fed.prepare(given))
     except (tf.errors.OpError, ValueError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"The function {function.name} of a SavedModel fails on images ({reason}). "
@@ -156,6 +157,13 @@ def _open(loaded: Any, place: Place, image_size: int, choose: Callable[..., str]
         return tf.map_fn(lambda image: encode_once(image)[0], images, fn_output_signature=tf.float32)
 
     return SavedEncoder(function.name, output, fed.takes, fed.image_size, encode)
+
+
+def on_one_replica(function: Callable[..., Any], *arguments: tf.Tensor) -> Any:
+    """What a function returns on the first replica; under a strategy, a SavedModel runs on replicas alone."""
+    strategy = tf.distribute.get_strategy()
+    found = strategy.run(function, arguments)
+    return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], found)
 
 
 def _trial_images(fed: _Input, image_size: int) -> tf.Tensor:

@@ -137,7 +137,7 @@ def _of_saved_model(place: Place, config: RunConfig) -> Teacher:
         return found.encode(images)
 
     logging.info("The teacher's function %s takes %s; its output is %s", found.function, found.takes, found.output)
-    width = int(answer(tf.zeros([1, size, size, 3])).shape[-1])
+    width = int(saved_models.on_one_replica(answer, tf.zeros([1, size, size, 3])).shape[-1])
     described = {"function": found.function, "output": found.output, "takes": found.takes}
     return Teacher(answer, width, size, {"saved_model": saved_models.digest(place.path), **described})
 
