@@ -4,7 +4,7 @@ import json
 
 import pytest
 from absl import flags
-from command import parse
+from command import parse, parse_stages
 from paths import ROOT
 
 from tf_simclr.settings import SETTINGS, RunConfig, command_line, differences, flatten, from_dict, override, to_dict
@@ -264,9 +264,9 @@ def test_shorthands():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.stem)
 def test_configs_load_and_carry_their_own_name(path):
-    run = command_line.load_config(path)
-    assert run.name == path.stem
-    assert from_dict(to_dict(run)) == run
+    planned = parse_stages(f"--config={path}") or {path.stem: command_line.load_config(path)}
+    assert {name: run.name for name, run in planned.items()} == {name: name for name in planned}
+    assert all(from_dict(to_dict(run)) == run for run in planned.values())
 
 
 @pytest.mark.parametrize(

@@ -174,12 +174,16 @@ def build_distiller(
     config: RunConfig, encoder: keras.Model, head: ProjectionHead, num_classes: int | None, teacher_width: int
 ) -> Distiller | RepresentationDistiller:
     """The model that learns from a teacher, still without it."""
-    settings = {"image_size": config.data.image_size, "augmentation": crop_and_flip(build_augmentation(config))}
-    distill = config.distill
+    distill, augmentation = config.distill, crop_and_flip(build_augmentation(config))
     if distill.target == "representations":
         decay = 0.0 if config.optimizer.name in ("lars", "adamw") else config.optimizer.weight_decay
         return RepresentationDistiller(
-            encoder, teacher_width=teacher_width, distance=distill.distance, l2=decay, **settings
+            encoder,
+            image_size=config.data.image_size,
+            teacher_width=teacher_width,
+            distance=distill.distance,
+            l2=decay,
+            augmentation=augmentation,
         )
     if distill.label_weight is not None and num_classes is None:
         raise ValueError(
@@ -199,7 +203,8 @@ def build_distiller(
         classifier_layer=config.model.classifier_layer,
         temperature=distill.temperature,
         label_weight=distill.label_weight,
-        **settings,
+        image_size=config.data.image_size,
+        augmentation=augmentation,
     )
 
 

@@ -66,6 +66,7 @@ class Classifier(EncoderTrainer):
         self.projection_head = ProjectionHead(0) if projection_head is None else projection_head
         self.classifier = classifier
         self.classifier_layer = classifier_layer
+        self.uses_head = classifier_layer != 0
         representation = self.symbolic_representation()
         self.projection_head(representation)
         check_layer(self.projection_head, classifier_layer)
@@ -73,11 +74,6 @@ class Classifier(EncoderTrainer):
         if classifier_layer >= 0:
             self.projection_head.freeze_from(classifier_layer)
         self.built = True  # all weights exist
-
-    @property
-    def uses_head(self) -> bool:
-        """Whether the classifier reads a layer of the projection head."""
-        return self.classifier_layer != 0
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self._logits(pixels.to_unit(images), training)

@@ -66,7 +66,7 @@ class Taught:
     """
 
     teacher: Teacher | None = None
-    teacher_width: int
+    teacher_width: int | None
 
     def learn_from(self, teacher: Teacher) -> None:
         """Sets the teacher; call it before the first step.
@@ -220,18 +220,20 @@ class RepresentationDistiller(Taught, EncoderTrainer):
         """
         if distance not in DISTANCES:
             raise ValueError(f"distance must be one of {', '.join(DISTANCES)}. Received: {distance}")
-        if teacher is None and teacher_width is None:
-            raise ValueError("A RepresentationDistiller needs a teacher, or teacher_width. Received: neither")
+        if teacher_width is None:
+            if teacher is None:
+                raise ValueError("A RepresentationDistiller needs a teacher, or teacher_width. Received: neither")
+            teacher_width = teacher.width
         if augmentation is None:
             augmentation = crop_and_flip(Augmentation(image_size))
         super().__init__(encoder, augmentation, image_size, ["loss", "teacher_similarity"], **kwargs)
         self.projection_head = ProjectionHead(0)
         self.distance = distance
         self.l2 = l2
-        self.teacher_width = teacher.width if teacher_width is None else teacher_width
+        self.teacher_width = teacher_width
         representation = self.symbolic_representation()
         self.teacher_map = keras.layers.Dense(
-            self.teacher_width,
+            teacher_width,
             kernel_regularizer=keras.regularizers.L2(l2 / 2) if l2 else None,
             dtype="float64" if representation.dtype == tf.float64 else "float32",
             name="teacher_map",  # by which weights files leave it out

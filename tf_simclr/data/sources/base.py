@@ -122,8 +122,9 @@ class Source(abc.ABC):
     def with_few_labels(self, percent: int) -> "Source":
         """The same examples, of which only those of `few_labels` keep their label; the others count as unlabelled."""
         kept = self._few_labelled(percent, draw=0)
-        is_kept = np.isin(np.arange(self.num_examples), kept)
-        return dataclasses.replace(self, labels=np.where(is_kept, self.labels, -1))  # type: ignore[type-var]
+        labels = np.full(self.num_examples, -1, np.int64)
+        labels[kept] = np.asarray(self.labels)[kept]
+        return dataclasses.replace(self, labels=labels)  # type: ignore[type-var]
 
     def _few_labelled(self, percent: int, draw: int) -> np.ndarray:
         if self.labels is None:
