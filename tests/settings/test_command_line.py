@@ -131,6 +131,12 @@ def test_our_own_flags_reach_their_fields():
         "max_broken_fraction": 0.5,
         "stem": "cifar",
         "strategy": "default",
+        "teacher": "models/b#c",
+        "distill_target": "representations",
+        "distill_temperature": 0.1,
+        "distill_distance": "squared",
+        "distill_label_weight": 0.5,
+        "label_percent": 10,
         "precision": "float32",
         "seed": 7,
         "eval_protocols": ("linear",),
@@ -172,7 +178,7 @@ def test_the_old_values_of_flags_still_mean_not_set():
     unset = {
         "train_steps": "0", "eval_steps": "0", "checkpoint_steps": "0", "sk_ratio": "0", "se_ratio": "0.0",
         "fine_tune_after_block": "-1", "keep_hub_module_max": "0", "microbatch_size": "0", "export_pca_dim": "0",
-        "export_micro_batch_size": "0", "health_every_steps": "0",
+        "export_micro_batch_size": "0", "health_every_steps": "0", "distill_label_weight": "0",
     }  # fmt: skip
     assert set(unset) == {flag for flag, one in FLAGS.items() if one.unset is not None}
     given = parse("--dataset=x", *(f"--{name}={value}" for name, value in unset.items()))

@@ -127,7 +127,7 @@ def test_what_cannot_teach_is_refused_in_a_sentence(images, taught, tmp_path):
     with pytest.raises(ValueError, match=r"distill needs --teacher.*such as --teacher=runs/finetuned. Received: none"):
         config_of(tmp_path, images, train_mode="distill")
     with pytest.raises(ValueError, match=r"--teacher is for --train_mode=distill: .*=pretrain. Received: runs/a"):
-        config_of(tmp_path, images, distill__teacher="runs/a")
+        models.initial_model(config_of(tmp_path, images, distill__teacher="runs/a"), 20, 2)
     with pytest.raises(ValueError, match=r"--microbatch_size is for --train_mode=pretrain.*=distill. Received: 4"):
         distill(tmp_path, images, folder, train__microbatch_size=4)
     with pytest.raises(ValueError, match=r"--distill_label_weight is for --distill_target=logits"):

@@ -70,6 +70,11 @@ def build_model(
       ValueError: If the settings do not fit together, such as a warm-up longer than the run.
     """
     check_sizes(config, num_examples)
+    if config.train_mode != "distill" and config.distill.teacher is not None:
+        raise ValueError(
+            f"--teacher is for --train_mode=distill: use {typed(distill__teacher=None)} with "
+            f"--train_mode={config.train_mode}. Received: {config.distill.teacher}"
+        )
     # LARS and AdamW decay weights themselves. For the others, the loss penalises all weights except batch norm's.
     # Batch norm computes statistics for each micro-batch separately.
     settings: dict[str, Any] = {

@@ -38,8 +38,7 @@ class RunConfig:
     )  # fmt: skip
     train_mode: Literal["pretrain", "finetune", "supervised", "distill"] = setting(
         "pretrain",
-        "Pretrains without labels, fine-tunes a checkpoint on labels, trains a new network on them (supervised), or "
-        "has a network learn from a teacher (distill).",
+        "Pretrains; fine-tunes, or trains a new network (supervised), on labels; or learns from a teacher (distill).",
         flag="train_mode",
     )  # fmt: skip
     model_dir: str | None = setting(
@@ -176,11 +175,6 @@ def _check_start(config: RunConfig) -> None:
         raise ValueError(
             "--train_mode=distill needs --teacher, the run, checkpoint or SavedModel to learn from, such as "
             "--teacher=runs/finetuned. Received: none"
-        )
-    if config.train_mode != "distill" and distill.teacher is not None:
-        raise ValueError(
-            f"--teacher is for --train_mode=distill: use {typed(distill__teacher=None)} with "
-            f"--train_mode={config.train_mode}. Received: {distill.teacher}"
         )
     if distill.target == "representations" and distill.label_weight is not None:
         raise ValueError(
