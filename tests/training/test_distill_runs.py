@@ -194,13 +194,17 @@ def test_a_finished_student_is_evaluated_and_exported_without_its_teacher(images
     teacher = shutil.copytree(taught[0], tmp_path / "teacher")
     run.run(distill(tmp_path / "run", images, teacher, distill__target=target, mode="train"))
     shutil.rmtree(teacher)
-    finished = distill(tmp_path / "run", images, teacher, distill__target=target, eval__baselines=True)
+    # A protocol that trains starts from the student, where that is judged as a pretrained encoder is.
+    protocols = ("knn", "semi_supervised_10") if target == "representations" else ("knn",)
+    changes = {"eval__baselines": True, "eval__protocols": protocols}
+    finished = distill(tmp_path / "run", images, teacher, distill__target=target, **changes)
     report = run.run(finished)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["global_step"] == STEPS and 0 <= result[key] <= 1
     assert "eval_untrained/knn_top_1_accuracy" in result  # The same network with the weights of the seed.
-    assert ("eval/knn_top_1_accuracy" in result) == (target == "representations")
-    assert str(tmp_path / "run" / "saved_model" / str(STEPS)) in report
+    for name in ("knn", "semi_supervised_10"):
+        assert (f"eval/{name}_top_1_accuracy" in result) == (target == "representations")
+    assert str(tmp_path / "run" / "saved_model" / str(STEPS)) in report and "not written" not in report
     signatures = tf.saved_model.load(str(tmp_path / "run" / "saved_model" / str(STEPS))).signatures
     assert ("classify" in signatures) == (target == "logits")
     # The student can be the start of another run, and a teacher.

@@ -110,6 +110,8 @@ _ALWAYS = {
     "augmentation.view_size": None,
     "model.classifier_layer": 0,
     "finetune.after_block": None,
+    "distill.teacher": None,
+    "distill.label_weight": None,
     "finetune.zero_init": True,
     "train.microbatch_size": None,
     "train.steps_per_execution": 1,
