@@ -10,7 +10,8 @@ same command continues what was interrupted, in whichever stage. Every stage is 
 
 Fine-tuning and distillation are self-distillation of one network: the student has the teacher's architecture and starts
 from the pretrained weights, as the teacher did. The supervised stages, from random weights on the same labels, are what
-the others are compared with. No stage sees another label than its share: the pretraining has no online classifier.
+the others are compared with. No training sees another label than its share: the pretraining has no online
+classifier.
 
 The paper (SimCLR v2, section 3) fine-tunes from the first layer of a three-layer head with LARS, a learning rate of
 0.005 sqrt(B), no warm-up and no decay, for 60 epochs on 1 % and 30 on 10 % of ImageNet, and distills for 400 epochs at

@@ -149,6 +149,22 @@ def test_what_cannot_teach_is_refused_in_a_sentence(images, taught, tmp_path):
         models.initial_model(override(settings, {"distill.label_weight": 0.5}), 20, None)
 
 
+def test_a_saved_model_is_compiled_only_if_that_is_asked_for_and_never_where_it_decodes_files(taught, export, images):
+    class Student:
+        jit_compile = True
+
+    student = Student()
+    settings = distill("unused", images, f"{export}#classify")
+    _, student.teacher = answers(f"{export}#classify")
+    teachers._choose_compilation(settings, student)
+    assert student.jit_compile is False
+    with pytest.raises(ValueError, match=r"takes image files does not compile: .*--teacher=PATH#FUNCTION.*Received: "):
+        teachers._choose_compilation(override(settings, {"train.jit_compile": "on"}), student)
+    student.jit_compile, (_, student.teacher) = True, answers(taught[0])
+    teachers._choose_compilation(settings, student)
+    assert student.jit_compile is True
+
+
 def test_classes_of_other_names_are_refused(photos, taught, tmp_path):
     write_images(tmp_path / "images", photos[:, :16, :16], ["cat" if i % 2 else "dog" for i in range(16)])
     config = distill(tmp_path / "run", tmp_path / "images", taught[0])
