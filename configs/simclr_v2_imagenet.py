@@ -58,6 +58,7 @@ def get_stages() -> dict[str, RunConfig]:
         stages[f"distill_{percent}"] = dataclasses.replace(
             few,
             train_mode="distill",
+            finetune=FinetuneConfig(),  # LARS adapts a student's classifier, which must not start at zero.
             distill=DistillConfig(teacher=f"finetune_{percent}", temperature=0.1),
             optimizer=dataclasses.replace(pretrain.optimizer, warmup_epochs=20),
             train=TrainConfig(global_batch_size=4096, epochs=400),

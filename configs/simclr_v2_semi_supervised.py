@@ -17,6 +17,10 @@ The paper (SimCLR v2, section 3) fine-tunes from the first layer of a three-laye
 0.005 sqrt(B), no warm-up and no decay, for 60 epochs on 1 % and 30 on 10 % of ImageNet, and distills for 400 epochs at
 temperature 0.1. The recipe of the fine-tuning is the paper's here as well, apart from the number of epochs: on 100 and
 1,000 images, as few epochs would be too few steps.
+
+The distillation takes AdamW in place of the paper's LARS: at a temperature of 0.1, gradients are ten times as large, and
+so are the steps of batch norm, which LARS does not adapt. With LARS at a rate of 0.2, 60 steps on CIFAR-10 ended at a
+loss of 6, far above the 2.3 of guessing; with AdamW, they ended at 0.7.
 """
 
 import dataclasses
@@ -87,7 +91,9 @@ def _stages_of(pretrain: RunConfig, percent: int) -> dict[str, RunConfig]:
         train_mode="distill",
         checkpoint="pretrain",
         distill=DistillConfig(teacher=f"finetune_{percent}", temperature=0.1),
-        optimizer=OptimizerConfig(base_learning_rate=0.2, warmup_epochs=1, weight_decay=1e-4),
+        optimizer=OptimizerConfig(
+            name="adamw", base_learning_rate=1e-3, learning_rate_scaling="none", warmup_epochs=1, weight_decay=1e-4
+        ),
         train=TrainConfig(global_batch_size=256, epochs=8),
     )
     return {

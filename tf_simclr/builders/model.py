@@ -214,11 +214,12 @@ def build_distiller(
 
 
 def _linear_classifier(config: RunConfig, num_classes: int, *, zero_init: bool = False) -> keras.layers.Layer:
-    """The classifier. LARS does not decay it, so the loss penalises its kernel, as it does for SGD and Adam."""
+    """The classifier. LARS decays only a student's, so the loss penalises the others, as it does for SGD and Adam."""
     name, decay = config.optimizer.name, config.optimizer.weight_decay
+    decays_itself = name == "adamw" or (name == "lars" and config.train_mode == "distill")
     return linear_classifier(
         num_classes,
-        l2=0.0 if name == "adamw" else decay,
+        l2=0.0 if decays_itself else decay,
         bias_l2=decay if name in ("momentum", "adam") else 0.0,
         zero_init=zero_init,
     )

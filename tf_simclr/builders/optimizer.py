@@ -15,7 +15,8 @@ def build_optimizer(config: RunConfig, model: EncoderTrainer, num_examples: int)
     schedule = WarmupCosine(peak, config.total_steps(num_examples), config.warmup_steps(num_examples))
     if settings.name == "lars":
         optimizer = LARS(schedule, settings.momentum, settings.weight_decay)
-        if model.classifier is not None:
+        # In a distillation, the gradient of the classifier grows with 1 / temperature, which adaptation takes out.
+        if model.classifier is not None and config.train_mode != "distill":
             optimizer.exclude_from_adaptation(model.classifier.trainable_variables)
     elif settings.name == "momentum":
         optimizer = keras.optimizers.SGD(schedule, settings.momentum, nesterov=True, jit_compile=False)
