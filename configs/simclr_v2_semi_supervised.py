@@ -18,9 +18,9 @@ The paper (SimCLR v2, section 3) fine-tunes from the first layer of a three-laye
 temperature 0.1. The recipe of the fine-tuning is the paper's here as well, apart from the number of epochs: on 100 and
 1,000 images, as few epochs would be too few steps.
 
-The distillation takes AdamW in place of the paper's LARS: at a temperature of 0.1, gradients are ten times as large, and
-so are the steps of batch norm, which LARS does not adapt. With LARS at a rate of 0.2, 60 steps on CIFAR-10 ended at a
-loss of 6, far above the 2.3 of guessing; with AdamW, they ended at 0.7.
+The distillation takes AdamW in place of the paper's LARS: at a temperature of 0.1, gradients are ten times as large,
+and so are the steps of batch norm, which LARS does not adapt. With LARS at a rate of 0.2, 60 steps on CIFAR-10 ended at
+a loss of 6, far above the 2.3 of guessing; with AdamW, they ended at 0.7.
 """
 
 import dataclasses
