@@ -292,3 +292,23 @@ def test_a_share_of_the_labels_takes_no_classifier_that_may_have_seen_the_others
         with open_run(config) as place:
             loaded, _, _ = models.load_model(config, builders.build_sources(config, place).train)
         assert np.array_equal(loaded.classifier.get_weights()[0], model.classifier.get_weights()[0]) == is_same
+
+
+def test_lars_adapts_and_decays_a_students_classifier_so_that_a_low_temperature_makes_no_large_step(images):
+    config = distill("unused", images, "unread", optimizer__base_learning_rate=0.5, optimizer__weight_decay=0.0)
+    moved = []
+    for scale in (1.0, 100.0):
+        model = models.initial_model(config, 20, 2, teacher_width=2)
+        kernel = model.classifier.kernel
+        before = kernel.numpy()
+        gradients = [
+            scale * tf.ones_like(one) if one is kernel else tf.zeros_like(one) for one in model.trainable_variables
+        ]
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        moved.append(np.linalg.norm(kernel.numpy() - before))
+    rate = 0.5 * 8 / 256
+    assert moved == pytest.approx([rate * 0.001 * np.linalg.norm(before)] * 2, rel=1e-3)
+    decayed = override(config, {"optimizer.weight_decay": 0.1})
+    assert not models.initial_model(decayed, 20, 2, teacher_width=2).classifier.losses
+    supervised = override(decayed, {"train_mode": "supervised", "distill.teacher": None})
+    assert models.initial_model(supervised, 20, 2).classifier.losses
