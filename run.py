@@ -30,7 +30,7 @@ with quiet.without_remarks():
     import tensorflow as tf
 from absl import app, flags, logging
 
-from tf_simclr import builders, distribute, evaluation
+from tf_simclr import builders, distribute, evaluation, stages
 from tf_simclr.check import check, describe, has_failed
 from tf_simclr.evaluation import atlas, embed, evaluate, others, table, tensorboard
 from tf_simclr.export import convert, preconditions, publish
@@ -192,9 +192,7 @@ def main(_: list[str]) -> None:
     getLogger("tensorflow").setLevel(ERROR)
     try:
         _check_working_directory()
-        config = _settings()
-        programs = {"check": look, "embed": embed_all, "report": show}
-        report, status = programs[config.mode](config) if config.mode in programs else (run(config), 0)
+        report, status = _do(_settings())
     except EXPECTED as error:
         sys.exit(_complain(error))
     except Unfinished as error:
@@ -213,11 +211,19 @@ def main(_: list[str]) -> None:
     sys.exit(status)
 
 
-def _settings() -> RunConfig:
+def _do(config: RunConfig | dict[str, RunConfig]) -> tuple[str, int]:
+    """Does what the command line asks for, in one run or several stages; returns the report and the exit status."""
+    if isinstance(config, dict):
+        return stages.run_all(config, run), 0
+    programs = {"check": look, "embed": embed_all, "report": show}
+    return programs[config.mode](config) if config.mode in programs else (run(config), 0)
+
+
+def _settings() -> RunConfig | dict[str, RunConfig]:
     """The settings that the command line asks for; a report needs none of the run's, which may be of any version."""
     if flags.FLAGS.mode == "report":
         return RunConfig(mode="report", model_dir=flags.FLAGS.model_dir)
-    return command_line.to_config(
+    return command_line.to_stages(flags.FLAGS, names=NAMES) or command_line.to_config(
         flags.FLAGS, ROOT, names=NAMES, read_run=settings_of_run, read_checkpoint=settings_of_checkpoint
     )
 

@@ -22,7 +22,7 @@ LAYERS = (
     ("run", "configs.*", "benchmarks.*"),
     ("",),
     ("report*",),
-    ("check*", "compare", "embeddings*"),
+    ("check*", "compare", "embeddings*", "stages"),
     ("export*",),
     ("evaluation*",),
     ("training*",),
@@ -30,8 +30,8 @@ LAYERS = (
     ("builders*",),
     ("settings*",),
     (
-        "models", "models.simclr", "models.momentum", "models.classifier", "models.trainer", "models.inputs",
-        "models.serialization", "models.arguments", "data*",
+        "models", "models.simclr", "models.momentum", "models.classifier", "models.distiller", "models.trainer",
+        "models.inputs", "models.serialization", "models.arguments", "data*",
     ),
     (
         "losses*", "augment*", "metrics*", "models.*", "distribute*", "optimizers", "schedules", "gradient_cache",
@@ -44,7 +44,7 @@ LAYERS = (
 DATA_ROOMS = ("data.quality*", "data.batches*", "data.sources*", "data.files*", "data.formats*")
 # Programs of their own: `python -m tf_simclr.NAME`.
 RUN_BY_NAME = ("compare", "embeddings.__main__", "report.__main__")
-PROGRAMS = ("training*", "evaluation*", "export*", "check*", "embeddings*", "report*")
+PROGRAMS = ("training*", "evaluation*", "export*", "check*", "embeddings*", "report*", "stages")
 LEAVES = LAYERS[-3]
 FOUNDATIONS = LAYERS[-2] + LAYERS[-1]
 READERS_OF_SETTINGS = (*LAYERS[0], *PROGRAMS, "runs*", "builders*", "settings*")

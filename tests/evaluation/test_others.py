@@ -10,12 +10,13 @@ from test_evaluate import TINY, make_source
 from tiny import tiny_encoder
 
 from tf_simclr.data import sources
-from tf_simclr.evaluation import evaluate, others, saved_models, table
+from tf_simclr.evaluation import evaluate, others, table
 from tf_simclr.evaluation.cache import CachedFeatures, Images
-from tf_simclr.evaluation.saved_models import CALL, Place
 from tf_simclr.export import export_encoder
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import checkpoints, folder, models
+from tf_simclr.runs import checkpoints, folder, models, saved_models
+from tf_simclr.runs.saved_models import CALL
+from tf_simclr.runs.saved_outputs import Place
 from tf_simclr.settings import RunConfig, override, to_dict
 
 CONFIG = override(RunConfig(), TINY | {"eval.baselines": False, "eval.protocols": ("knn",), "eval.knn_k": 5})

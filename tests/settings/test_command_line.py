@@ -4,7 +4,7 @@ import json
 
 import pytest
 from absl import flags
-from command import parse
+from command import parse, parse_stages
 from paths import ROOT
 
 from tf_simclr.settings import SETTINGS, RunConfig, command_line, differences, flatten, from_dict, override, to_dict
@@ -131,6 +131,12 @@ def test_our_own_flags_reach_their_fields():
         "max_broken_fraction": 0.5,
         "stem": "cifar",
         "strategy": "default",
+        "teacher": "models/b#c",
+        "distill_target": "representations",
+        "distill_temperature": 0.1,
+        "distill_distance": "squared",
+        "distill_label_weight": 0.5,
+        "label_percent": 10,
         "precision": "float32",
         "seed": 7,
         "eval_protocols": ("linear",),
@@ -183,6 +189,7 @@ def test_the_old_values_of_flags_still_mean_not_set():
         "train_steps": "0", "eval_steps": "0", "checkpoint_steps": "0", "sk_ratio": "0", "se_ratio": "0.0",
         "fine_tune_after_block": "-1", "keep_hub_module_max": "0", "microbatch_size": "0", "export_pca_dim": "0",
         "export_micro_batch_size": "0", "health_every_steps": "0", "memory_size": "0", "proj_hidden_dim": "0",
+        "distill_label_weight": "0",
     }  # fmt: skip
     assert set(unset) == {flag for flag, one in FLAGS.items() if one.unset is not None}
     given = parse("--dataset=x", *(f"--{name}={value}" for name, value in unset.items()))
@@ -274,9 +281,9 @@ def test_shorthands():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.stem)
 def test_configs_load_and_carry_their_own_name(path):
-    run = command_line.load_config(path)
-    assert run.name == path.stem
-    assert from_dict(to_dict(run)) == run
+    planned = parse_stages(f"--config={path}") or {path.stem: command_line.load_config(path)}
+    assert {name: run.name for name, run in planned.items()} == {name: name for name in planned}
+    assert all(from_dict(to_dict(run)) == run for run in planned.values())
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ def test_every_refusal_names_the_flag():
         {"train.steps_per_execution": 4},
         {"train.steps_per_execution": 4, "train.log_every_steps": 4, "train.checkpoint_steps": 6},
         {"train_mode": "finetune"},
+        {"train_mode": "distill"},
+        {"distill.target": "representations", "distill.label_weight": 0.5},
         {"train_mode": "supervised", "train.microbatch_size": 8},
         {"model.classifier_layer": 3, "model.num_proj_layers": 2},
         {"data.cache": "disk", "data.service": "a:1"},
@@ -120,6 +122,7 @@ def test_a_config_file_gives_lists_as_tuples():
 
 def test_what_a_resumed_run_may_change_and_what_a_card_leaves_out():
     of_run = ["name", "mode", "model_dir", "strategy", "tpu_name", "tpu_zone", "gcp_project"]
+    of_run.append("distill.teacher")
     of_data = [
         "data.data_dir",
         "data.eval_split",
@@ -136,7 +139,7 @@ def test_what_a_resumed_run_may_change_and_what_a_card_leaves_out():
     outputs = {name for name in SETTINGS if name.startswith(("export.", "embed."))}
     assert {name for name, one in SETTINGS.items() if one.card == "leave_out"} == machine | outputs
     assert {name for name, one in SETTINGS.items() if one.card == "shorten"} == {
-        "checkpoint", "data.data_dir", "data.eval_data_dir", "eval.suite_dir"
+        "checkpoint", "data.data_dir", "data.eval_data_dir", "eval.suite_dir", "distill.teacher"
     }  # fmt: skip
 
 

@@ -7,7 +7,17 @@ import pwd
 import pytest
 from command import parse
 
-from tf_simclr.settings import SETTINGS, DataConfig, EmbedConfig, EvalConfig, RunConfig, from_dict, override, to_dict
+from tf_simclr.settings import (
+    SETTINGS,
+    DataConfig,
+    DistillConfig,
+    EmbedConfig,
+    EvalConfig,
+    RunConfig,
+    from_dict,
+    override,
+    to_dict,
+)
 
 PATHS = {name for name, one in SETTINGS.items() if one.is_path}
 
@@ -20,7 +30,7 @@ def home(monkeypatch):
 def test_which_settings_are_paths():
     assert {
         "model_dir", "checkpoint", "data.data_dir", "data.eval_data_dir", "eval.suite_dir", "eval.compare_encoders",
-        "embed.output_dir", "embed.encoder",
+        "embed.output_dir", "embed.encoder", "distill.teacher",
     } == PATHS  # fmt: skip
 
 
@@ -28,7 +38,7 @@ def test_which_settings_are_paths():
 def test_every_way_to_set_a_path_expands_it(name):
     section, _, field = name.rpartition(".")
     given = ("~/a",) if SETTINGS[name].is_list else "~/a"
-    of_section = {"data": DataConfig, "eval": EvalConfig, "embed": EmbedConfig}
+    of_section = {"distill": DistillConfig, "data": DataConfig, "eval": EvalConfig, "embed": EmbedConfig}
     made = RunConfig(**({section: of_section[section](**{field: given})} if section else {field: given}))
     expected = override(RunConfig(), {name: "/home/me/a"})
     assert made == override(RunConfig(), {name: "~/a"}) == expected

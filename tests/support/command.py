@@ -16,3 +16,11 @@ def parse(*arguments, read_checkpoint=settings_of_checkpoint):
     return command_line.to_config(
         values, ROOT, names=builders.NAMES | evaluation.NAMES, read_run=settings_of_run, read_checkpoint=read_checkpoint
     )
+
+
+def parse_stages(*arguments):
+    """The stages that follow from these arguments of `run.py`; None if the config has none."""
+    values = flags.FlagValues()
+    command_line.define(values)
+    values(["run.py", *arguments])
+    return command_line.to_stages(values, names=builders.NAMES | evaluation.NAMES)

@@ -3,7 +3,7 @@
 from tf_simclr.augment import OPERATORS, SIMCLR_NAMES
 from tf_simclr.builders.data import Sources, build_archive, build_sources
 from tf_simclr.builders.encoder import ENCODERS, FORMS, build_encoder
-from tf_simclr.builders.model import build_augmentation, build_model, build_small_views
+from tf_simclr.builders.model import build_augmentation, build_head, build_model, build_small_views
 from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.losses import LOSSES
 
@@ -21,6 +21,7 @@ __all__ = [
     "build_archive",
     "build_augmentation",
     "build_encoder",
+    "build_head",
     "build_model",
     "build_small_views",
     "build_optimizer",

@@ -130,14 +130,29 @@ def _settle_labels(config: RunConfig, opened: Sources) -> Sources:
     _log_unlabelled(train, "have no label, so they are trained on but no part of the evaluation")
     if test is not train:
         _log_unlabelled(test, "to test on have no label and are left out")
-    if config.train_mode != "pretrain":
-        if train.labels is not None and train.num_classes is not None and not train.is_labelled.all():
+    percent = config.data.label_percent
+    if config.train_mode in ("finetune", "supervised"):
+        if percent < 100 and train.num_classes is not None:
+            train = train.few_labels(percent)
+            logging.info("Training on %d %% of the labels: %d images", percent, train.num_examples)
+        elif train.labels is not None and train.num_classes is not None and not train.is_labelled.all():
             train = train.subset(np.flatnonzero(train.is_labelled))
         return Sources(train, train if probe is opened.train else probe, test)
     if probe.labels is not None and not sources.can_be_learnt(probe.labels):
         logging.warning("There are too few labelled images for an evaluation: the images count as unlabelled")
         return Sources(*[train.unlabelled()] * 3)
-    return opened
+    if percent < 100 and train.num_classes is not None:
+        train = _with_few_labels(config, train)
+    return Sources(train, probe, test)
+
+
+def _with_few_labels(config: RunConfig, train: sources.Source) -> sources.Source:
+    """Images to train on, of which only a share has a label."""
+    if train.labels is None and config.distill.label_weight is None and config.train_mode == "distill":
+        return train  # Nothing is learnt from labels, which are known only as the images are read.
+    train = train.with_few_labels(config.data.label_percent)
+    logging.info("%d %% of the labels are left: %d", config.data.label_percent, np.count_nonzero(train.is_labelled))
+    return train
 
 
 def _log_classes(source: sources.Source) -> None:

@@ -17,10 +17,12 @@ from tf_simclr.builders.optimizer import build_optimizer
 from tf_simclr.keras import keras
 from tf_simclr.losses import LOSSES, Loss
 from tf_simclr.models.classifier import Classifier
+from tf_simclr.models.distiller import Distiller, RepresentationDistiller
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.models.resnet import NUM_GROUPS
 from tf_simclr.models.simclr import SimCLR
+from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.settings import SETTINGS, RunConfig, check_name, typed
 
 
@@ -70,18 +72,32 @@ def build_loss(config: RunConfig) -> Loss:
     return LOSSES[model.loss](**{name: value for name, value in given.items() if name in fields})
 
 
-def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
+def build_head(config: RunConfig, **settings: Any) -> ProjectionHead:
+    """The projection head of a run; for its settings, see `build_encoder`."""
+    model = config.model
+    return ProjectionHead(model.num_proj_layers, model.proj_out_dim, hidden_dim=model.proj_hidden_dim, **settings)
+
+
+def build_model(
+    config: RunConfig, num_examples: int, num_classes: int | None, teacher_width: int | None = None
+) -> EncoderTrainer:
     """The compiled model, with new weights; `runs.models.initial_model` seeds them.
 
     Args:
       config: The run; `train_mode` decides on the model.
       num_examples: Images per epoch, which determine the schedule.
       num_classes: Number of classes of the labels, or `None` for unlabelled images, which get no classifier.
+      teacher_width: How many numbers the teacher of a distillation gives for an image.
 
     Raises:
       ValueError: If the settings do not fit together, such as a warm-up longer than the run.
     """
     check_sizes(config, num_examples)
+    if config.train_mode != "distill" and config.distill.teacher is not None:
+        raise ValueError(
+            f"--teacher is for --train_mode=distill: use {typed(distill__teacher=None)} with "
+            f"--train_mode={config.train_mode}. Received: {config.distill.teacher}"
+        )
     # LARS and AdamW decay weights themselves. For the others, the loss penalises all weights except batch norm's.
     # Batch norm computes statistics for each micro-batch separately.
     settings: dict[str, Any] = {
@@ -90,10 +106,12 @@ def build_model(config: RunConfig, num_examples: int, num_classes: int | None) -
         "l2": config.optimizer.weight_decay if config.optimizer.name in ("momentum", "adam") else 0.0,
     }
     encoder = build_encoder(config, **settings)
-    depth, width = config.model.num_proj_layers, config.model.proj_out_dim
-    head = ProjectionHead(depth, width, hidden_dim=config.model.proj_hidden_dim, **settings)
-    build = build_simclr if config.train_mode == "pretrain" else build_classifier
-    model = build(config, encoder, head, num_classes)
+    head = build_head(config, **settings)
+    if config.train_mode == "distill":
+        model: EncoderTrainer = build_distiller(config, encoder, head, num_classes, teacher_width or 0)
+    else:
+        build = build_simclr if config.train_mode == "pretrain" else build_classifier
+        model = build(config, encoder, head, num_classes)
     optimizer = build_optimizer(config, model, num_examples)
     model.compile(
         optimizer=optimizer,
@@ -194,12 +212,51 @@ def build_classifier(
     return model
 
 
+def build_distiller(
+    config: RunConfig, encoder: keras.Model, head: ProjectionHead, num_classes: int | None, teacher_width: int
+) -> Distiller | RepresentationDistiller:
+    """The model that learns from a teacher, still without it."""
+    distill, augmentation = config.distill, crop_and_flip(build_augmentation(config))
+    if distill.target == "representations":
+        decay = 0.0 if config.optimizer.name in ("lars", "adamw") else config.optimizer.weight_decay
+        return RepresentationDistiller(
+            encoder,
+            image_size=config.data.image_size,
+            teacher_width=teacher_width,
+            distance=distill.distance,
+            l2=decay,
+            augmentation=augmentation,
+        )
+    if distill.label_weight is not None and num_classes is None:
+        raise ValueError(
+            "--distill_label_weight needs labels: put images into one folder for each class, or use "
+            f"{typed(distill__label_weight=None)}. Received: images without classes"
+        )
+    if num_classes not in (None, teacher_width):
+        raise ValueError(
+            "The teacher must have the classes of the images: choose another --teacher, or use "
+            f"{typed(distill__target='representations')}. "
+            f"Received: {teacher_width} classes of the teacher and {num_classes} of the images"
+        )
+    return Distiller(
+        encoder,
+        _linear_classifier(config, teacher_width, zero_init=config.finetune.zero_init),
+        projection_head=head,
+        classifier_layer=config.model.classifier_layer,
+        temperature=distill.temperature,
+        label_weight=distill.label_weight,
+        image_size=config.data.image_size,
+        augmentation=augmentation,
+    )
+
+
 def _linear_classifier(config: RunConfig, num_classes: int, *, zero_init: bool = False) -> keras.layers.Layer:
-    """The classifier. LARS does not decay it, so the loss penalises its kernel, as it does for SGD and Adam."""
+    """The classifier. LARS decays only a student's, so the loss penalises the others, as it does for SGD and Adam."""
     name, decay = config.optimizer.name, config.optimizer.weight_decay
+    decays_itself = name == "adamw" or (name == "lars" and config.train_mode == "distill")
     return linear_classifier(
         num_classes,
-        l2=0.0 if name == "adamw" else decay,
+        l2=0.0 if decays_itself else decay,
         bias_l2=decay if name in ("momentum", "adam") else 0.0,
         zero_init=zero_init,
     )

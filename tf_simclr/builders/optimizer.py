@@ -1,14 +1,13 @@
 """The optimizer of a run, from its settings."""
 
 from tf_simclr.keras import keras
-from tf_simclr.models.classifier import Classifier
-from tf_simclr.models.simclr import SimCLR
+from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.optimizers import LARS
 from tf_simclr.schedules import WarmupCosine, peak_learning_rate
 from tf_simclr.settings import RunConfig
 
 
-def build_optimizer(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> keras.optimizers.Optimizer:
+def build_optimizer(config: RunConfig, model: EncoderTrainer, num_examples: int) -> keras.optimizers.Optimizer:
     """The optimizer, already built, so that a checkpoint can be restored before the first step."""
     settings = config.optimizer
     batch_size = config.global_batch_size(num_examples)
@@ -16,7 +15,8 @@ def build_optimizer(config: RunConfig, model: SimCLR | Classifier, num_examples:
     schedule = WarmupCosine(peak, config.total_steps(num_examples), config.warmup_steps(num_examples))
     if settings.name == "lars":
         optimizer = LARS(schedule, settings.momentum, settings.weight_decay)
-        if model.classifier is not None:
+        # In a distillation, the gradient of the classifier grows with 1 / temperature, which adaptation takes out.
+        if model.classifier is not None and config.train_mode != "distill":
             optimizer.exclude_from_adaptation(model.classifier.trainable_variables)
     elif settings.name == "momentum":
         optimizer = keras.optimizers.SGD(schedule, settings.momentum, nesterov=True, jit_compile=False)

@@ -24,7 +24,7 @@ def examine(
     findings = [*_length(config, num_examples), *_augmentation(config)]
     try:
         model = models.initial_model(config, num_examples, num_classes)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         return [*findings, Finding("fail", "settings", f"The run would stop: {error}.", "Change these settings.")], None
     at_once = memory.images_at_once(config, config.global_batch_size(num_examples) // distribute.num_replicas())
     return [*findings, _memory(memory.estimate(model, at_once), at_once)], model

@@ -28,8 +28,7 @@ from tf_simclr.evaluation import layout, predictions, thumbnails
 from tf_simclr.evaluation.cache import CachedFeatures, Images, code_of, digest_of, test_images
 from tf_simclr.evaluation.encoders import this_encoder
 from tf_simclr.evaluation.protocols import PROTOCOLS
-from tf_simclr.models.classifier import Classifier
-from tf_simclr.models.simclr import SimCLR
+from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs.predictions import predictions_path, read
 from tf_simclr.runs.results import THIS, headline
 from tf_simclr.settings import RunConfig
@@ -50,7 +49,7 @@ def map_path(folder: pathlib.Path) -> pathlib.Path:
 
 
 def write(
-    config: RunConfig, model: SimCLR | Classifier, opened: builders.Sources, folder: pathlib.Path
+    config: RunConfig, model: EncoderTrainer, opened: builders.Sources, folder: pathlib.Path
 ) -> pathlib.Path | None:
     """Writes the map of at most `eval.map_images` images, unless it is there; removes it if there is to be none.
 

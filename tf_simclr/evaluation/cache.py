@@ -34,8 +34,8 @@ _DERIVED_AT_ONCE = 4096
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # The code that representations follow from.
 _EXTRACTION = (
-    "augment/center.py", "data/batches/eval.py", "data/formats/*.py", "evaluation/features.py",
-    "evaluation/saved_models.py", "models/*.py",
+    "augment/center.py", "data/batches/eval.py", "data/formats/*.py", "evaluation/features.py", "models/*.py",
+    "runs/saved_models.py", "runs/saved_outputs.py",
 )  # fmt: skip
 
 

@@ -16,14 +16,14 @@ import numpy as np
 import tensorflow as tf
 
 from tf_simclr import builders, devices
-from tf_simclr.evaluation import others, saved_models
+from tf_simclr.evaluation import others
 from tf_simclr.evaluation.archive import Archive, Batch
 from tf_simclr.evaluation.encoders import FrozenEncoder
 from tf_simclr.evaluation.features import make_encode
 from tf_simclr.evaluation.progress import progress
-from tf_simclr.evaluation.saved_models import Place
-from tf_simclr.runs import embedding_files
+from tf_simclr.runs import embedding_files, saved_models
 from tf_simclr.runs.embedding_files import Rows
+from tf_simclr.runs.saved_outputs import Place
 from tf_simclr.settings import RunConfig
 
 # Images that are handed over whole may be large.

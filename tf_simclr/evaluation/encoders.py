@@ -11,9 +11,8 @@ from absl import logging
 from tf_simclr import devices, files
 from tf_simclr.builders import own_encoder
 from tf_simclr.keras import keras
-from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.heads import head_outputs, num_layers
-from tf_simclr.models.simclr import SimCLR
+from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs import models, weights
 from tf_simclr.runs.results import THIS
 from tf_simclr.settings import RunConfig, to_dict
@@ -52,14 +51,14 @@ class FrozenEncoder:
         return {"title": self.title, "image_size": self.image_size, **self.origin}
 
 
-def this_encoder(config: RunConfig, model: SimCLR | Classifier) -> FrozenEncoder:
+def this_encoder(config: RunConfig, model: EncoderTrainer) -> FrozenEncoder:
     """The encoder of a run's model, as its weights are now."""
     weights = [f"{weight.shape} {files.digest(weight.tobytes())}" for weight in model.encoder.get_weights()]
     identity = {"weights": files.digest("\n".join(weights).encode()), **architecture(config)}
     return FrozenEncoder(THIS, "this encoder", config.data.image_size, identity, lambda: model.encoder)
 
 
-def head_layers(model: SimCLR, this: FrozenEncoder) -> Iterator[FrozenEncoder]:
+def head_layers(model: EncoderTrainer, this: FrozenEncoder) -> Iterator[FrozenEncoder]:
     """The layers of a model's projection head, the last of which gives the projections, as `eval_head_1` and so on.
 
     Args:
@@ -78,7 +77,7 @@ def head_layers(model: SimCLR, this: FrozenEncoder) -> Iterator[FrozenEncoder]:
         yield FrozenEncoder(f"eval_head_{layer}", title, this.image_size, identity, build, base=this)
 
 
-def untrained_encoder(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> FrozenEncoder:
+def untrained_encoder(config: RunConfig, model: EncoderTrainer, num_examples: int) -> FrozenEncoder:
     """The same encoder with the weights that a run of this seed starts from, unless it starts from a checkpoint."""
 
     def build() -> keras.Model:
@@ -89,7 +88,7 @@ def untrained_encoder(config: RunConfig, model: SimCLR | Classifier, num_example
     return FrozenEncoder("eval_untrained", "the untrained encoder", config.data.image_size, identity, build)
 
 
-def start_encoder(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> FrozenEncoder | None:
+def start_encoder(config: RunConfig, model: EncoderTrainer, num_examples: int) -> FrozenEncoder | None:
     """The same encoder with the weights that the run started from; None if it started from none, or they are gone.
 
     The weights are those that `config.checkpoint` holds now.
@@ -121,9 +120,10 @@ def raw_pixels(config: RunConfig) -> FrozenEncoder:
     )
 
 
-def _initial(config: RunConfig, model: SimCLR | Classifier, num_examples: int) -> SimCLR | Classifier:
+def _initial(config: RunConfig, model: EncoderTrainer, num_examples: int) -> EncoderTrainer:
     """A model like the run's, with initial weights."""
-    return models.initial_model(config, num_examples, getattr(model.classifier, "units", None))
+    num_classes = getattr(model.classifier, "units", None)
+    return models.initial_model(config, num_examples, num_classes, model.teacher_width)
 
 
 def architecture(config: RunConfig) -> dict[str, Any]:

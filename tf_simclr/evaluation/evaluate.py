@@ -32,8 +32,7 @@ from tf_simclr.evaluation.tuned import TUNED, Finetune, Material, few_labels
 from tf_simclr.evaluation.verdict import Verdict, judge, keep_verdict
 from tf_simclr.metrics import paired
 from tf_simclr.metrics.classification import top_k_accuracy
-from tf_simclr.models.classifier import Classifier
-from tf_simclr.models.simclr import SimCLR
+from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs import writers
 from tf_simclr.runs.predictions import predictions_path
 from tf_simclr.runs.results import FINETUNED, KNN, LABEL, LINEAR, OWN_ROW, PROBED, SCRATCH, THIS, UNTRAINED
@@ -43,7 +42,7 @@ _CLASSIFIER_BATCH = 4096
 
 
 def evaluate(
-    config: RunConfig, model: SimCLR | Classifier, train: sources.Source, test: sources.Source, folder: pathlib.Path
+    config: RunConfig, model: EncoderTrainer, train: sources.Source, test: sources.Source, folder: pathlib.Path
 ) -> dict[str, Any]:
     """Judges a run's model and writes the result and the predictions.
 
@@ -124,7 +123,7 @@ class _Bench:
     def __init__(
         self,
         config: RunConfig,
-        model: SimCLR | Classifier,
+        model: EncoderTrainer,
         train: sources.Source,
         test: sources.Source,
         folder: pathlib.Path,
@@ -143,14 +142,14 @@ class _Bench:
             protocol.check(self._train.source)
         if config.eval.label_efficiency == "trained":
             label_efficiency.check_trained(self._train.source)
-        if not isinstance(model, SimCLR) and (self._tuned or config.eval.label_efficiency != "off"):
+        if not model.is_pretrained and (self._tuned or config.eval.label_efficiency != "off"):
             logging.warning("Protocols that train, and label efficiency, judge pretrained encoders alone: left out")
         self._encoders = list(self._find_encoders())
 
     def _find_encoders(self) -> Iterator[FrozenEncoder]:
         """This one if it is pretrained, and those that the config asks to compare it with."""
         config, model, num_examples = self._config, self._model, self._train.source.num_examples
-        if isinstance(model, SimCLR):
+        if model.is_pretrained:
             yield self._this
             if config.eval.head_layers:
                 yield from head_layers(model, self._this)
@@ -182,7 +181,7 @@ class _Bench:
                 verdicts[f"{encoder.name}/{protocol.name}"] = self._verdict(protocol, train, test)
         if self._model.classifier is not None:
             verdicts[f"{THIS}/{LABEL}"] = self._verdict_of_classifier()
-        if isinstance(self._model, SimCLR):
+        if self._model.is_pretrained:
             verdicts |= {f"{THIS}/{protocol.name}": self._verdict_of_training(protocol) for protocol in self._tuned}
         return verdicts
 
@@ -198,7 +197,7 @@ class _Bench:
     def label_efficiency(self) -> list[dict[str, Any]]:
         """The rows of the series that the config asks for; none for a model that was trained on labels."""
         extent = self._config.eval.label_efficiency
-        if extent == "off" or not isinstance(self._model, SimCLR):
+        if extent == "off" or not self._model.is_pretrained:
             return []
         untrained = untrained_encoder(self._config, self._model, self._train.source.num_examples)
         frozen = {
@@ -246,7 +245,7 @@ class _Bench:
         test = self.test_features
         labels = test.labels
         result: dict[str, Any] = {f"{THIS}/num_test_images": len(labels)}
-        if isinstance(self._model, SimCLR):
+        if self._model.is_pretrained:
             of_test, of_train = (self._features(self._this, images).digests() for images in (self._test, self._train))
             result[f"{THIS}/num_test_images_in_train"] = int(np.isin(of_test, of_train).sum())
         for place, verdict in verdicts.items():
@@ -261,7 +260,7 @@ class _Bench:
 
     def names_of_frozen(self) -> list[str]:
         """The protocols that judge this encoder, frozen."""
-        return [protocol.name for protocol in self._protocols] if isinstance(self._model, SimCLR) else []
+        return [protocol.name for protocol in self._protocols] if self._model.is_pretrained else []
 
     def _settings(self, verdicts: dict[str, Verdict]) -> dict[str, Any]:
         """The protocols by name: title, the settings that decide the number, and what was chosen for this encoder."""
@@ -275,7 +274,7 @@ class _Bench:
                     if isinstance(protocol, Finetune):
                         found[protocol.name][OWN_ROW] = True
         if f"{THIS}/{LABEL}" in verdicts:
-            kind = "online classifier" if isinstance(self._model, SimCLR) else "classifier"
+            kind = "online classifier" if self._model.is_pretrained else "classifier"
             found[LABEL] = {"title": f"the {kind}"}
         return found
 

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tf_simclr import builders, files
-from tf_simclr.evaluation import saved_models
 from tf_simclr.evaluation.encoders import FrozenEncoder, architecture
-from tf_simclr.evaluation.saved_models import Place
 from tf_simclr.keras import keras
-from tf_simclr.runs import weights
-from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
-from tf_simclr.settings import SETTINGS, RunConfig, override
+from tf_simclr.runs import saved_models, weights
+from tf_simclr.runs.saved_outputs import Place
+from tf_simclr.runs.saved_settings import settings_of_weights
+from tf_simclr.settings import SETTINGS, RunConfig
 
 
 def open_others(config: RunConfig, strategy: tf.distribute.Strategy) -> Iterator[FrozenEncoder]:
@@ -75,7 +74,7 @@ def _of_weights(
         digest = weights.digest(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{SETTINGS[setting].title}: {error}") from None
-    settings = _settings_of(path, config)
+    settings = settings_of_weights(path, config.train.precision)
     identity = {"weights": digest, **architecture(settings)}
 
     def build() -> keras.Model:
@@ -85,12 +84,3 @@ def _of_weights(
         return encoder
 
     return FrozenEncoder(name, path, settings.data.image_size, identity, build, {"path": path})
-
-
-def _settings_of(path: str, config: RunConfig) -> RunConfig:
-    """The settings of a run, or those that follow from a checkpoint, which is encoded in this run's precision."""
-    try:
-        run = settings_of_run(path)
-    except ValueError:  # Of an earlier version, whose architecture can be read still.
-        run = None
-    return run or override(settings_of_checkpoint(path), {"train.precision": config.train.precision})

@@ -23,8 +23,7 @@ from tf_simclr.export.signatures import MicroBatching, Serving
 from tf_simclr.export.verify import verify
 from tf_simclr.files import read_json
 from tf_simclr.keras import keras
-from tf_simclr.models.classifier import Classifier
-from tf_simclr.models.simclr import SimCLR
+from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs import weights
 from tf_simclr.runs.export_inputs import ExportInputs
 from tf_simclr.settings import SETTINGS, RunConfig, flatten, override, to_dict, to_text, typed
@@ -44,7 +43,7 @@ _STEPS = (
 
 def publish(
     config: RunConfig,
-    model: SimCLR | Classifier,
+    model: EncoderTrainer,
     inputs: ExportInputs,
     open_images: Callable[[], builders.Sources],
     folder: pathlib.Path,
@@ -102,19 +101,19 @@ def publish(
     )
 
 
-def _choose_classifier(config: RunConfig, model: SimCLR | Classifier, folder: pathlib.Path, step: int) -> Chosen:
+def _choose_classifier(config: RunConfig, model: EncoderTrainer, folder: pathlib.Path, step: int) -> Chosen:
     """The parts to export; `step` is 0 if the weights are not the run's own."""
     checkpoint = config.checkpoint or ""
     return choose_classifier(
         _at_precision(config, model),
         folder if step else pathlib.Path(weights.find_checkpoint(checkpoint)).parent.resolve().parent,
         step or _step_of(checkpoint),
-        is_pretrained=isinstance(model, SimCLR),
+        is_pretrained=model.is_pretrained,
         is_own=step > 0,
     )
 
 
-def _remark(chosen: Chosen, model: SimCLR | Classifier, target: pathlib.Path) -> list[str]:
+def _remark(chosen: Chosen, model: EncoderTrainer, target: pathlib.Path) -> list[str]:
     """A line for the terminal if the export does not answer with the classifier that was evaluated."""
     if target.exists() and not answers_with(target, chosen.card):
         return [f"              `classify` is not the classifier of the last evaluation: {_RENEW}"]
@@ -159,7 +158,7 @@ def check_same_settings(target: pathlib.Path, config: RunConfig) -> None:
         )
 
 
-def _at_precision(config: RunConfig, model: SimCLR | Classifier) -> Served:
+def _at_precision(config: RunConfig, model: EncoderTrainer) -> Served:
     """The parts of the model, with an encoder of the same weights in the export's precision."""
     served = to_served(model)
     if config.export.precision == "run":

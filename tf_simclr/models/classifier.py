@@ -29,6 +29,9 @@ class Classifier(EncoderTrainer):
     Source: SimCLR, appendix B.5 (which fine-tunes from h) and SimCLR v2, section 3 (from a layer of the head).
     """
 
+    is_pretrained = False
+    metric_names: tuple[str, ...] = ("loss", "top_1_accuracy")
+
     def __init__(
         self,
         encoder: keras.Model,
@@ -59,10 +62,11 @@ class Classifier(EncoderTrainer):
         check_is_ours("A head", projection_head, classifier)
         if augmentation is None:
             augmentation = crop_and_flip(Augmentation(image_size))
-        super().__init__(encoder, augmentation, image_size, ["loss", "top_1_accuracy"], **kwargs)
+        super().__init__(encoder, augmentation, image_size, list(self.metric_names), **kwargs)
         self.projection_head = ProjectionHead(0) if projection_head is None else projection_head
         self.classifier = classifier
         self.classifier_layer = classifier_layer
+        self.uses_head = classifier_layer != 0
         representation = self.symbolic_representation()
         self.projection_head(representation)
         check_layer(self.projection_head, classifier_layer)

@@ -161,9 +161,10 @@ def _check_labels(model: Any, data: Any, labels: Any = None, weights: Any = None
         )
     if class_weight and labels is None:
         raise ValueError("class_weight weighs classes, so it needs labels. Received: images alone")
+    num_classes = model.num_classes
     if class_weight or weights is not None:
-        check_has_classes(model.num_classes)
-    if model.num_classes is None and not model.compares_labels:
+        check_has_classes(num_classes)
+    if not model.compares_labels and (num_classes is None or (labels is None and not model.needs_labels)):
         return  # Nobody reads the labels.
     if labels is None and model.compares_labels:
         raise ValueError(

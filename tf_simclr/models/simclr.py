@@ -41,6 +41,8 @@ class SimCLR(EncoderTrainer):
     section 3.2.
     """
 
+    uses_head = True
+
     def __init__(
         self,
         encoder: keras.Model,

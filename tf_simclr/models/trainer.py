@@ -23,10 +23,24 @@ class EncoderTrainer(keras.Model):
     """An encoder and its augmentation, with the first and the last part of a training step.
 
     A subclass writes `train_step`: it makes the views of a batch (`make_views`), computes the gradients of its
-    objective, and hands them to `update`. Its `test_step` hands the values of a batch to `observe`.
+    objective, and hands them to `update`. Its `test_step` hands the values of a batch to `observe`. It has a
+    `projection_head` and a `classifier`, which may be None.
+
+    Attributes:
+      is_pretrained: Whether an evaluation judges the encoder, frozen, rather than the model's classifier.
+      uses_head: Whether anything reads the projection head.
+      needs_labels: Whether a model with classes cannot do without labels.
+      small_views: Makes more views of the same images, in a model that compares them.
+      teacher_width: Numbers that its teacher gives for an image, if it has one.
     """
 
-    small_views: Augmentation | None = None  # of the same images, in a model that compares them
+    small_views: Augmentation | None = None
+    is_pretrained = True
+    uses_head = False
+    needs_labels = True
+    teacher_width: int | None = None
+    projection_head: keras.layers.Layer
+    classifier: Any
 
     fit = checking_inputs(keras.Model.fit)
     predict = checking_inputs(keras.Model.predict, is_prediction=True)

@@ -15,6 +15,7 @@ _TASKS = {
     "pretrain": "pretrained without labels",
     "finetune": "fine-tuned on labels",
     "supervised": "trained on labels",
+    "distill": "taught by another network",
 }
 
 # The longest command on one line.

@@ -6,35 +6,46 @@ from absl import logging
 from tf_simclr import builders, devices
 from tf_simclr.data import sources
 from tf_simclr.keras import keras
-from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.momentum import MomentumSimCLR
-from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import architecture, checkpoints, weights
+from tf_simclr.models.trainer import EncoderTrainer
+from tf_simclr.runs import architecture, checkpoints, teachers, weights
 from tf_simclr.runs.export_inputs import ExportInputs
 from tf_simclr.runs.folder import list_checkpoints, run_folder
 from tf_simclr.settings import RunConfig
 
 
-def initial_model(config: RunConfig, num_examples: int, num_classes: int | None) -> SimCLR | Classifier:
+def initial_model(
+    config: RunConfig, num_examples: int, num_classes: int | None, teacher_width: int | None = None
+) -> EncoderTrainer:
     """Builds the run's model with its initial weights, which follow from the config's seed.
 
-    Seeds the random numbers of Python, NumPy and TensorFlow. Call it in the scope of the run's strategy.
+    Seeds the random numbers of Python, NumPy and TensorFlow. Call it in the scope of the run's strategy. A model that
+    learns from a teacher gets it, unless the width of its answers is given.
 
     Args:
       config: The run.
       num_examples: Images per epoch.
       num_classes: Number of classes of the labels, or `None` for unlabelled images.
+      teacher_width: How many numbers the run's teacher gives for an image.
 
     Raises:
+      FileNotFoundError: If there is no such teacher.
       ValueError: If the settings do not fit together.
     """
+    teacher = None
+    if config.train_mode == "distill" and teacher_width is None:
+        teacher = teachers.open_teacher(config)
+        teacher_width = teacher.width
     keras.utils.set_random_seed(config.seed)
-    return builders.build_model(config, num_examples, num_classes)
+    model = builders.build_model(config, num_examples, num_classes, teacher_width)
+    if teacher is not None:
+        model.learn_from(teacher)
+    return model
 
 
 def load_model(
     config: RunConfig, source: sources.Source | ExportInputs
-) -> tuple[SimCLR | Classifier, tf.train.Checkpoint, int]:
+) -> tuple[EncoderTrainer, tf.train.Checkpoint, int]:
     """Builds the run's model and restores its newest checkpoint.
 
     A run without a checkpoint of its own starts from `config.checkpoint`, if that is set. Call it in the scope of the
@@ -57,15 +68,18 @@ def load_model(
     if config.mode == "export" and config.checkpoint is not None and not has_own:
         # Export the checkpoint unchanged: its classifier stays, whatever the images are.
         num_classes = architecture.read_heads(config.checkpoint)["num_classes"]
-    model = initial_model(config, source.num_examples, num_classes)
+    teacher_width = teachers.kept_width(run_folder(config)) if has_own else None
+    model = initial_model(config, source.num_examples, num_classes, teacher_width)
     checkpoint = checkpoints.make_checkpoint(model)
     step = checkpoints.restore_latest(checkpoint, run_folder(config))
     if step == 0 and config.checkpoint is not None:
-        start_from(config.checkpoint, model, has_new_classifier=config.finetune.zero_init)
+        # The checkpoint's classifier may have seen the labels that this run must not see.
+        is_new = config.finetune.zero_init or config.data.label_percent < 100
+        start_from(config.checkpoint, model, has_new_classifier=is_new)
     return model, checkpoint, step
 
 
-def load_trained_model(config: RunConfig, source: sources.Source | ExportInputs) -> SimCLR | Classifier:
+def load_trained_model(config: RunConfig, source: sources.Source | ExportInputs) -> EncoderTrainer:
     """Loads the run's model as `load_model` does, but never with initial weights.
 
     Raises:
@@ -79,7 +93,7 @@ def load_trained_model(config: RunConfig, source: sources.Source | ExportInputs)
     return model
 
 
-def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifier: bool = False) -> None:
+def start_from(checkpoint: str, model: EncoderTrainer, *, has_new_classifier: bool = False) -> None:
     """Loads the weights of another run, or of the reference, into a model.
 
     A projection head that nothing reads may differ from the checkpoint's; it then keeps its weights, as one does in
@@ -97,8 +111,7 @@ def start_from(checkpoint: str, model: SimCLR | Classifier, *, has_new_classifie
     """
     found = architecture.read_heads(checkpoint)
     head = model.projection_head
-    is_pretrained = isinstance(model, SimCLR)
-    may_be_new = not found["num_proj_layers"] if is_pretrained else model.classifier_layer == 0
+    may_be_new = not model.uses_head or (model.is_pretrained and not found["num_proj_layers"])
     own = architecture.settings_of_head([tuple(kernel.shape) for kernel in head.kernels])
     if may_be_new and any(found[name] != value for name, value in own.items()):
         logging.info("Starting with a new projection head (the checkpoint's has %d layers)", found["num_proj_layers"])

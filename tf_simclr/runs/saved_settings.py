@@ -56,6 +56,20 @@ def settings_of_checkpoint(path: str | os.PathLike[str]) -> RunConfig:
     return override(RunConfig(), changes | {"name": place.name, "data.dataset": "shapes"})
 
 
+def settings_of_weights(path: str | os.PathLike[str], precision: str) -> RunConfig:
+    """The settings of the run in a folder, or those that a checkpoint implies, in another precision.
+
+    Raises:
+      FileNotFoundError: If there is no weights file.
+      ValueError: If it does not hold a known ResNet.
+    """
+    try:
+        run = settings_of_run(path)
+    except ValueError:  # Of an earlier version, whose architecture can be read still.
+        run = None
+    return run or override(settings_of_checkpoint(path), {"train.precision": precision})
+
+
 def _settings_of_model(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the model, and the image size, from a run's `config.json`.
 

@@ -48,6 +48,8 @@ _LAYER = re.compile(
     r"(?:.*/)?(?:sync_)?(conv2d|batch_normalization|layer_normalization|dense|linear_classifier)(?:_(\d+))?/([^/]+)"
 )
 _HEAD_LAYER = re.compile(r"(?:^|/)n?l_(\d+)/")
+# A student's way to its teacher's representations, which has no use without the teacher.
+_TEACHER_MAP = re.compile(r"(?:^|/)teacher_map/")
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
@@ -236,7 +238,9 @@ def open_weights(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, Stored]
     shapes = reader.get_variable_to_shape_map()
     keys = _object_keys(reader) if _OBJECT_GRAPH in shapes else {name: name for name in shapes}
     # Counters and metrics belong to no layer; entries below a variable are the optimizer's, or moving averages.
-    names = [name for name in keys if "/" in name and name.rpartition("/")[0] not in keys]
+    names = [
+        name for name in keys if "/" in name and name.rpartition("/")[0] not in keys and not _TEACHER_MAP.search(name)
+    ]
     return reader, {
         place: Stored(name, keys[name], tuple(shapes[keys[name]])) for place, name in arrange(names).items()
     }

@@ -1,6 +1,7 @@
 """The settings of a run."""
 
 from tf_simclr.settings.declaration import Setting, flatten, to_text
+from tf_simclr.settings.distill import DistillConfig
 from tf_simclr.settings.embed import EmbedConfig
 from tf_simclr.settings.evaluation import EvalConfig
 from tf_simclr.settings.export import ExportConfig
@@ -21,6 +22,7 @@ __all__ = [
     "VERSION",
     "AugmentationConfig",
     "DataConfig",
+    "DistillConfig",
     "EmbedConfig",
     "EvalConfig",
     "ExportConfig",

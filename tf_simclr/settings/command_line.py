@@ -10,6 +10,7 @@ from typing import Any
 
 from absl import flags, logging
 
+from tf_simclr.settings import stages
 from tf_simclr.settings.declaration import expand, flatten
 from tf_simclr.settings.override import override
 from tf_simclr.settings.rules import nearest
@@ -39,8 +40,9 @@ STALE_FLAGS = {
 }
 # flag: help; neither is a setting.
 OTHER_FLAGS = {
-    "config": "Python file whose get_config() returns the defaults of the flags.",
-    "set": "section.field=value sets any setting by name and overrides the flags; none means not set.",
+    "config": "Python file whose get_config() returns the defaults of the flags, or whose get_stages() returns runs.",
+    "set": "section.field=value sets any setting by name and overrides the flags; none means not set. Of several "
+    "stages, STAGE.section.field=value changes one.",
 }
 DEFAULT_CONFIG = "configs/shapes.py"
 
@@ -108,7 +110,38 @@ def to_config(
         base = RunConfig()
     else:
         base = load_config(root / DEFAULT_CONFIG)
-    config = override(base, _implied(values, saved) | _changes(values))
+    return _checked(override(base, _implied(values, saved) | _changes(values)), names)
+
+
+def to_stages(values: flags.FlagValues, *, names: Mapping[str, tuple[str, ...]]) -> dict[str, RunConfig] | None:
+    """The runs of a config file with `get_stages()`, by name; None if `--config` names no such file.
+
+    The flags change all stages, and --set=STAGE.section.field=value changes one; see `stages.place` for the folders.
+
+    Raises:
+      FileNotFoundError: If the config file does not exist.
+      ValueError: If a field does not exist, a value is wrong, or it is one that differs from stage to stage.
+    """
+    if values.config is None:
+        return None
+    path = pathlib.Path(expand(values.config))
+    module = _load_module(path)
+    if not hasattr(module, "get_stages"):
+        return None
+    planned = _made_by(module.get_stages, path)
+    shared = _implied(values, None) | _changes(values)
+    own: dict[str, dict[str, Any]] = {name: {} for name in planned}
+    for field in [field for field in shared if field.partition(".")[0] in planned]:
+        stage, _, setting = field.partition(".")
+        own[stage][setting] = shared.pop(field)
+    stages.check_shared(shared, planned)
+    root = shared.pop("model_dir", None) or f"runs/{path.stem}"
+    changed = {name: override(config, shared | own[name]) for name, config in planned.items()}
+    return {name: _checked(config, names) for name, config in stages.place(changed, expand(root)).items()}
+
+
+def _checked(config: RunConfig, names: Mapping[str, tuple[str, ...]]) -> RunConfig:
+    """The same config; raises a `ValueError` if a name is none that its consumer knows."""
     for name, choices in names.items():
         value = flatten(config)[name]
         for item in value if SETTINGS[name].is_list else [value]:
@@ -175,6 +208,14 @@ def load_config(path: pathlib.Path) -> RunConfig:
       FileNotFoundError: If the file does not exist; the error suggests the nearest name.
       ValueError: If the file has no `get_config`.
     """
+    module = _load_module(path)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"The config file {path} must define get_config() -> RunConfig")
+    return _made_by(module.get_config, path)
+
+
+def _load_module(path: pathlib.Path) -> Any:
+    """The module of a config file."""
     if not path.is_file():
         siblings = [str(other) for other in sorted(path.parent.glob("*.py"))]
         raise FileNotFoundError(f"There is no config file {path}.{nearest(str(path), siblings)}")
@@ -183,10 +224,13 @@ def load_config(path: pathlib.Path) -> RunConfig:
         raise ValueError(f"A config file must be a Python file. Received: {path}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"The config file {path} must define get_config() -> RunConfig")
+    return module
+
+
+def _made_by(function: Callable[[], Any], path: pathlib.Path) -> Any:
+    """What a function of a config file returns."""
     try:
-        loaded = module.get_config()
+        loaded = function()
     except TypeError as error:  # a field that does not exist
         raise ValueError(f"The config file {path} is wrong: {error}") from error
     logging.info("Config %s", path)

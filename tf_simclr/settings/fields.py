@@ -42,6 +42,10 @@ class DataConfig:
         224, "Side in pixels of the encoder's input, and of the views unless augmentation.view_size is set.",
         rule=rules.PIXELS, flag="image_size",
     )  # fmt: skip
+    label_percent: int = setting(
+        100, "Share of every class's labels, in percent, that a training may see; the evaluation sees all.",
+        rule=rules.PERCENT, flag="label_percent",
+    )  # fmt: skip
     cache: Literal["none", "memory", "disk"] = setting(
         "none", "Keeps encoded images in memory or decoded ones on disk, in model_dir; small images are kept anyway.",
         resumable=True,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from tf_simclr.settings import rules
 from tf_simclr.settings.declaration import declared, expand_paths, flatten, setting
+from tf_simclr.settings.distill import DistillConfig
 from tf_simclr.settings.embed import EmbedConfig
 from tf_simclr.settings.evaluation import EvalConfig
 from tf_simclr.settings.export import ExportConfig
@@ -36,9 +37,9 @@ class RunConfig:
         "What to do; check looks at a run before it starts, embed fills output_dir, report writes report.html.",
         flag="mode", resumable=True,
     )  # fmt: skip
-    train_mode: Literal["pretrain", "finetune", "supervised"] = setting(
+    train_mode: Literal["pretrain", "finetune", "supervised", "distill"] = setting(
         "pretrain",
-        "Pretrains without labels, fine-tunes a checkpoint on labels, or trains a new network on them (supervised).",
+        "Pretrains; fine-tunes, or trains a new network (supervised), on labels; or learns from a teacher (distill).",
         flag="train_mode",
     )  # fmt: skip
     model_dir: str | None = setting(
@@ -65,6 +66,7 @@ class RunConfig:
     augmentation: AugmentationConfig = AugmentationConfig()
     model: ModelConfig = ModelConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    distill: DistillConfig = DistillConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
@@ -146,11 +148,7 @@ def check_together(config: RunConfig) -> None:
       ValueError: If the settings break a rule.
     """
     train, data, model = config.train, config.data, config.model
-    if config.train_mode == "finetune" and config.checkpoint is None:
-        raise ValueError(
-            "--train_mode=finetune needs --checkpoint, the weights to start from, such as --checkpoint=runs/shapes "
-            "(--train_mode=supervised does not). Received: none"
-        )
+    _check_start(config)
     for name in ("log_every_steps", "checkpoint_steps", "health_every_steps"):
         steps = getattr(train, name)
         if steps is not None and steps % train.steps_per_execution:
@@ -181,6 +179,26 @@ def check_together(config: RunConfig) -> None:
             "data.cache keeps images on this machine, data.service reads them on others: choose one, with "
             f"{typed(data__service='')} or {typed(data__cache='none')}. "
             f"Received: cache={data.cache}, service={','.join(data.service)}"
+        )
+
+
+def _check_start(config: RunConfig) -> None:
+    """Checks that a run names the weights and the teacher that it needs, and no others."""
+    if config.train_mode == "finetune" and config.checkpoint is None:
+        raise ValueError(
+            "--train_mode=finetune needs --checkpoint, the weights to start from, such as --checkpoint=runs/shapes "
+            "(--train_mode=supervised does not). Received: none"
+        )
+    distill = config.distill
+    if config.train_mode == "distill" and distill.teacher is None:
+        raise ValueError(
+            "--train_mode=distill needs --teacher, the run, checkpoint or SavedModel to learn from, such as "
+            "--teacher=runs/finetuned. Received: none"
+        )
+    if distill.target == "representations" and distill.label_weight is not None:
+        raise ValueError(
+            "--distill_label_weight is for --distill_target=logits, since representations have no classes: use "
+            f"{typed(distill__label_weight=None)}. Received: {distill.label_weight}"
         )
 
 

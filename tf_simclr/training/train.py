@@ -10,16 +10,16 @@ from absl import logging
 from tf_simclr import builders, distribute
 from tf_simclr.data import batches, sources
 from tf_simclr.data.batches.waiting import WaitClock
-from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import checkpoints, export_inputs, identity, models, writers
+from tf_simclr.models.trainer import EncoderTrainer
+from tf_simclr.runs import checkpoints, export_inputs, identity, models, teachers, writers
 from tf_simclr.runs.cadence import Cadence
 from tf_simclr.settings import DEFAULT_BATCH_SIZE, RunConfig
 from tf_simclr.training import callbacks, health, stopping
 from tf_simclr.training.progress import Progress
 
 
-def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> SimCLR | Classifier:
+def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> EncoderTrainer:
     """Trains to the end of the run, from its newest checkpoint if it has one; a finished run stays as it is.
 
     Call it in the scope of the run's strategy.
@@ -45,6 +45,8 @@ def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> 
     with _explaining(source, folder), stopping.catch_signals() as stop_request:
         identity.check_same_images(images, config.data, folder, start_step)
         if start_step < config.total_steps(source.num_examples):
+            if config.train_mode == "distill":
+                teachers.attach(config, model, source, folder, start_step)
             _check_space(config, model, folder)
             if start_step == 0 or export_inputs.load(folder) is None:
                 export_inputs.keep(export_inputs.of_sources(config, images), folder)
@@ -58,7 +60,7 @@ def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> 
 
 def _continue(
     config: RunConfig,
-    model: SimCLR | Classifier,
+    model: EncoderTrainer,
     checkpoint: tf.train.Checkpoint,
     images: builders.Sources,
     folder: pathlib.Path,
@@ -106,7 +108,7 @@ def _check_agreement(start_step: int) -> None:
         )
 
 
-def _check_space(config: RunConfig, model: SimCLR | Classifier, folder: pathlib.Path) -> None:
+def _check_space(config: RunConfig, model: EncoderTrainer, folder: pathlib.Path) -> None:
     """Raises a `ValueError` if the checkpoints and the export will not fit on the disk."""
     _, needed, free = checkpoints.space(config, model, folder)
     if free <= needed:
@@ -139,7 +141,7 @@ def _explaining(source: sources.Source, folder: pathlib.Path) -> Iterator[None]:
 
 def _fit(
     config: RunConfig,
-    model: SimCLR | Classifier,
+    model: EncoderTrainer,
     dataset: tf.data.Dataset,
     manager: tf.train.CheckpointManager,
     num_examples: int,

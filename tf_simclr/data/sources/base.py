@@ -117,12 +117,22 @@ class Source(abc.ABC):
         Raises:
           ValueError: If the labels are not known before the images are read.
         """
+        return self.subset(self._few_labelled(percent, draw))
+
+    def with_few_labels(self, percent: int) -> "Source":
+        """The same examples, of which only those of `few_labels` keep their label; the others count as unlabelled."""
+        kept = self._few_labelled(percent, draw=0)
+        labels = np.full(self.num_examples, -1, np.int64)
+        labels[kept] = np.asarray(self.labels)[kept]
+        return dataclasses.replace(self, labels=labels)  # type: ignore[type-var]
+
+    def _few_labelled(self, percent: int, draw: int) -> np.ndarray:
         if self.labels is None:
             raise ValueError(
                 "A share of the labels can be drawn only where they are known before the images are read: put the "
                 f"images into one folder for each class. Received: a {type(self).__name__}"
             )
-        return self.subset(subsets.class_balanced(self.keys, self.labels, percent / 100, draw))
+        return subsets.class_balanced(self.keys, self.labels, percent / 100, draw)
 
     def unlabelled(self) -> "Source":
         """The same examples without their labels."""

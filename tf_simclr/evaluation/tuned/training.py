@@ -17,7 +17,7 @@ from tf_simclr.evaluation.encoders import FrozenEncoder
 from tf_simclr.evaluation.features import extract
 from tf_simclr.evaluation.progress import progress
 from tf_simclr.models.classifier import Classifier
-from tf_simclr.models.simclr import SimCLR
+from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs.folder import list_checkpoints, open_run, run_folder
 from tf_simclr.runs.saved_settings import settings_of_run
 from tf_simclr.settings import SETTINGS, RunConfig, flatten, override
@@ -41,7 +41,7 @@ class Material:
     """
 
     config: RunConfig
-    model: SimCLR
+    model: EncoderTrainer
     encoder: FrozenEncoder
     train: Images
     test: Images
@@ -110,6 +110,8 @@ _ALWAYS = {
     "augmentation.view_size": None,
     "model.classifier_layer": 0,
     "finetune.after_block": None,
+    "distill.teacher": None,
+    "distill.label_weight": None,
     "finetune.zero_init": True,
     "train.microbatch_size": None,
     "train.steps_per_execution": 1,

@@ -1,8 +1,9 @@
 """A SavedModel of any origin as an encoder: which of its functions maps images to vectors, and what it takes."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,46 +12,20 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_simclr import files
+from tf_simclr.runs.saved_outputs import (
+    Place,
+    are_probabilities,
+    choose_logits,
+    choose_representations,
+    outputs_of,
+    to_logits,
+)
 
 # The function of the object itself, beside the signatures.
 CALL = "__call__"
-# Outputs that are representations whatever else a model returns, the likeliest first.
-_REPRESENTATIONS = (
-    "embedding", "embeddings", "image_embedding", "image_embeddings", "representation", "representations",
-    "feature_vector", "features", "pooled", "pooled_output", "pooler_output", "final_avg_pool", "avg_pool", "default",
-)  # fmt: skip
 # What an export of this package says about itself.
 CARD = "model_card.json"
 _CHUNK_BYTES = 1 << 24
-
-
-class Place(NamedTuple):
-    """PATH#FUNCTION:OUTPUT, of which the names may be missing.
-
-    Attributes:
-      path: The SavedModel.
-      function: The name of a signature, or `CALL`.
-      output: The name of an output.
-    """
-
-    path: str
-    function: str | None = None
-    output: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "Place":
-        """Takes the text apart.
-
-        >>> Place.parse("models/a#serving_default:features")
-        Place(path='models/a', function='serving_default', output='features')
-        >>> Place.parse("models/a")
-        Place(path='models/a', function=None, output=None)
-        """
-        if tf.io.gfile.exists(os.fsencode(text)):  # A path may have a "#" in it.
-            return cls(text)
-        path, _, names = text.rpartition("#") if "#" in text else (text, "", "")
-        function, _, output = names.partition(":")
-        return cls(path, function or None, output or None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,8 +95,8 @@ def open_encoder(place: Place, image_size: int) -> SavedEncoder:
 
     Takes the signature "serving_default", or the only one, or, in a model without signatures, the object's
     `__call__`; its only input must be image files (string) or pixels (uint8, or float in [0, 1], [B, H, W, 3]). Takes
-    the output with a name of `_REPRESENTATIONS`, or the only float [B, F], or the only float [B, h, w, F], which is
-    averaged over h and w. A function of one image at a time is called for every image.
+    the output that `choose_representations` chooses; floats [B, h, w, F] are averaged over h and w. A function of one
+    image at a time is called for every image.
 
     Args:
       place: The model, and the names of the function and of the output if there are several.
@@ -130,24 +105,50 @@ def open_encoder(place: Place, image_size: int) -> SavedEncoder:
     Raises:
       ValueError: If it cannot be loaded or has no such function or output; the error lists what it has.
     """
-    function = _choose_function(_load(place.path), place)
+    return _open(_load(place.path), place, image_size, choose_representations)
+
+
+def open_teacher(place: Place, image_size: int, *, of_classes: bool) -> SavedEncoder:
+    """Loads a SavedModel as a teacher, whose `encode` gives logits [b, C] or representations [b, F].
+
+    Without the name of a function, takes the first that fits of the object's `__call__`, which usually takes pixels,
+    and the signatures "classify", "serving_default" and "default"; or the only one. Where an output is of
+    probabilities, `encode` gives their logarithms.
+
+    Args:
+      place: The model, and the names of the function and of the output if there are several.
+      image_size: Side S in pixels of the images, if the function leaves it open.
+      of_classes: Whether logits are asked for.
+
+    Raises:
+      ValueError: If it cannot be loaded or has no such function or output.
+    """
+    loaded = _load(place.path)
+    choose = choose_logits if of_classes else choose_representations
+    for name in (CALL, "classify", "serving_default", "default") if place.function is None else ():
+        with contextlib.suppress(ValueError):
+            return _open(loaded, place._replace(function=name), image_size, choose)
+    return _open(loaded, place, image_size, choose)
+
+
+def _open(loaded: Any, place: Place, image_size: int, choose: Callable[..., str]) -> SavedEncoder:
+    """Finds the function of a loaded model, tries it on two images and finds the output."""
+    function = _choose_function(loaded, place)
     fed = _input_of(function, image_size, place.path)
-    trial = np.random.default_rng(0).integers(0, 256, [2, image_size, image_size, 3], np.uint8)
-    if fed.image_size is None:
-        images = tf.map_fn(tf.io.encode_png, tf.constant(trial), fn_output_signature=tf.string)
-    else:
-        images = tf.image.resize(trial / np.float32(255), [fed.image_size, fed.image_size])
-    images = images[:1] if fed.is_single else images
+    images = _trial_images(fed, image_size)
+    given = images[0] if fed.is_single else images
     try:
-        outputs = _outputs_of(function.call(fed.prepare(images[0] if fed.is_single else images)))
+        outputs = on_one_replica(lambda given: outputs_of(function.call(given)), fed.prepare(given))
     except (tf.errors.OpError, ValueError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"The function {function.name} of a SavedModel fails on images ({reason}). "
                          f"Received: {place.path}") from None  # fmt: skip
-    output = _choose_output(outputs, len(images), function.name, place)
+    output = choose(outputs, len(images), function.name, place)
+    of_probabilities = choose is choose_logits and are_probabilities(outputs[output].numpy())
 
     def encode_once(images: tf.Tensor) -> tf.Tensor:
-        found = tf.cast(_outputs_of(function.call(fed.prepare(images)))[output], tf.float32)
+        found = tf.cast(outputs_of(function.call(fed.prepare(images)))[output], tf.float32)
+        found = to_logits(found, of_probabilities)
         return tf.reduce_mean(found, axis=[1, 2]) if found.shape.rank == 4 else found
 
     def encode(images: tf.Tensor) -> tf.Tensor:
@@ -156,6 +157,23 @@ def open_encoder(place: Place, image_size: int) -> SavedEncoder:
         return tf.map_fn(lambda image: encode_once(image)[0], images, fn_output_signature=tf.float32)
 
     return SavedEncoder(function.name, output, fed.takes, fed.image_size, encode)
+
+
+def on_one_replica(function: Callable[..., Any], *arguments: tf.Tensor) -> Any:
+    """What a function returns on the first replica; under a strategy, a SavedModel runs on replicas alone."""
+    strategy = tf.distribute.get_strategy()
+    found = strategy.run(function, arguments)
+    return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], found)
+
+
+def _trial_images(fed: _Input, image_size: int) -> tf.Tensor:
+    """Two images, or one, as a function takes them."""
+    trial = np.random.default_rng(0).integers(0, 256, [2, image_size, image_size, 3], np.uint8)
+    if fed.image_size is None:
+        images = tf.map_fn(tf.io.encode_png, tf.constant(trial), fn_output_signature=tf.string)
+    else:
+        images = tf.image.resize(trial / np.float32(255), [fed.image_size, fed.image_size])
+    return images[:1] if fed.is_single else images
 
 
 def _load(path: str) -> Any:
@@ -252,47 +270,3 @@ def _input_of(function: _Function, image_size: int, path: str) -> _Input:
 
     takes = f"{spec.dtype.name} images in [0, {255 if is_levels else 1}]"
     return _Input(takes, size, is_single, prepare)
-
-
-def _outputs_of(found: Any) -> dict[str, tf.Tensor]:
-    """The outputs of a function by name; those of a list by position."""
-    if isinstance(found, Mapping):
-        named = {f"{name}": value for name, value in found.items()}
-    elif isinstance(found, (list, tuple)):
-        named = {f"output_{position}": value for position, value in enumerate(found)}
-    else:
-        return {"output": found}
-    flat: dict[str, tf.Tensor] = {}
-    for name, value in named.items():
-        inner = _outputs_of(value)
-        flat |= {name: value} if list(inner) == ["output"] else {f"{name}/{key}": one for key, one in inner.items()}
-    return flat
-
-
-def _choose_output(outputs: Mapping[str, Any], count: int, function: str, place: Place) -> str:
-    """The name of the representations among the outputs for so many images."""
-    candidates = {
-        name: value.shape.as_list()
-        for name, value in sorted(outputs.items())
-        if tf.is_tensor(value) and value.dtype.is_floating and value.shape.rank in (2, 4) and value.shape[0] == count
-    }
-    listed = ", ".join(f"{name} {['B', *shape[1:]]}".replace("'", "") for name, shape in candidates.items())
-    flat = [name for name, shape in candidates.items() if len(shape) == 2]
-    likely = [name for name in _REPRESENTATIONS if name in candidates]
-    if place.output is not None:
-        if place.output in candidates:
-            return place.output
-    elif likely or len(flat) == 1 or len(candidates) == 1:
-        return (likely or flat or list(candidates))[0]
-    what = (
-        f"no representations called {place.output}" if place.output else "several outputs that may be representations"
-    )
-    if not candidates:
-        raise ValueError(
-            f"The function {function} of a SavedModel must return floats [B, F] or [B, h, w, F]. "
-            f"Received: {place.path}, which returns {', '.join(outputs) or 'nothing'}"
-        )
-    raise ValueError(
-        f"The function {function} of a SavedModel has {what}: name one of them as {place.path}#{function}:OUTPUT, of "
-        f"{listed}. Received: {place.path}"
-    )

@@ -1,0 +1,117 @@
+"""Runs the stages of a config one after the other, and compares what they have reached."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from absl import logging
+
+from tf_simclr import files
+from tf_simclr.evaluation.probe import headline
+from tf_simclr.keras import keras
+from tf_simclr.metrics.paired import difference_interval
+from tf_simclr.runs import predictions
+from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.runs.saved_settings import settings_of_run
+from tf_simclr.settings import RunConfig, override, to_dict
+
+# The rows of the table, beside the folders of the stages.
+FILE = "stages.json"
+# The settings that a stage has been run with to its end, in its folder.
+_DONE = "stage.json"
+
+
+def run_all(planned: Mapping[str, RunConfig], run: Callable[[RunConfig], str]) -> str:
+    """Runs all stages in order, but those that have been run to their end with the same settings.
+
+    Args:
+      planned: The stages by name, as `settings.stages.place` returns them.
+      run: Runs one of them.
+
+    Returns:
+      The table for the terminal, of which `stages.json` has the numbers.
+    """
+    for number, (name, config) in enumerate(planned.items(), 1):
+        logging.info("Stage %d of %d, %s: %s", number, len(planned), name, config.folder)
+        _run_once(_as_started(config), run)
+    rows = compare(planned)
+    root = pathlib.Path(next(iter(planned.values())).folder).parent
+    files.write_json(root / FILE, rows)
+    width = max(map(len, planned)) + 2
+    return "\n".join([describe(rows), "", *(f"{name + ':':{width}}{one.folder}" for name, one in planned.items())])
+
+
+def _run_once(config: RunConfig, run: Callable[[RunConfig], str]) -> None:
+    done, settings = pathlib.Path(config.folder, _DONE), to_dict(config)
+    if done.is_file() and files.read_json(done) == settings:
+        logging.info("The stage is finished")
+        return
+    run(config)
+    files.write_json(done, settings)
+    keras.backend.clear_session()  # Its graphs would stay in memory.
+
+
+def _as_started(config: RunConfig) -> RunConfig:
+    """The settings of a stage; once it has weights of its own, those that it started from may have moved."""
+    saved = settings_of_run(config.folder) if list_checkpoints(pathlib.Path(config.folder)) else None
+    return config if saved is None else override(config, {"checkpoint": saved.checkpoint})
+
+
+def compare(planned: Mapping[str, RunConfig]) -> list[dict[str, Any]]:
+    """The rows of the table: what each stage has reached, beside supervised training on the same labels.
+
+    Returns:
+      For each stage with a result, its name, train_mode and label_percent; the measure, "label" for its own classifier
+      or a protocol that judges the frozen encoder on all labels; top_1_accuracy with _low and _high; and, where the
+      plan has a supervised stage with as many labels, top_1_difference to that with its interval, image by image.
+    """
+    scratch = {one.data.label_percent: one for one in planned.values() if one.train_mode == "supervised"}
+    rows = []
+    for name, config in planned.items():
+        path = pathlib.Path(config.folder, "result.json")
+        result = files.read_json(path) if path.is_file() else {}
+        is_own = "eval/label_top_1_accuracy" in result
+        measure = "label" if is_own and config.train_mode != "pretrain" else headline(config.eval.protocols)
+        key = f"eval/{measure}_top_1_accuracy"
+        if key not in result:
+            continue
+        row = {"stage": name, "train_mode": config.train_mode, "label_percent": config.data.label_percent}
+        row |= {"measure": measure} | {f"top_1_accuracy{end}": result[key + end] for end in ("", "_low", "_high")}
+        other = scratch.get(config.data.label_percent)
+        if measure == "label" and other is not None and other is not config:
+            row |= _difference(config, other)
+        rows.append(row)
+    return rows
+
+
+def _difference(config: RunConfig, other: RunConfig) -> dict[str, float]:
+    """How much more often a stage is right than another one, with a paired interval; empty without predictions."""
+    paths = [predictions.predictions_path(pathlib.Path(one.folder)) for one in (config, other)]
+    if not all(path.is_file() for path in paths):
+        return {}
+    ours, theirs = (predictions.read(path)["eval/label"] for path in paths)
+    if list(ours.examples) != list(theirs.examples):
+        return {}
+    hits = [one.predicted == one.labels for one in (ours, theirs)]
+    low, high = difference_interval(*hits)
+    name = "top_1_difference"
+    return {name: float(hits[0].mean() - hits[1].mean()), f"{name}_low": low, f"{name}_high": high}
+
+
+def describe(rows: list[dict[str, Any]]) -> str:
+    """The table as text, in percent and percentage points."""
+    if not rows:
+        return "No stage has a result: the images have no labels, or --mode leaves the evaluation out"
+    cells = [("stage", "labels", "judged by", "top-1 accuracy", "from scratch: difference")]
+    for row in rows:
+        judge = "its classifier" if row["measure"] == "label" else f"{row['measure']}, all labels"
+        labels = "none" if row["train_mode"] == "pretrain" else f"{row['label_percent']} %"
+        ends = "" if "top_1_difference" not in row else _in_percent(row, "top_1_difference", "+.1f")
+        cells.append((row["stage"], labels, judge, _in_percent(row, "top_1_accuracy", ".1f"), ends))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+
+
+def _in_percent(row: Mapping[str, float], name: str, form: str) -> str:
+    value, low, high = (format(100 * row[name + end], form) for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"
