@@ -7,11 +7,11 @@ from typing import Any
 from absl import logging
 
 from tf_simclr import files
-from tf_simclr.evaluation.probe import headline
 from tf_simclr.keras import keras
 from tf_simclr.metrics.paired import difference_interval
 from tf_simclr.runs import predictions
 from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.runs.results import LABEL, headline
 from tf_simclr.runs.saved_settings import settings_of_run
 from tf_simclr.settings import RunConfig, override, to_dict
 
@@ -71,7 +71,7 @@ def compare(planned: Mapping[str, RunConfig]) -> list[dict[str, Any]]:
         path = pathlib.Path(config.folder, "result.json")
         result = files.read_json(path) if path.is_file() else {}
         is_own = "eval/label_top_1_accuracy" in result
-        measure = "label" if is_own and config.train_mode != "pretrain" else headline(config.eval.protocols)
+        measure = LABEL if is_own and config.train_mode != "pretrain" else headline(config.eval.protocols)
         key = f"eval/{measure}_top_1_accuracy"
         if key not in result:
             continue

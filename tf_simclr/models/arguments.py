@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import tensorflow as tf
+
 from tf_simclr.augment import FIRST_SMALL_VIEW, Augmentation
 from tf_simclr.losses import Loss, NTXent
 
@@ -30,6 +32,18 @@ def check_small_views(small_views: Augmentation | None, pairs: str, augmentation
             f"first_view={FIRST_SMALL_VIEW}. Received: first_view={small_views.first_view}"
         )
     return small_views
+
+
+def check_small_images(small_views: Augmentation, small_images: tf.TensorSpec | None) -> None:
+    """Raises a `ValueError` unless there are crops for the small views where those of the others are cut already."""
+    if small_images is None:
+        size = small_views.image_size
+        raise ValueError(
+            "Where the views are already cropped, a model with small views needs these, too: batches of {'images', "
+            f"'small_images', 'keys'}}, with small_images [n, {small_views.num_views}, {size}, {size}, 3]. "
+            "Received: no small_images"
+        )
+    small_views.check_spec(small_images)
 
 
 def check_optimizer(optimizer: Any) -> None:

@@ -37,8 +37,7 @@ class SimCLR(EncoderTrainer):
     number of images.
 
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), algorithm 1.
-    Small views: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (2020),
-    section 3.2.
+    Small views: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (2020).
     """
 
     uses_head = True
@@ -254,9 +253,8 @@ class SimCLR(EncoderTrainer):
 
     def pairs_to_train(self, labels: tf.Tensor | None) -> Pairs:
         """What the loss compares in a training step of this replica, whose images have these labels."""
-        flat = classification.flat_labels(labels) if self.compares_labels else None
-        replica = {"gather": distribute.gather, "replica_id": distribute.replica_id()}
-        return dataclasses.replace(self.pairs, labels=flat, **replica)
+        pairs = dataclasses.replace(self.pairs, gather=distribute.gather, replica_id=distribute.replica_id())
+        return dataclasses.replace(pairs, labels=classification.flat_labels(labels)) if self.compares_labels else pairs
 
     def _observe(
         self,

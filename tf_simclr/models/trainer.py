@@ -11,6 +11,7 @@ from tf_simclr import distribute
 from tf_simclr.augment import Augmentation, content_keys, example_keys, pixels
 from tf_simclr.keras import check_is_ours, keras
 from tf_simclr.metrics import classification
+from tf_simclr.models.arguments import check_small_images
 from tf_simclr.models.inputs import checking_inputs
 from tf_simclr.models.loading import check_weights_file
 from tf_simclr.models.serialization import check_config, deserialize, serialize
@@ -135,16 +136,8 @@ class EncoderTrainer(keras.Model):
     ) -> None:
         """Raises a `ValueError` unless `fit` and `evaluate`, or `predict`, take images of this shape and dtype."""
         (pixels.check_spec if is_prediction else self.augmentation.check_spec)(images)
-        if is_prediction or self.small_views is None or images.shape.rank == 4:
-            return
-        if small_images is None:
-            size = self.small_views.image_size
-            raise ValueError(
-                "Where the views are already cropped, a model with small views needs these, too: batches of {'images', "
-                f"'small_images', 'keys'}}, with small_images [n, {self.small_views.num_views}, {size}, {size}, 3]. "
-                "Received: no small_images"
-            )
-        self.small_views.check_spec(small_images)
+        if not is_prediction and self.small_views is not None and images.shape.rank != 4:
+            check_small_images(self.small_views, small_images)
 
     def load_weights(
         self, filepath: Any, skip_mismatch: bool = False, by_name: bool = False, options: Any = None
