@@ -21,6 +21,11 @@ temperature 0.1. The recipe of the fine-tuning is the paper's here as well, apar
 The distillation takes AdamW in place of the paper's LARS: at a temperature of 0.1, gradients are ten times as large,
 and so are the steps of batch norm, which LARS does not adapt. With LARS at a rate of 0.2, 60 steps on CIFAR-10 ended at
 a loss of 6, far above the 2.3 of guessing; with AdamW, they ended at 0.7.
+
+Tried once, seed 0, by the second command with --set=augmentation.view_size=24 on 12,000 training and 3,000 test images
+of CIFAR-10: 53.1 % linear on all labels; with 1 % of them, 25.8 % [24.3, 27.4] from scratch, 31.5 % [29.8, 33.2]
+fine-tuned and 28.5 % [26.9, 30.1] self-distilled. So short a distillation of so weak a teacher did not help; the stages
+with 10 % have not been run to their end.
 """
 
 import dataclasses
