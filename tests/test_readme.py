@@ -1,5 +1,6 @@
 """The README's commands and snippets, executed."""
 
+import fnmatch
 import re
 import shlex
 
@@ -8,7 +9,8 @@ import tensorflow as tf
 from command import parse, parse_stages
 from paths import ROOT
 
-from tf_simclr.settings import RunConfig
+from tf_simclr.settings import SETTINGS, RunConfig
+from tf_simclr.settings.command_line import SHORTHANDS
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -63,3 +65,23 @@ def test_make_targets_exist():
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\[[^\]\"]+\]\(([^)#]+)", path.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_every_part_of_the_papers_is_where_the_table_says():
+    page = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    section = page.partition("## Where each part of the papers is\n")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| v")]
+    assert len(rows) > 10
+    known = {name for one in SETTINGS.values() for name in (one.flag, one.alias) if name} | set(SHORTHANDS)
+    for _, modules, tests, settings, _ in rows:
+        for path in re.findall(r"`([^`]+)`", modules):
+            root = ROOT if path.startswith("configs") else ROOT / "tf_simclr"
+            before, names, after = (*re.split(r"[{}]", path), "", "")[:3]
+            for name in names.split(","):
+                assert list(root.glob(f"{before}{name}{after}")), path
+        for path in re.findall(r"`([^`]+)`", tests):
+            assert (ROOT / path).exists(), path
+        for flag in re.findall(r"`--([a-z_]+)", settings):
+            assert flag in known or any(name.startswith(flag) for name in known) or flag == "config", flag
+        for name in re.findall(r"`([a-z]+\.[a-z_*]+)`", settings):
+            assert any(fnmatch.fnmatch(one, name) for one in SETTINGS), name
