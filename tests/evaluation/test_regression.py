@@ -79,6 +79,34 @@ def test_correlated_features_take_few_evaluations():
     np.testing.assert_allclose(mixed @ found.weights + found.bias, oracle.decision_function(standardized), atol=2e-3)
 
 
+@pytest.mark.parametrize("num_classes", [2, 10])
+@pytest.mark.parametrize("regularization_c", [1.0, 5e5])
+def test_features_of_few_dimensions_are_fitted_with_any_penalty(num_classes, regularization_c):
+    """Such as those of a collapsed encoder: nearly all of their moments are zero, but for rounding."""
+    generator = np.random.default_rng(0)
+    hidden = generator.normal(size=[3000, 3]).astype(np.float32)
+    features = np.maximum(hidden @ generator.normal(size=[3, 512]).astype(np.float32), 0)
+    labels = np.argmax(hidden @ generator.normal(size=[3, num_classes]), axis=1)
+    targets = labels if num_classes > 2 else labels[:, None] == 1
+    objective = Objective(features, targets, np.arange(3000), num_classes if num_classes > 2 else 1)
+    (found,) = fit_path(objective, [regularization_c], 30)
+    logits = features @ found.weights + found.bias
+    predicted = np.argmax(logits, axis=1) if num_classes > 2 else logits[:, 0] > 0
+    assert np.mean(predicted == labels) > 0.9
+
+
+def test_many_features_are_fitted_as_they_are():
+    """More than examples: the products of every two would take more time and memory than all the rest."""
+    clusters = make_clusters(40, 4, 60, noise=1.0, seed=1)
+    objective = Objective(clusters.representations, clusters.labels, np.arange(40), 4)
+    assert objective.curvature(1.0) is None
+    (found,) = fit_path(objective, [0.1], 100)
+    standardized = StandardScaler().fit_transform(clusters.representations.astype(float))
+    oracle = LogisticRegression(C=0.1, max_iter=1000, tol=1e-9).fit(standardized, clusters.labels)
+    logits = clusters.representations @ found.weights + found.bias
+    np.testing.assert_allclose(logits, oracle.decision_function(standardized), atol=5e-3)
+
+
 @pytest.mark.parametrize("num_labels", [1, 3])
 def test_the_gradient_is_that_of_the_objective(num_labels, tmp_path, monkeypatch):
     in_blocks(monkeypatch)

@@ -34,8 +34,8 @@ _FEW_ELEMENTS = 1 << 22
 # Of the gradient in those coordinates. float32 products allow no smaller one: line searches would fail on rounding.
 _GRADIENT_TOLERANCE = 1e-4
 _LINE_SEARCH_STEPS = 50
-# Of a mean product of two standardised features, in float32.
-_ROUNDING = 1e-6
+# With more features than that, the products of every two of them would take more memory than they save time.
+_MOST_FEATURES = 4096
 
 # Rows that tell how long an evaluation takes.
 _SAMPLE_ROWS = 1 << 14
@@ -102,25 +102,28 @@ class Objective:
         gradient[:, :-1] += strength * penalized
         return loss / len(self._rows) + 0.5 * strength * float(np.vdot(penalized, penalized)), gradient.ravel()
 
-    def curvature(self, regularization_c: float) -> np.ndarray:
-        """About the second derivative by the weights of one output, float64 [F, F].
+    def curvature(self, regularization_c: float) -> np.ndarray | None:
+        """About the second derivative by the weights of one output, float64 [F, F]; None if it would cost too much.
 
         It is that of the start, where all outputs are zero: the moments of the features times the variance of a
         prediction, and the penalty's. The derivatives by the weights of two outputs are left out.
         """
+        if not len(self.mean) < min(len(self._rows), _MOST_FEATURES):
+            return None
         share = 0.5 if self._targets.ndim == 2 else 1 / self.num_outputs
-        found = share * (1 - share) * self._second_moments
-        # At least as much as rounding leaves of the smallest moment.
-        found.flat[:: len(found) + 1] += 1 / (regularization_c * len(self._rows)) + _ROUNDING
+        found = share * (1 - share) * self._second_moments.astype(np.float64)
+        # At least as much as rounding leaves of moments that are zero: correlated features have some.
+        rounding = share * (1 - share) * len(found) * np.finfo(np.float32).eps
+        found.flat[:: len(found) + 1] += 1 / (regularization_c * len(self._rows)) + rounding
         return found
 
     @functools.cached_property
     def _second_moments(self) -> np.ndarray:
-        """The mean product of every two standardised features, float64 [F, F]."""
+        """The mean product of every two standardised features, float32 [F, F]."""
         found = np.zeros([len(self.mean)] * 2)
         for _, block in self._blocks(0, len(self._rows)):
             found += block.T @ block
-        return found / len(self._rows)
+        return (found / len(self._rows)).astype(np.float32)
 
     def seconds(self) -> float:
         """About how long an evaluation takes, measured on some of the rows."""
@@ -240,12 +243,14 @@ def fit_path(objective: Objective, grid: Sequence[float], max_iterations: int) -
 class _Inside:
     """An objective in the coordinates v = L^T w of the weights w of an output, with its curvature L L^T.
 
-    There, a second derivative of L L^T is 1 in all directions. Biases stay as they are.
+    There, a second derivative of L L^T is 1 in all directions. Biases stay as they are, and so do the weights where the
+    curvature would cost too much.
     """
 
     def __init__(self, objective: Objective, regularization_c: float):
         self._objective, self._regularization_c = objective, regularization_c
-        self._lower = cholesky(objective.curvature(regularization_c), True, overwrite_a=True, check_finite=False)
+        curvature = objective.curvature(regularization_c)
+        self._lower = None if curvature is None else cholesky(curvature, True, overwrite_a=True, check_finite=False)
 
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
         """The objective and its gradient L^-1 g, g being that by w; both float64 [K * (F + 1)]."""
@@ -254,6 +259,8 @@ class _Inside:
 
     def of_weights(self, parameters: np.ndarray) -> np.ndarray:
         """Weights and biases in these coordinates, [K, F + 1]."""
+        if self._lower is None:
+            return parameters
         return np.concatenate([parameters[:, :-1] @ self._lower, parameters[:, -1:]], axis=1)
 
     def to_weights(self, flat: np.ndarray) -> np.ndarray:
@@ -262,5 +269,7 @@ class _Inside:
 
     def _solve(self, flat: np.ndarray, trans: str) -> np.ndarray:
         rows = flat.reshape(self._objective.num_outputs, -1)
+        if self._lower is None:
+            return rows
         found = solve_triangular(self._lower, rows[:, :-1].T, trans=trans, lower=True, check_finite=False)
         return np.concatenate([found.T, rows[:, -1:]], axis=1)
