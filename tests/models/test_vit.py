@@ -149,10 +149,8 @@ def make_simclr(optimizer, jit_compile=False, **settings):
     return model
 
 
-@pytest.mark.parametrize(
-    "way",
-    ["XLA", pytest.param("micro-batches", marks=pytest.mark.slow), pytest.param("replicas", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["XLA", "micro-batches", "replicas"])
 def test_the_step_is_the_same_in_every_way(way, photos):
     def step(num_replicas=1, **settings):
         with mirrored(num_replicas).scope():
