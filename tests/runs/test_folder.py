@@ -3,7 +3,7 @@
 import pytest
 from layouts import lay_out
 
-from tf_simclr.runs.folder import make_folder
+from tf_simclr.runs.folder import make_folder, open_run
 from tf_simclr.settings import RunConfig, override
 
 
@@ -61,3 +61,10 @@ def test_a_run_may_lie_among_images_and_above_them(tmp_path, monkeypatch, data_d
         (tmp_path / "F/runs" / run / "data_report.json").write_text("{}")
     changes = {"mode": "train", "data.dataset": "folder", "data.data_dir": data_dir, "model_dir": model_dir}
     assert make_folder(override(RunConfig(), changes)).is_dir()
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(tmp_path):
+    """It has drawn its views; where the images were open already, no list of broken files marks the folder."""
+    folder = lay_out(tmp_path, "run/views.png") / "run"
+    with open_run(RunConfig(mode="train", model_dir=str(folder))) as opened:
+        assert opened == folder

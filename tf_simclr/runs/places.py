@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from tf_simclr.data.files import listing, walk
 from tf_simclr.settings import RunConfig
 
-# What a check and an evaluation write beside their findings.
-_PICTURES = ("check_views.png", "check_duplicates.png", "label_efficiency.png")
+# What a training, a check and an evaluation write beside their findings.
+_PICTURES = ("views.png", "check_views.png", "check_duplicates.png", "label_efficiency.png")
 
 
 def check_apart(config: RunConfig, folder: pathlib.Path, has_started: bool) -> None:
