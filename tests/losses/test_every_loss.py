@@ -175,15 +175,18 @@ def margin_gradient(u, positive, negatives, t, margin):
     return sum((v - positive) * float(u @ positive - u @ v < margin) for v in negatives) / max(len(negatives), 1)
 
 
-@pytest.mark.parametrize("semi_hard", [False, True])
 @pytest.mark.parametrize(
-    ("name", "closed_form"),
-    [("nt_xent", nt_xent_gradient), ("nt_logistic", nt_logistic_gradient), ("margin_triplet", margin_gradient)],
+    ("name", "closed_form", "semi_hard"),
+    [
+        ("nt_xent", nt_xent_gradient, False),
+        ("nt_logistic", nt_logistic_gradient, False),
+        ("nt_logistic", nt_logistic_gradient, True),
+        ("margin_triplet", margin_gradient, False),
+        ("margin_triplet", margin_gradient, True),
+    ],
 )
 def test_gradients_are_those_of_table_2(name, closed_form, semi_hard):
     """With respect to u, where all vectors are of unit length and u is free: the candidates are constants."""
-    if semi_hard and name == "nt_xent":
-        return
     settings = {"temperature": 0.5, "margin": 0.4, "semi_hard": semi_hard}
     loss = LOSSES[name](normalize=False)
     fields = {field.name for field in dataclasses.fields(loss)}
