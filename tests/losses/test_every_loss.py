@@ -217,6 +217,9 @@ def test_equal_projections_give_the_collapse_value(name, num_views):
     assert (expected is None) == name.endswith("semi_hard")
     if expected is not None:
         np.testing.assert_allclose(value, expected, rtol=1e-6)
+    assert hasattr(loss, "entropy_candidates") == (blocked.ENTROPY in metrics)
+    if blocked.ENTROPY in metrics:
+        np.testing.assert_allclose(np.exp(metrics[blocked.ENTROPY]), loss.entropy_candidates(num_views, 6), rtol=1e-5)
 
 
 def test_no_value_indicates_a_collapse_where_none_can():
