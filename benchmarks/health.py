@@ -123,7 +123,8 @@ def run_case(config: RunConfig, images: builders.Sources) -> dict[str, float]:
         result = evaluate(config, model, images.probe, images.test, folder)
         last = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     numbers = {name: value for name, value in values.items() if not isinstance(value, list)}
-    del numbers["contrastive_candidates"]
+    for name in ("contrastive_candidates", "collapse_loss", "entropy_candidates"):  # of the settings
+        numbers.pop(name, None)
     for name in ("representation", "projection"):
         dimensions = numbers.pop(f"{name}_dimensions")
         numbers[f"{name}_dead_share"] = numbers.pop(f"{name}_dead_dimensions") / dimensions

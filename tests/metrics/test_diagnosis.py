@@ -3,6 +3,8 @@
 Where a disease takes a training, it is a real one, of a tiny encoder on patterns that crops and tints do not hide.
 """
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,10 +12,11 @@ import tensorflow as tf
 from tf_simclr.augment import Augmentation, ColorJitter, RandomCrop, RandomGrayscale
 from tf_simclr.data import sources
 from tf_simclr.keras import keras
-from tf_simclr.losses import NTXent
+from tf_simclr.losses import MarginTriplet, NTLogistic, NTXent
 from tf_simclr.metrics import representation
 from tf_simclr.metrics.diagnosis import diagnose
 from tf_simclr.models.heads import ProjectionHead
+from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.training import held_out
 from tf_simclr.training.meter import Meter
@@ -85,7 +88,8 @@ def test_a_training_made_sick_is_diagnosed(settings, name):
 def measured(representations, projections, step=1):
     """The line of features, of which no colours are known."""
     of_colors = representation.compare(np.random.default_rng(9).normal(size=[2, len(projections[0]), 6]))
-    return {"step": step, **representation.measure(representations, projections, of_colors, BATCH)}
+    of_training = {"collapse_loss": np.log(2 * BATCH - 1), "entropy_candidates": 2 * BATCH - 1}
+    return {"step": step, **representation.measure(representations, projections, of_colors, BATCH), **of_training}
 
 
 def spread_features(rng, num_images=128, dimensions=32, noise=0.5):
@@ -144,6 +148,42 @@ def test_a_loss_that_rises_again(losses, expected):
     assert names([measured(features, features, len(losses) - 1), measured(features, features, 99)], metrics) == expected
 
 
+MEMORY = 65536
+# What the rules read of the features of a healthy encoder.
+OF_FEATURES = ("negative_similarity", "representation_dead_dimensions", "contrastive_top_1_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("loss", "memory_size", "of_training", "expected"),
+    [
+        (NTXent(), 0, {"loss": 4.8}, []),
+        (NTXent(), 0, {"loss": 8.55}, ["temperature too low"]),
+        (NTXent(), 0, {"contrastive_entropy": 4.82}, ["temperature too high"]),
+        (NTXent(), 0, {"contrastive_top_1_accuracy": 0.1}, ["duplicates"]),
+        (NTXent(), MEMORY, {"loss": 8.55, "contrastive_entropy": 10.76, "contrastive_top_1_accuracy": 0.1}, []),
+        (NTXent(), MEMORY, {"loss": 8.55, "contrastive_entropy": 11.08}, ["temperature too high"]),
+        (NTLogistic(0.1), 0, {"loss": 9.0}, []),
+        (NTLogistic(0.1), 0, {"loss": 8.9, "gradient_norm": 0.01}, []),
+        (NTLogistic(0.1), 0, {"loss": 9.1, "gradient_norm": 0.01}, ["learning rate too high"]),
+        (NTLogistic(0.1, semi_hard=True), 0, {"loss": 9.9, "gradient_norm": 0.01}, []),
+        (MarginTriplet(0.02), 0, {"loss": 0.1}, []),
+    ],
+)
+def test_a_run_is_judged_by_what_its_own_loss_can_be(loss, memory_size, of_training, expected):
+    kind = functools.partial(MomentumSimCLR, memory_size=memory_size) if memory_size else SimCLR
+    encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
+    augmentation = Augmentation(16, branches=((CROP,),) * 2)
+    model = kind(encoder, ProjectionHead(1, 4), image_size=16, loss=loss, augmentation=augmentation)
+    sample = held_out.draw(sources.ArraySource(patterns(16, 1)), augmentation, 16, num_viewed=16)
+    line = Meter(model, sample, global_batch_size=BATCH, encoded_at_once=16)(with_knn=False)
+    features = spread_features(np.random.default_rng(0))
+    line |= {"color_top_1_accuracy": 0.0, **{name: measured(features, features)[name] for name in OF_FEATURES}}
+    shown = {name: value for name, value in line_of_training().items() if name in ("step", "loss", *loss.metric_names)}
+    metrics = [shown | {"loss": of_training.get("loss", 2.0), "gradient_norm": 1.0}] * 20
+    metrics += [one | of_training for one in metrics]
+    assert names([{**line, "step": 1}] * 2, metrics) == expected
+
+
 def test_what_does_not_last_is_not_found():
     features = spread_features(np.random.default_rng(0))
     sick, well = measured(np.ones_like(features), np.ones_like(features)), measured(features, features)
@@ -156,4 +196,5 @@ def test_lines_of_an_older_version_are_read():
     line = measured(features, features)
     for name in ("color_top_1_accuracy", "contrastive_top_1_accuracy", "contrastive_candidates", "color_correlation"):
         del line[name]
+    del line["collapse_loss"], line["entropy_candidates"]
     assert names([line] * 2, [{"step": 1, "loss": 9.9}] * 2) == []

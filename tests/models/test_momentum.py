@@ -3,6 +3,7 @@
 import numpy as np
 import oracles
 import pytest
+import tensorflow as tf
 from replicas import mirrored
 from tiny import LABELS, augmentation_of, fit, tiny_encoder, weights
 
@@ -14,6 +15,7 @@ from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.runs import checkpoints
+from tf_simclr.training.meter import entropy_candidates
 
 # Not a multiple of the 8 images of a batch.
 SIZE, MOMENTUM = 11, 0.9
@@ -164,6 +166,19 @@ def test_what_does_not_train_is_as_without_a_memory(photos, tmp_path, trained_al
     assert (type(loaded), loaded.memory_size, loaded.memory_momentum) == (MomentumSimCLR, SIZE, MOMENTUM)
     np.testing.assert_array_equal(everything(model), before)
     np.testing.assert_array_equal(everything(loaded), before)
+
+
+@pytest.mark.parametrize("name", ["nt_xent", "dcl", "nt_logistic"])
+def test_the_entropy_is_over_the_memory_too(name):
+    model = make(temperature=None, loss=LOSSES[name](0.3))
+    model.memory.assign(np.ones(model.memory.shape))
+    _, metrics = model.compare_views(
+        [tf.ones([2 * 8, 5], tf.float64), tf.ones([2 * 8, 6], tf.float64)], tf.constant(LABELS[:8])
+    )
+    entropy = metrics.get("contrastive_entropy")
+    assert (entropy is None) == (entropy_candidates(model, 8) is None) == (name == "nt_logistic")
+    if entropy is not None:
+        np.testing.assert_allclose(np.exp(entropy), entropy_candidates(model, 8), rtol=1e-9)
 
 
 # The queue holds other images' projections mostly: it must not keep the encoder from telling images apart.

@@ -12,7 +12,7 @@ from replicas import mirrored
 from test_run import exports_that_are_not_verified, make_config, write_images  # noqa: F401
 
 import run
-from tf_simclr import builders
+from tf_simclr import builders, devices
 from tf_simclr.data import batches, sources
 from tf_simclr.export import export_encoder
 from tf_simclr.keras import keras
@@ -149,20 +149,17 @@ def test_what_cannot_teach_is_refused_in_a_sentence(images, taught, tmp_path):
         models.initial_model(override(settings, {"distill.label_weight": 0.5}), 20, None)
 
 
-def test_a_saved_model_is_compiled_only_if_that_is_asked_for_and_never_where_it_decodes_files(taught, export, images):
-    class Student:
-        jit_compile = True
+def test_a_saved_model_is_compiled_only_if_that_is_asked_for_and_never_where_it_decodes_files(
+    taught, export, images, monkeypatch
+):
+    def compiles(teacher, asked):
+        return models.initial_model(distill("unused", images, teacher, train__jit_compile=asked), 20, 2).jit_compile
 
-    student = Student()
-    settings = distill("unused", images, f"{export}#classify")
-    _, student.teacher = answers(f"{export}#classify")
-    teachers._choose_compilation(settings, student)
-    assert student.jit_compile is False
+    monkeypatch.setattr(devices, "resolve_jit_compile", lambda asked: asked != "off")
+    assert compiles(taught[0], "auto") is True
+    assert compiles(f"{export}#classify", "auto") is False
     with pytest.raises(ValueError, match=r"takes image files does not compile: .*--teacher=PATH#FUNCTION.*Received: "):
-        teachers._choose_compilation(override(settings, {"train.jit_compile": "on"}), student)
-    student.jit_compile, (_, student.teacher) = True, answers(taught[0])
-    teachers._choose_compilation(settings, student)
-    assert student.jit_compile is True
+        compiles(f"{export}#classify", "on")
 
 
 def test_classes_of_other_names_are_refused(photos, taught, tmp_path):

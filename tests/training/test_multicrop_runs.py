@@ -6,6 +6,7 @@ import tensorflow as tf
 from command import parse
 
 from tf_simclr import builders
+from tf_simclr.augment import WHOLE_IMAGE, RandomCrop
 from tf_simclr.check import memory, sheet
 from tf_simclr.data import batches
 from tf_simclr.data.sources import ArraySource
@@ -105,6 +106,18 @@ def test_settings_become_views(photos):
     np.testing.assert_array_equal(plain.make_views(photos), model.make_views(photos))
     supervised = override(config, {"train_mode": "supervised"})
     assert builders.build_small_views(supervised) is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--one_branch"], ["--operators=flip,grayscale"], ["--operators=grayscale", "--one_branch"]]
+)
+def test_small_views_are_small_crops_also_where_the_others_are_the_whole_image(arguments):
+    settings = ["--set=augmentation.crop_sampler=uniform_area", "--set=augmentation.small_crop_max_area=0.09"]
+    config = parse("--dataset=shapes", "--image_size=32", "--num_small_views=2", *arguments, *settings)
+    large, small = builders.build_augmentation(config).branches, builders.build_small_views(config).branches
+    assert WHOLE_IMAGE in [branch[0] for branch in large]
+    assert [branch[0] for branch in small] == [RandomCrop("uniform_area", (0.05, 0.09), (3 / 4, 4 / 3))] * 2
+    assert [branch[1:] for branch in small] == [branch[1:] for branch in large]
 
 
 def test_health_knows_what_training_compares(photos):

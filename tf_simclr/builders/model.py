@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tf_simclr import devices, distribute
-from tf_simclr.augment import FIRST_SMALL_VIEW, Augmentation, crop_and_flip
-from tf_simclr.augment.chain import split_chain
+from tf_simclr.augment import FIRST_SMALL_VIEW, Augmentation, RandomCrop, crop_and_flip
 from tf_simclr.augment.crop import MIN_COVERED_AREA
 from tf_simclr.builders.chain import build_branches, build_shared_crop
 from tf_simclr.builders.encoder import build_encoder, freeze
@@ -38,7 +37,9 @@ def build_augmentation(config: RunConfig) -> Augmentation:
 
 
 def build_small_views(config: RunConfig) -> Augmentation | None:
-    """The augmentation of the small views of a run, if it has any: the branches of the others, with smaller crops.
+    """The augmentation of the small views of a run, if it has any: the branches of the others, with small crops.
+
+    A branch that takes the whole image gets such a crop, too.
 
     Raises:
       ValueError: If an operator's name is unknown, or the sampler takes no crops as small as these.
@@ -53,9 +54,9 @@ def build_small_views(config: RunConfig) -> Augmentation | None:
             f"Received: {settings.small_crop_max_area:g}"
         )
     large = build_augmentation(config)
-    area = (settings.small_crop_min_area, settings.small_crop_max_area)
+    crop = RandomCrop(settings.crop_sampler, (settings.small_crop_min_area, settings.small_crop_max_area))
     chains = itertools.islice(itertools.cycle(large.branches), settings.num_small_views)
-    small = tuple((dataclasses.replace(split_chain(chain)[0], area=area), *chain[1:]) for chain in chains)
+    small = tuple((crop, *operators) for _, *operators in chains)
     return dataclasses.replace(large, image_size=config.small_view_size, branches=small, first_view=FIRST_SMALL_VIEW)
 
 

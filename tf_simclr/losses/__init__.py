@@ -27,6 +27,9 @@ class Loss(Protocol):
     Attributes:
       metric_names: The metrics that a call returns besides the loss, in reporting order.
       uses_labels: Whether it reads `Pairs.labels`; a loss that leaves this out does not.
+
+    One with the metric "contrastive_entropy" also has `entropy_candidates(num_views, global_batch_size)`: how many
+    candidates that entropy is over, without a memory.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]

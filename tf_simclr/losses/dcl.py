@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 
 import tensorflow as tf
 
@@ -25,7 +24,7 @@ class DCL(NTXent):
     log(V (N - 1)) when all projections are equal.
 
     >>> loss, _ = DCL(temperature=0.5)(tf.ones([2 * 6, 3]))
-    >>> f"{loss:.4f}", f"{math.log(2 * 5):.4f}"
+    >>> f"{loss:.4f}", f"{DCL(temperature=0.5).collapse_value(2, 6):.4f}"
     ('2.3026', '2.3026')
 
     Source: Yeh et al., "Decoupled Contrastive Learning" (2021), equation 6.
@@ -55,5 +54,5 @@ class DCL(NTXent):
             projections, pairs, judge, self.metric_names, temperature=self.temperature, normalize=self.normalize
         )
 
-    def collapse_value(self, num_views: int, global_batch_size: int) -> float | None:
-        return math.log(num_views * (global_batch_size - 1))
+    def entropy_candidates(self, num_views: int, global_batch_size: int) -> int:
+        return num_views * (global_batch_size - 1)

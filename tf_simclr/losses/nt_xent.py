@@ -73,8 +73,12 @@ class NTXent:
             normalize=self.normalize,
         )
 
+    def entropy_candidates(self, num_views: int, global_batch_size: int) -> int:
+        """The candidates of an anchor that the entropy is over."""
+        return num_views * global_batch_size - 1
+
     def collapse_value(self, num_views: int, global_batch_size: int) -> float | None:
-        return math.log(num_views * global_batch_size - 1)
+        return math.log(self.entropy_candidates(num_views, global_batch_size))
 
 
 def judge_by_cross_entropy(

@@ -16,7 +16,7 @@ Line = Mapping[str, Any]
 _COLLAPSED_SIMILARITY = 0.95
 # Share of the dimensions of the representation.
 _DEAD_SHARE = 1 / 3
-# The loss over its value for equal projections, and the entropy over that of equal candidates.
+# The loss over its value for equal projections, and the entropy over that of candidates that count alike.
 _LOUD_LOSS = 1.25
 _EVEN_ENTROPY = 0.98
 # Colour alone finds the other view of this share of the images, and of this share of those that the projections find.
@@ -111,13 +111,14 @@ def _colors(line: Line, _: Sequence[Line]) -> Finding | None:
 
 
 def _low_temperature(line: Line, metrics: Sequence[Line]) -> Finding | None:
-    if not metrics or metrics[-1]["loss"] <= _LOUD_LOSS * _chance(line):
+    # Only a softmax can leave the gradient to a few candidates; a triplet loss has no temperature at all.
+    if not metrics or "entropy_candidates" not in line or metrics[-1]["loss"] <= _LOUD_LOSS * _collapse_loss(line):
         return None
     return Finding(
         "temperature too low",
         "warning",
-        f"The loss is {metrics[-1]['loss']:.2f}, far above {_chance(line):.2f}, its value if all projections were "
-        "equal.",
+        f"The loss is {metrics[-1]['loss']:.2f}, far above {_collapse_loss(line):.2f}, its value if all projections "
+        "were equal.",
         "Raise the temperature: a few of the most similar images make up the whole gradient. If it is 0.1 or higher, "
         "lower the learning rate.",
     )
@@ -125,20 +126,23 @@ def _low_temperature(line: Line, metrics: Sequence[Line]) -> Finding | None:
 
 def _high_temperature(line: Line, metrics: Sequence[Line]) -> Finding | None:
     entropy = metrics[-1].get("contrastive_entropy", 0.0) if metrics else 0.0
-    if entropy <= _EVEN_ENTROPY * _chance(line):
+    most = math.log(line.get("entropy_candidates", math.inf))
+    if entropy <= _EVEN_ENTROPY * most:
         return None
     return Finding(
         "temperature too high",
         "warning",
-        f"All candidates count nearly the same: the entropy is {entropy:.2f} of at most {_chance(line):.2f}, although "
+        f"All candidates count nearly the same: the entropy is {entropy:.2f} of at most {most:.2f}, although "
         f"different images have a mean cosine similarity of only {line['negative_similarity']:.2f}.",
         "Lower the temperature; values from 0.1 to 0.5 are usual.",
     )
 
 
 def _duplicates(line: Line, metrics: Sequence[Line]) -> Finding | None:
-    if line.get("num_small_views"):
-        return None  # In training, they find their image less often than the views that are measured.
+    if line.get("num_small_views") or line.get("memory_size"):
+        # In training, small views find their image less often than the views that are measured, and so do all views
+        # among the candidates of a memory, which are not measured.
+        return None
     held_out = line.get("contrastive_top_1_accuracy", 0.0)
     found = metrics[-1].get("contrastive_top_1_accuracy", held_out) if metrics else held_out
     if held_out < _MIN_HELD_OUT_ACCURACY or found > _TRAINING_SHARE * held_out:
@@ -161,7 +165,7 @@ def _learning_rate(line: Line, metrics: Sequence[Line]) -> Finding | None:
     faded = _parts(gradients)[-1] / gradients[0] if gradients and gradients[0] > 0 else 1.0
     if lost > _LOST_SHARE * gained and lost > 0.01 * losses[0]:
         what = f"it had come down from {losses[0]:.2f} to {min(losses):.2f}, and is {losses[-1]:.2f} now"
-    elif faded < _FADED_GRADIENT and losses[-1] > _STUCK_LOSS * _chance(line):
+    elif faded < _FADED_GRADIENT and losses[-1] > _STUCK_LOSS * _collapse_loss(line):
         what = (
             f"it is {losses[-1]:.2f}, no less than by chance, and the gradient is {faded:.0%} of what it was at first"
         )
@@ -180,9 +184,9 @@ def _parts(values: Sequence[float]) -> list[float]:
     return [float(np.mean(part)) for part in np.array_split(values, _PARTS)]
 
 
-def _chance(line: Line) -> float:
-    """The loss and the entropy if all projections are equal; infinite if an older version did not write them down."""
-    return math.log(line.get("contrastive_candidates", math.inf))
+def _collapse_loss(line: Line) -> float:
+    """The loss if all projections are equal; infinite if it has no such value, or an older version did not write it."""
+    return line.get("collapse_loss", math.inf)
 
 
 _RULES = (_collapse, _dead_dimensions, _colors, _low_temperature, _high_temperature, _duplicates, _learning_rate)

@@ -39,7 +39,7 @@ def initial_model(
     keras.utils.set_random_seed(config.seed)
     model = builders.build_model(config, num_examples, num_classes, teacher_width)
     if teacher is not None:
-        model.learn_from(teacher)
+        teachers.teach(config, model, teacher)
     return model
 
 

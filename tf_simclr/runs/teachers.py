@@ -54,6 +54,16 @@ def kept_width(folder: pathlib.Path) -> int | None:
     return files.read_json(path)["width"] if path.is_file() else None
 
 
+def teach(config: RunConfig, model: Any, teacher: Teacher) -> None:
+    """Gives a run's model its teacher, and leaves XLA to teachers of Keras layers.
+
+    Raises:
+      ValueError: If the teacher's answers have another width than the student's, or it cannot be compiled as asked for.
+    """
+    model.learn_from(teacher)
+    _choose_compilation(config, model)
+
+
 def attach(config: RunConfig, model: Any, source: sources.Source, folder: pathlib.Path, start_step: int) -> None:
     """Gives a run's model its teacher, if it has none yet, and records in `teacher.json` which one that is.
 
@@ -69,9 +79,8 @@ def attach(config: RunConfig, model: Any, source: sources.Source, folder: pathli
       ValueError: If it has changed since the run started, or does not fit the images or the settings.
     """
     if model.teacher is None:
-        model.learn_from(open_teacher(config))
+        teach(config, model, open_teacher(config))
     _check_names(config, source)
-    _choose_compilation(config, model)
     found = {"width": model.teacher.width, "image_size": model.teacher.image_size, **model.teacher.identity}
     path = folder / FILE
     if start_step and path.is_file() and files.read_json(path) != found:

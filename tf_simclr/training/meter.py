@@ -35,7 +35,13 @@ class Meter:
         """
         self._views = held_out.views
         self._num_candidate_views = model.pairs.num_candidate_views
-        self._num_small_views = model.num_views - model.augmentation.num_views
+        of_training = {
+            "num_small_views": model.num_views - model.augmentation.num_views,
+            "memory_size": getattr(model, "memory_size", 0),
+            "collapse_loss": model.collapse_value(global_batch_size),
+            "entropy_candidates": entropy_candidates(model, global_batch_size),
+        }
+        self._of_training = {name: value for name, value in of_training.items() if value}
         self._global_batch_size = global_batch_size
         self._encoded_at_once = encoded_at_once
         self._of_colors = representation.compare(representation.colors(held_out.views / np.float32(255)))
@@ -65,8 +71,7 @@ class Meter:
         values = representation.measure(
             of_views, projections, self._of_colors, self._global_batch_size, self._num_candidate_views
         )
-        if self._num_small_views:
-            values["num_small_views"] = self._num_small_views
+        values |= self._of_training
         if with_knn and len(self._labels):
             representations, _ = self._apply(self._encode_images, self._classified)
             values["knn_top_1_accuracy"] = knn_accuracy(representations, self._labels)
@@ -77,6 +82,17 @@ class Meter:
         starts = range(0, len(images), self._encoded_at_once)
         found = [encode(tf.constant(images[start : start + self._encoded_at_once])) for start in starts]
         return [np.concatenate(column) for column in zip(*found, strict=True)]
+
+
+def entropy_candidates(model: SimCLR, global_batch_size: int) -> int | None:
+    """How many candidates the entropy of a training step is over, or `None` if the loss reports none.
+
+    Of the large views' anchors, as in `SimCLR.collapse_value`; those of a memory count.
+    """
+    count = getattr(model.view_loss, "entropy_candidates", None)
+    if count is None:
+        return None
+    return count(model.pairs.num_candidate_views, global_batch_size) + getattr(model, "memory_size", 0)
 
 
 def _make_encode(model: SimCLR, shape: tuple[int, ...]) -> Callable[[tf.Tensor], list[tf.Tensor]]:
