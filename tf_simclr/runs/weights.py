@@ -11,7 +11,7 @@ follows from its key in our own checkpoints, and from its name in other files.
 import collections
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -39,7 +39,7 @@ class Stored(NamedTuple):
     shape: Shape
 
 
-ENCODER, HEAD, CLASSIFIER = "encoder", "projection_head", "classifier"
+PARTS = ENCODER, HEAD, CLASSIFIER = "encoder", "projection_head", "classifier"
 # SimCLR v2 was trained with a momentum encoder and a memory of its projections, and left both in its checkpoints. So
 # does `MomentumSimCLR`. Behind its scope, the name of a moving average is that of the variable that it follows.
 MOMENTUM, MEMORY = "momentum ", "memory"
@@ -131,19 +131,20 @@ def _check_fit(path: str | os.PathLike[str], asked: dict[Place, Stored], in_mode
         raise ValueError(f"{os.fspath(path)} does not fit the model: {'; '.join(problems)}")
 
 
-def digest(path: str | os.PathLike[str]) -> str:
+def digest(path: str | os.PathLike[str], parts: Collection[str] = (ENCODER,)) -> str:
     """The digest of the encoder in a weights file: of the places, shapes and values of its variables.
 
     Args:
       path: What `find_checkpoint` takes.
+      parts: The parts of the model in place of the encoder.
 
     Raises:
       FileNotFoundError: If there is no weights file.
       ValueError: If it cannot be read.
     """
     reader, in_file = open_weights(path)
-    encoder = sorted((place, stored) for place, stored in in_file.items() if place[0] == ENCODER)
-    values = (f"{place} {stored.shape} {files.digest(reader.get_tensor(stored.key))}" for place, stored in encoder)
+    found = sorted((place, stored) for place, stored in in_file.items() if place[0] in parts)
+    values = (f"{place} {stored.shape} {files.digest(reader.get_tensor(stored.key))}" for place, stored in found)
     return files.digest("\n".join(values).encode())
 
 
