@@ -276,7 +276,7 @@ def _arrange_ours(names: dict[str, str], reader: Any) -> dict[Place, str]:
     for key, name in parts.pop("momentum_weights", {}).items():
         part = ENCODER if int(key.partition("momentum_weights/")[2].partition("/")[0]) < num_followed else HEAD
         parts[MOMENTUM + part][key] = name.removeprefix("ema_model/")
-    places = {}
+    places: dict[Place, str] = {}
     for part, in_part in parts.items():
         layer = part.removeprefix(MOMENTUM)
         keys = _by_unique_name({key: _full_name(name, layer) for key, name in in_part.items()})
