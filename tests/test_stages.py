@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+import shutil
 import textwrap
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 from command import parse_stages
 from paths import ROOT
 from processes import variables
@@ -133,6 +135,62 @@ def test_the_table_has_every_stage_beside_training_from_scratch_on_the_same_labe
     changed = dict(planned, distill_1=override(planned["distill_1"], {"eval.knn_k": 3}))
     with pytest.raises(FileExistsError):  # unless it has other settings.
         stages.run_all(changed, pretend)
+
+
+def test_stages_are_refused_once_the_weights_that_they_started_from_are_gone_or_others(tmp_path):
+    few = {"data.label_percent": 1}
+    planned = place(
+        {
+            "pretrain": RunConfig(),
+            "supervised_1": override(RunConfig(), {"train_mode": "supervised", **few}),
+            "finetune_1": override(RunConfig(), {"train_mode": "finetune", "checkpoint": "pretrain", **few}),
+            "distill_1": override(RunConfig(), {"train_mode": "distill", "distill.teacher": "finetune_1", **few}),
+        },
+        str(tmp_path / "all"),
+    )
+    ran = []
+
+    def write(folder, value, of_classifier=0.0):
+        of_parts = {"encoder": tf.Variable([value], name="dense/kernel")}
+        of_parts["classifier"] = tf.Variable([of_classifier], name="linear_classifier/kernel")
+        parts = {name: tf.train.Checkpoint(kernel=variable) for name, variable in of_parts.items()}
+        tf.train.Checkpoint(**parts).write(str(folder / "checkpoints" / "ckpt-1"))
+        (folder / "checkpoints" / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"')
+
+    def pretend(config):
+        write(pathlib.Path(config.folder), 1.0)
+        ran.append(config.name)
+        return ""
+
+    stages.run_all(planned, pretend)
+    stages.run_all(planned, pretend)
+    assert ran == list(planned)
+    first = tmp_path / "all" / "pretrain"
+    both = f"remove the folders of these stages.* Received: {tmp_path}/all/finetune_1, {tmp_path}/all/distill_1$"
+    write(first, 2.0)
+    with pytest.raises(ValueError, match=both):
+        stages.run_all(planned, pretend)
+    write(first, 1.0)
+    stages.run_all(planned, pretend)  # They are the same again.
+    shutil.rmtree(first)
+    with pytest.raises(ValueError, match=both):
+        stages.run_all(planned, pretend)
+    (tmp_path / "all" / "finetune_1" / "stage.json").unlink()  # as if it had been killed before its end
+    with pytest.raises(ValueError, match=both):
+        stages.run_all(planned, pretend)
+    assert ran == list(planned)  # Nothing was trained.
+    for name in ("finetune_1", "distill_1"):
+        shutil.rmtree(tmp_path / "all" / name)
+    stages.run_all(planned, pretend)
+    assert ran[4:] == ["pretrain", "finetune_1", "distill_1"]
+
+    write(tmp_path / "all" / "finetune_1", 1.0, of_classifier=1.0)  # The teacher is another one.
+    with pytest.raises(ValueError, match=f"Received: {tmp_path}/all/distill_1$"):
+        stages.run_all(planned, pretend)
+    done = tmp_path / "all" / "distill_1" / "stage.json"
+    files.write_json(done, files.read_json(done)["settings"])  # as the version before, which knew no digests
+    stages.run_all(planned, pretend)
+    assert len(ran) == 7
 
 
 CONFIG = """

@@ -1,5 +1,6 @@
 """Runs the stages of a config one after the other, and compares what they have reached."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,15 +10,16 @@ from absl import logging
 from tf_simclr import files
 from tf_simclr.keras import keras
 from tf_simclr.metrics.paired import difference_interval
-from tf_simclr.runs import predictions
+from tf_simclr.runs import predictions, saved_models, weights
 from tf_simclr.runs.folder import list_checkpoints
 from tf_simclr.runs.results import LABEL, headline
+from tf_simclr.runs.saved_outputs import Place
 from tf_simclr.runs.saved_settings import settings_of_run
 from tf_simclr.settings import RunConfig, override, to_dict
 
 # The rows of the table, beside the folders of the stages.
 FILE = "stages.json"
-# The settings that a stage has been run with to its end, in its folder.
+# The settings that a stage has been run with to its end, and the digests of the weights that it started from.
 _DONE = "stage.json"
 
 
@@ -30,10 +32,14 @@ def run_all(planned: Mapping[str, RunConfig], run: Callable[[RunConfig], str]) -
 
     Returns:
       The table for the terminal, of which `stages.json` has the numbers.
+
+    Raises:
+      ValueError: If stages have started from weights that have changed since, or are gone and would be trained anew.
     """
+    _check_starts(planned)
     for number, (name, config) in enumerate(planned.items(), 1):
         logging.info("Stage %d of %d, %s: %s", number, len(planned), name, config.folder)
-        _run_once(_as_started(config), run)
+        _run_once(config, run)
     rows = compare(planned)
     root = pathlib.Path(next(iter(planned.values())).folder).parent
     files.write_json(root / FILE, rows)
@@ -41,14 +47,63 @@ def run_all(planned: Mapping[str, RunConfig], run: Callable[[RunConfig], str]) -
     return "\n".join([describe(rows), "", *(f"{name + ':':{width}}{one.folder}" for name, one in planned.items())])
 
 
-def _run_once(config: RunConfig, run: Callable[[RunConfig], str]) -> None:
-    done, settings = pathlib.Path(config.folder, _DONE), to_dict(config)
-    if done.is_file() and files.read_json(done) == settings:
+def _run_once(planned: RunConfig, run: Callable[[RunConfig], str]) -> None:
+    config, done = _as_started(planned), _read_done(planned)
+    settings = to_dict(config)
+    if done.get("settings") == settings:
         logging.info("The stage is finished")
         return
+    starts = done.get("starts", {}) | _digests(planned)
     run(config)
-    files.write_json(done, settings)
+    files.write_json(pathlib.Path(config.folder, _DONE), {"settings": settings, "starts": starts})
     keras.backend.clear_session()  # Its graphs would stay in memory.
+
+
+def _read_done(config: RunConfig) -> dict[str, Any]:
+    """The settings and starts of a stage that has been run to its end; empty for others."""
+    path = pathlib.Path(config.folder, _DONE)
+    done = files.read_json(path) if path.is_file() else {}
+    # The version before wrote the settings alone.
+    return {"settings": done, "starts": {}} if done and "starts" not in done else done
+
+
+def _starts(config: RunConfig) -> dict[str, str]:
+    """The places of the weights that a stage starts from, by setting."""
+    places = {"checkpoint": config.checkpoint, "distill.teacher": config.distill.teacher}
+    return {name: place for name, place in places.items() if place is not None}
+
+
+def _digests(config: RunConfig) -> dict[str, str]:
+    """The digests of the weights that a stage starts from, by setting, of those that are there."""
+    found = {}
+    for name, place in _starts(config).items():
+        folder = Place.parse(place).path
+        is_saved_model = saved_models.is_saved_model(folder)
+        with contextlib.suppress(FileNotFoundError):
+            found[name] = saved_models.digest(folder) if is_saved_model else weights.digest(place, weights.PARTS)
+    return found
+
+
+def _check_starts(planned: Mapping[str, RunConfig]) -> None:
+    """Raises a `ValueError` if stages have weights of their own, but those that they started from are others now."""
+    to_come, stale = set(), []
+    for config in planned.values():
+        done, starts = _read_done(config), _starts(config)
+        if not done and not list_checkpoints(pathlib.Path(config.folder)):
+            to_come.add(config.folder)
+            continue
+        known = done.get("starts", {})
+        now = _digests(config) if known else {}
+        # What is gone, and will not be trained anew, cannot have changed.
+        has_changed = any(now.get(name, digest) != digest for name, digest in known.items())
+        if has_changed or to_come.intersection(starts.values()):
+            to_come.add(config.folder)  # It will be, and so are the stages that start from it.
+            stale.append(config.folder)
+    if stale:
+        raise ValueError(
+            "The weights that stages have started from are gone or have changed: remove the folders of these stages, "
+            f"so that they run anew, or put the weights back. Received: {', '.join(stale)}"
+        )
 
 
 def _as_started(config: RunConfig) -> RunConfig:

@@ -18,6 +18,7 @@ from tf_simclr.runs import checkpoints, models, weights
 from tf_simclr.settings import RunConfig, override, rules
 
 MODULE = '''
+import functools
 import tensorflow as tf
 from tf_simclr.keras import keras
 
@@ -31,6 +32,14 @@ def build(image_size):
         keras.layers.SeparableConv2D(5, 3),
         keras.layers.GlobalAveragePooling2D(),
     ])
+
+partial = functools.partial(build)
+
+class Builder:
+    def __call__(self, image_size):
+        return build(image_size)
+
+an_object = Builder()
 
 class Subclassed(keras.Model):
     def __init__(self):
@@ -160,11 +169,12 @@ def test_weights_are_found_in_a_second_model_of_the_process(name, here):
     assert weights.digest(prefix) == weights.digest(checkpoints.make_checkpoint(again).write(str(here / "ckpt-2")))
 
 
-def test_what_is_kept_of_its_representations_follows_from_its_code(here):
-    before = architecture(make_config("mine:build"))
-    assert before == architecture(make_config("mine:build")) and "code" not in architecture(make_config("resnet"))
+@pytest.mark.parametrize("name", ["mine:build", "mine:partial", "mine:an_object"])
+def test_what_is_kept_of_its_representations_follows_from_its_code(name, here):
+    before = architecture(make_config(name))
+    assert before == architecture(make_config(name)) and "code" not in architecture(make_config("resnet"))
     (here / "mine.py").write_text(f"{MODULE}\n# changed")
-    assert architecture(make_config("mine:build")) != before
+    assert architecture(make_config(name)) != before
 
 
 @pytest.mark.slow

@@ -127,6 +127,22 @@ def test_a_killed_training_continues_and_labels_of_test_images_choose_nothing(ev
     assert (before.labels != after.labels).any()
 
 
+def test_a_training_from_scratch_is_another_one_once_the_code_of_the_encoder_has_changed(
+    evaluated, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    code = tmp_path / "encoder_of_test_tuned.py"
+    code.write_text("def build(image_size): ...")
+    config = override(CONFIG, {"model.encoder": "encoder_of_test_tuned:build"})
+    images = (cache.Images(part, source, 6) for part, source in (("train", TRAIN), ("test", TEST)))
+    material = training.Material(config, evaluated[1], encoders.raw_pixels(config), *images, tmp_path)
+    protocol = TUNED["supervised"](config)
+    before = protocol.key(material)
+    assert protocol.key(material) == before
+    code.write_text("def build(image_size): ...  # changed")
+    assert protocol.key(material) != before
+
+
 def test_the_papers_grids():
     config = override(RunConfig(), {"eval.finetune_grid": "paper"})
     tuned, scratch = TUNED["finetune"](config).recipes, TUNED["supervised"](config).recipes

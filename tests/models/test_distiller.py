@@ -196,8 +196,9 @@ def test_what_does_not_fit_together_is_refused(photos):
         student(RepresentationDistiller, teacher, distance="angle")
     with pytest.raises(ValueError, match="needs a teacher, or teacher_width. Received: neither"):
         student(RepresentationDistiller, None)
-    with pytest.raises(ValueError, match="needs batches of .images, labels.. Received: images alone"):
-        student(Distiller, teacher, label_weight=0.5).fit(photos, batch_size=16, verbose=0)
+    for data in (photos, tf.data.Dataset.from_tensor_slices(photos).batch(16)):
+        with pytest.raises(ValueError, match="^A .* needs batches of .images, labels.. Received: images alone$"):
+            student(Distiller, teacher, label_weight=0.5).fit(data, verbose=0)
     with pytest.raises(ValueError, match="A distillation has no weights of classes or images"):
         student(Distiller, teacher).fit(photos, LABELS, sample_weight=np.ones(16), batch_size=16, verbose=0)
     assert issubclass(Distiller, Classifier)  # So evaluation and export need no case of their own.

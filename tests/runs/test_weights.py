@@ -268,6 +268,45 @@ def test_our_own_momentum_encoder_is_read_or_skipped(tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
+def encoder_with_names_of_other_parts():
+    """Two layers and a model inside of it are called as a moving average, a memory and a head."""
+
+    class Scaled(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.scale = self.add_weight("scale", [4])
+
+        def call(self, features, training=None):
+            return features * self.scale
+
+    inputs = keras.Input([32, 32, 3])
+    features = keras.layers.Conv2D(3, 3, name="memory_conv")(inputs)
+    features = keras.layers.Conv2D(4, 3, name="ema_conv")(features)
+    features = Scaled()(keras.layers.GlobalAveragePooling2D(name="teacher_map")(features))
+    return keras.Model(inputs, ProjectionHead(1, 4)(features))  # a head as a layer of the encoder
+
+
+def test_names_of_other_parts_in_an_encoder_are_the_encoders(tmp_path):
+    saved, again = (
+        MomentumSimCLR(encoder_with_names_of_other_parts(), ProjectionHead(2, 5), image_size=32, memory_size=4)
+        for _ in range(2)
+    )
+    for number, variable in enumerate((*variables(saved), *saved.momentum_weights, saved.memory)):
+        variable.assign(np.random.default_rng(number).normal(size=variable.shape))
+    path = save(saved, tmp_path / "ckpt")
+    start_from(path, again)
+    assert_same_weights(again, saved)
+    for mine, theirs in zip(
+        (*again.momentum_weights, again.memory), (*saved.momentum_weights, saved.memory), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs, err_msg=theirs.name)
+    digests = [weights.digest(path)]
+    for variable in saved.encoder.variables:
+        variable.assign_add(tf.ones_like(variable))
+        digests.append(weights.digest(save(saved, tmp_path / "ckpt")))
+    assert len(set(digests)) == len(saved.encoder.variables) + 1
+
+
 def test_exports_of_ours_are_read(tiny, tmp_path):
     encoder = tiny.encoder
     module = tf.Module()

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -147,6 +148,33 @@ def test_what_cannot_teach_is_refused_in_a_sentence(images, taught, tmp_path):
         models.initial_model(settings, 20, 3)
     with pytest.raises(ValueError, match=r"--distill_label_weight needs labels.*Received: images without classes"):
         models.initial_model(override(settings, {"distill.label_weight": 0.5}), 20, None)
+
+
+def test_a_teacher_whose_settings_are_broken_is_refused_by_the_name_of_the_flag(taught, tmp_path):
+    folder = shutil.copytree(taught[0], tmp_path / "run")
+    (folder / "config.json").write_bytes(b"\xff")  # whose UnicodeDecodeError takes five arguments
+    with pytest.raises(ValueError, match="^--teacher: distill.teacher: .*decode"):
+        answers(folder)
+
+
+def test_a_teacher_is_known_by_the_layer_of_its_classifier_and_its_encoders_code(taught, tmp_path, monkeypatch):
+    assert answers(taught[0])[1].identity.keys() == {"weights", "classifier_layer"}
+    assert answers(taught[0], distill__target="representations")[1].identity.keys() == {"weights"}
+    monkeypatch.setattr(teachers.own_encoder, "digest_of_code", lambda name: f"code of {name}")
+    _, teacher = answers(taught[0])
+    assert (teacher.identity["classifier_layer"], teacher.identity["code"]) == (1, "code of resnet")
+
+    student, source = types.SimpleNamespace(teacher=teacher), types.SimpleNamespace(class_names=None)
+    arguments = override(RunConfig(), {"distill.teacher": str(taught[0])}), student, source, tmp_path
+    earlier = {"width": teacher.width, "image_size": teacher.image_size, "weights": teacher.identity["weights"]}
+    (tmp_path / teachers.FILE).write_text(json.dumps(earlier))  # as the version before wrote it
+    teachers.attach(*arguments, start_step=1)
+    found = json.loads((tmp_path / teachers.FILE).read_text())
+    assert found == earlier | teacher.identity
+    for changed in ({"code": "another"}, {"classifier_layer": 0}):
+        (tmp_path / teachers.FILE).write_text(json.dumps(found | changed))
+        with pytest.raises(ValueError, match="The teacher has changed since the run in .* started: put it back"):
+            teachers.attach(*arguments, start_step=1)
 
 
 def test_a_saved_model_is_compiled_only_if_that_is_asked_for_and_never_where_it_decodes_files(

@@ -43,10 +43,10 @@ def build_own(config: RunConfig, *, l2: float = 0.0, **unused: Any) -> keras.Mod
 
 
 def digest_of_code(name: str) -> str | None:
-    """The digest of the file of a function of the user's; None for any other encoder, and where there is no file."""
+    """The digest of the module that a name of the user's names; None for any other encoder, and without a file."""
     if not is_own(name):
         return None
-    path = inspect.getsourcefile(inspect.unwrap(_function(name)))
+    path = getattr(_module(name.partition(":")[0], name), "__file__", None)
     return None if path is None else files.digest(pathlib.Path(path).read_bytes())
 
 

@@ -100,7 +100,6 @@ class Distiller(Taught, Classifier):
     """
 
     metric_names = ("loss", "teacher_agreement", "top_1_accuracy")
-    needs_labels = False
 
     def __init__(
         self,
@@ -133,6 +132,7 @@ class Distiller(Taught, Classifier):
         super().__init__(encoder, classifier, **kwargs)
         self.temperature = temperature
         self.label_weight = label_weight
+        self.needs_labels = label_weight is not None
         self.teacher_width = self.num_classes
         if teacher is not None:
             self.learn_from(teacher)

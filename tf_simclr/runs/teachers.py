@@ -8,6 +8,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_simclr import builders, files
+from tf_simclr.builders import own_encoder
 from tf_simclr.data import sources
 from tf_simclr.keras import keras
 from tf_simclr.models.distiller import Teacher
@@ -41,8 +42,10 @@ def open_teacher(config: RunConfig) -> Teacher:
             teacher = _of_saved_model(place, config)
         else:
             teacher = _of_weights(text, config)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"{setting}: {error}") from None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{setting}: {error}") from error
+    except ValueError as error:  # Its subclasses, such as those of broken files, take other arguments.
+        raise ValueError(f"{setting}: {error}") from error
     kind = "classes" if _of_classes(config) else "numbers for an image"
     logging.info("Teacher %s: %d %s, images of %d px", text, teacher.width, kind, teacher.image_size)
     return teacher
@@ -83,7 +86,8 @@ def attach(config: RunConfig, model: Any, source: sources.Source, folder: pathli
     _check_names(config, source)
     found = {"width": model.teacher.width, "image_size": model.teacher.image_size, **model.teacher.identity}
     path = folder / FILE
-    if start_step and path.is_file() and files.read_json(path) != found:
+    # A file of an earlier version says less.
+    if start_step and path.is_file() and found | files.read_json(path) != found:
         raise ValueError(
             f"The teacher has changed since the run in {folder} started: put it back as it was, or start over in "
             f"another --model_dir. Received: {config.distill.teacher}"
@@ -117,7 +121,10 @@ def _of_weights(path: str, config: RunConfig) -> Teacher:
     width = parts[-1].units if _of_classes(config) else representation.shape[-1]
     values = [value for part in parts for value in part.get_weights()]
     digest = files.digest("\n".join(f"{value.shape} {files.digest(value.tobytes())}" for value in values).encode())
-    return Teacher(answer, width, settings.data.image_size, {"weights": digest})
+    identity = {"weights": digest, "classifier_layer": settings.model.classifier_layer if _of_classes(config) else None}
+    identity["code"] = own_encoder.digest_of_code(settings.model.encoder)
+    known = {name: value for name, value in identity.items() if value is not None}
+    return Teacher(answer, width, settings.data.image_size, known)
 
 
 def _answer(

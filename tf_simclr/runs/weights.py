@@ -4,26 +4,31 @@ Variables are matched by structure, not by name. Both implementations number lay
 block creates its shortcut before its branch. So the n-th convolution of the reference's encoder is the n-th one here,
 and likewise for batch norm and dense layers, whatever surrounds the numbers. Layers of other kinds keep their names,
 and so do those that are numbered anew in every layer around them. Of the numbers at the ends of these names, only the
-order counts, because Keras counts on when it makes another model.
+order counts, because Keras counts on when it makes another model. The part of the model that a variable belongs to
+follows from its key in our own checkpoints, and from its name in other files.
 """
 
 import collections
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 from absl import logging
-from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from tf_simclr import files
 from tf_simclr.keras import keras
 from tf_simclr.models.momentum import MomentumSimCLR
+from tf_simclr.runs import object_graph
 
 # Where a variable belongs: part of the model, kind of layer, number of the layer among its kind, role in the layer.
 Place = tuple[str, str, int, str]
 Shape = tuple[int, ...]
+
+
+# The keys of the parts in our own checkpoints, which TensorFlow makes of the attributes of a model.
+_OWN_PART = re.compile(r"(?:model/)?(encoder|projection_head|(?:online_)?classifier|momentum_weights|memory)/")
 
 
 class Stored(NamedTuple):
@@ -34,7 +39,7 @@ class Stored(NamedTuple):
     shape: Shape
 
 
-ENCODER, HEAD, CLASSIFIER = "encoder", "projection_head", "classifier"
+PARTS = ENCODER, HEAD, CLASSIFIER = "encoder", "projection_head", "classifier"
 # SimCLR v2 was trained with a momentum encoder and a memory of its projections, and left both in its checkpoints. So
 # does `MomentumSimCLR`. Behind its scope, the name of a moving average is that of the variable that it follows.
 MOMENTUM, MEMORY = "momentum ", "memory"
@@ -50,7 +55,6 @@ _LAYER = re.compile(
 _HEAD_LAYER = re.compile(r"(?:^|/)n?l_(\d+)/")
 # A student's way to its teacher's representations, which has no use without the teacher.
 _TEACHER_MAP = re.compile(r"(?:^|/)teacher_map/")
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def load_weights(
@@ -127,19 +131,20 @@ def _check_fit(path: str | os.PathLike[str], asked: dict[Place, Stored], in_mode
         raise ValueError(f"{os.fspath(path)} does not fit the model: {'; '.join(problems)}")
 
 
-def digest(path: str | os.PathLike[str]) -> str:
+def digest(path: str | os.PathLike[str], parts: Collection[str] = (ENCODER,)) -> str:
     """The digest of the encoder in a weights file: of the places, shapes and values of its variables.
 
     Args:
       path: What `find_checkpoint` takes.
+      parts: The parts of the model in place of the encoder.
 
     Raises:
       FileNotFoundError: If there is no weights file.
       ValueError: If it cannot be read.
     """
     reader, in_file = open_weights(path)
-    encoder = sorted((place, stored) for place, stored in in_file.items() if place[0] == ENCODER)
-    values = (f"{place} {stored.shape} {files.digest(reader.get_tensor(stored.key))}" for place, stored in encoder)
+    found = sorted((place, stored) for place, stored in in_file.items() if place[0] in parts)
+    values = (f"{place} {stored.shape} {files.digest(reader.get_tensor(stored.key))}" for place, stored in found)
     return files.digest("\n".join(values).encode())
 
 
@@ -203,7 +208,7 @@ def _parse(name: str, part: str | None) -> tuple[str, str, tuple[int, ...], str]
     if part is None and _MEMORY_SCOPE.search(name):
         part = MEMORY
     if part is None:
-        part = next((part for part, scope in _SCOPES.items() if scope.search(name)), ENCODER)
+        part = _named_part(name) or ENCODER
         if _MOMENTUM_SCOPE.search(name):
             part, name = MOMENTUM + part, _MOMENTUM_SCOPE.sub("", name)
     layer = _LAYER.fullmatch(name)
@@ -213,6 +218,10 @@ def _parse(name: str, part: str | None) -> tuple[str, str, tuple[int, ...], str]
     head_layer = _HEAD_LAYER.search(name)
     number = (int(head_layer[1]) if head_layer else 0, int(layer[2] or 0))
     return part, layer[1].replace("linear_classifier", "dense"), number, layer[3]
+
+
+def _named_part(name: str) -> str | None:
+    return next((part for part, scope in _SCOPES.items() if scope.search(name)), None)
 
 
 def _full_name(name: str, part: str) -> str:
@@ -236,30 +245,49 @@ def open_weights(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, Stored]
     except (tf.errors.OpError, ValueError) as error:
         raise ValueError(f"TensorFlow cannot read the checkpoint ({error}). Received: {prefix}") from None
     shapes = reader.get_variable_to_shape_map()
-    keys = _object_keys(reader) if _OBJECT_GRAPH in shapes else {name: name for name in shapes}
+    names = object_graph.names_by_key(reader) or {name: name for name in shapes}
+    found = _arrange_ours(names, reader) or _arrange_foreign(names)
+    return reader, {place: Stored(names[key], key, tuple(shapes[key])) for place, key in found.items()}
+
+
+def _arrange_foreign(names: dict[str, str]) -> dict[Place, str]:
+    """Keys by place, in a file whose names say what is where."""
+    keys = _by_unique_name(names)
     # Counters and metrics belong to no layer; entries below a variable are the optimizer's, or moving averages.
-    names = [
+    told = [
         name for name in keys if "/" in name and name.rpartition("/")[0] not in keys and not _TEACHER_MAP.search(name)
     ]
-    return reader, {
-        place: Stored(name, keys[name], tuple(shapes[keys[name]])) for place, name in arrange(names).items()
-    }
+    return {place: keys[name] for place, name in arrange(told).items()}
 
 
-def _object_keys(reader: Any) -> dict[str, str]:
-    """Keys by full name in a TensorFlow 2 checkpoint, without those of the optimizer."""
-    graph = trackable_object_graph_pb2.TrackableObjectGraph()
-    graph.ParseFromString(reader.get_tensor(_OBJECT_GRAPH))
-    slots = {slot.slot_variable_node_id for node in graph.nodes for slot in node.slot_variables}
+def _arrange_ours(names: dict[str, str], reader: Any) -> dict[Place, str]:
+    """Keys by place, in a checkpoint of ours; empty for any other file."""
+    parts: dict[str, dict[str, str]] = collections.defaultdict(dict)
+    for key, name in names.items():
+        found = _OWN_PART.match(key)
+        part = found[1].removeprefix("online_") if found else _named_part(name)  # The heads may have other keys.
+        if part is not None:
+            parts[part][key] = name
+    if ENCODER not in parts:
+        return {}
+    # The moving average follows the encoder's variables, then the head's.
+    types = reader.get_variable_to_dtype_map()
+    num_followed = sum(types[key].is_floating for key in parts[ENCODER])
+    for key, name in parts.pop("momentum_weights", {}).items():
+        part = ENCODER if int(key.partition("momentum_weights/")[2].partition("/")[0]) < num_followed else HEAD
+        parts[MOMENTUM + part][key] = name.removeprefix("ema_model/")
+    places: dict[Place, str] = {}
+    for part, in_part in parts.items():
+        layer = part.removeprefix(MOMENTUM)
+        keys = _by_unique_name({key: _full_name(name, layer) for key, name in in_part.items()})
+        places |= {place: keys[name] for place, name in arrange(keys, part).items()}
+    return places
+
+
+def _by_unique_name(names: dict[str, str]) -> dict[str, str]:
+    """Keys by full name."""
     keys: dict[str, str] = {}
-    for index, node in enumerate(graph.nodes):
-        for attribute in node.attributes:
-            key = attribute.checkpoint_key
-            name = attribute.full_name
-            if ENCODER in key.split("/"):
-                name = _full_name(name, ENCODER)
-            if index in slots or "optimizer" in key.split("/") or "/" not in name:
-                continue
-            if keys.setdefault(name, key) != key:
-                raise ValueError(f"Two variables have the name {name}. Received: {keys[name]} and {key}")
+    for key, name in names.items():
+        if "/" in name and keys.setdefault(name, key) != key:
+            raise ValueError(f"Two variables have the name {name}. Received: {keys[name]} and {key}")
     return keys

@@ -17,6 +17,7 @@ from tf_simclr import files
 from tf_simclr.data import sources
 from tf_simclr.data.sources import subsets
 from tf_simclr.evaluation.cache import Images, digest_of, remove_older
+from tf_simclr.evaluation.encoders import architecture
 from tf_simclr.evaluation.scores import Scores
 from tf_simclr.evaluation.tuned import training
 from tf_simclr.evaluation.tuned.training import Material, Recipe
@@ -118,7 +119,7 @@ class Finetune:
 
     def key(self, material: Material) -> str:
         """The digest of what its weights follow from."""
-        start = dict(material.encoder.identity) if self.is_pretrained else {}
+        start = dict(material.encoder.identity) if self.is_pretrained else architecture(material.config)
         return digest_of(
             {
                 "start": start,
