@@ -65,8 +65,9 @@ def run(config):
     return [np.asarray(one) for one in (*model.encoder.variables, *model.optimizer.variables)], folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_decoder")
-@pytest.mark.parametrize("microbatch_size", [None, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("microbatch_size", [None, 3])
 def test_an_interrupted_run_resumes_as_if_nothing_had_happened(folder, tmp_path, monkeypatch, microbatch_size):
     changes = {"train__microbatch_size": microbatch_size}
     uninterrupted, one = run(make_config(tmp_path / "a", folder, **changes))
