@@ -39,18 +39,21 @@ def test_a_metrics_file_is_cut_where_the_checkpoint_was_taken(tmp_path):
 
 def test_lists_stay_in_the_file_and_distributions_become_histograms(tmp_path):
     writer = MetricsWriter(tmp_path, "health")
-    writer.write("health.jsonl", 4, 0.5, {"counts": [1, 2], "rank": 3.0})
+    writer.write("health.jsonl", 4, 0.5, {"counts": [1, 2], "similarity": 3.0})
     writer.write_histogram("similarity", 4, np.array([-0.5, 0.5, 0.5]))
     writer.close()
     with (tmp_path / "health.jsonl").open("a") as file:
         file.write('{"step": 5, "ran')  # as a kill leaves it
-    assert read(tmp_path / "health.jsonl") == [{"step": 4, "epoch": 0.5, "counts": [1, 2], "rank": 3.0}]
+    assert read(tmp_path / "health.jsonl") == [{"step": 4, "epoch": 0.5, "counts": [1, 2], "similarity": 3.0}]
     assert read(tmp_path / "metrics.jsonl") == []
     (events,) = tmp_path.glob("events.*")
     records = map(tf.compat.v1.Event.FromString, tf.data.TFRecordDataset(str(events)).as_numpy_iterator())
-    values = {value.tag: tf.make_ndarray(value.tensor) for event in records for value in event.summary.value}
-    assert values.keys() == {"health/rank", "health/similarity"}
-    buckets = values["health/similarity"]
+    written = [value for event in records for value in event.summary.value]
+    # TensorBoard shows a tag as one thing only.
+    plugins = {value.tag: value.metadata.plugin_data.plugin_name for value in written}
+    assert plugins == {"health/similarity": "scalars", "health/similarity_histogram": "histograms"}
+    assert len(written) == 2
+    buckets = tf.make_ndarray(written[1].tensor)
     assert buckets[0, 0] == -0.5 and buckets[-1, 1] == 0.5 and buckets[:, 2].sum() == 3
 
 

@@ -39,9 +39,12 @@ class MetricsWriter:
                     tf.summary.scalar(f"{self._prefix}/{name}", value)
 
     def write_histogram(self, name: str, step: int, values: np.ndarray) -> None:
-        """Writes the distribution of values, floats [N], as a histogram of TensorBoard."""
+        """Writes the distribution of values, floats [N], as a histogram of TensorBoard, NAME_histogram.
+
+        TensorBoard shows a tag as what it was written first, so a histogram of a scalar's name would not be shown.
+        """
         with self._events.as_default(step=step):
-            tf.summary.histogram(f"{self._prefix}/{name}", values)
+            tf.summary.histogram(f"{self._prefix}/{name}_histogram", values)
 
     def close(self) -> None:
         """Flushes the buffers; nothing can be written afterwards."""
