@@ -11,7 +11,7 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # In the paths of checkpoints and SavedModels, TensorFlow takes the first four for patterns; the others are not UTF-8.
@@ -125,6 +125,11 @@ def _schemes() -> set[str]:
     import tensorflow as tf  # Nothing else here needs it, and programs that read folders only start without it.
 
     return {tf.compat.as_str(scheme) for scheme in tf.io.gfile.get_registered_schemes()} - {""}
+
+
+def digest_of_arrays(arrays: Iterable[Any]) -> str:
+    """The digest of the shapes and values of NumPy arrays, in order."""
+    return digest("\n".join(f"{array.shape} {digest(array.tobytes())}" for array in arrays).encode())
 
 
 def digest(content: Any, size: int = 8) -> str:

@@ -11,11 +11,11 @@ from tf_simclr import files
 from tf_simclr.keras import keras
 from tf_simclr.metrics.paired import difference_interval
 from tf_simclr.runs import predictions, saved_models, weights
-from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.runs.folder import as_started, list_checkpoints
 from tf_simclr.runs.results import LABEL, headline
 from tf_simclr.runs.saved_outputs import Place
-from tf_simclr.runs.saved_settings import settings_of_run
-from tf_simclr.settings import RunConfig, override, to_dict
+from tf_simclr.settings import RunConfig, flatten, to_dict
+from tf_simclr.settings.stages import STARTS
 
 # The rows of the table, beside the folders of the stages.
 FILE = "stages.json"
@@ -48,7 +48,7 @@ def run_all(planned: Mapping[str, RunConfig], run: Callable[[RunConfig], str]) -
 
 
 def _run_once(planned: RunConfig, run: Callable[[RunConfig], str]) -> None:
-    config, done = _as_started(planned), _read_done(planned)
+    config, done = as_started(planned), _read_done(planned)
     settings = to_dict(config)
     if done.get("settings") == settings:
         logging.info("The stage is finished")
@@ -69,8 +69,8 @@ def _read_done(config: RunConfig) -> dict[str, Any]:
 
 def _starts(config: RunConfig) -> dict[str, str]:
     """The places of the weights that a stage starts from, by setting."""
-    places = {"checkpoint": config.checkpoint, "distill.teacher": config.distill.teacher}
-    return {name: place for name, place in places.items() if place is not None}
+    values = flatten(config)
+    return {name: values[name] for name in STARTS if values[name] is not None}
 
 
 def _digests(config: RunConfig) -> dict[str, str]:
@@ -104,12 +104,6 @@ def _check_starts(planned: Mapping[str, RunConfig]) -> None:
             "The weights that stages have started from are gone or have changed: remove the folders of these stages, "
             f"so that they run anew, or put the weights back. Received: {', '.join(stale)}"
         )
-
-
-def _as_started(config: RunConfig) -> RunConfig:
-    """The settings of a stage; once it has weights of its own, those that it started from may have moved."""
-    saved = settings_of_run(config.folder) if list_checkpoints(pathlib.Path(config.folder)) else None
-    return config if saved is None else override(config, {"checkpoint": saved.checkpoint})
 
 
 def compare(planned: Mapping[str, RunConfig]) -> list[dict[str, Any]]:

@@ -104,7 +104,7 @@ def build_model(
     settings: dict[str, Any] = {
         "synchronized": config.model.global_bn and distribute.num_replicas() > 1 and not config.train.microbatch_size,
         "batch_norm_momentum": config.model.batch_norm_momentum,
-        "l2": config.optimizer.weight_decay if config.optimizer.name in ("momentum", "adam") else 0.0,
+        "l2": _decay_in_loss(config),
     }
     encoder = build_encoder(config, **settings)
     head = build_head(config, **settings)
@@ -219,13 +219,12 @@ def build_distiller(
     """The model that learns from a teacher, still without it."""
     distill, augmentation = config.distill, crop_and_flip(build_augmentation(config))
     if distill.target == "representations":
-        decay = 0.0 if config.optimizer.name in ("lars", "adamw") else config.optimizer.weight_decay
         return RepresentationDistiller(
             encoder,
             image_size=config.data.image_size,
             teacher_width=teacher_width,
             distance=distill.distance,
-            l2=decay,
+            l2=_decay_in_loss(config),
             augmentation=augmentation,
         )
     if distill.label_weight is not None and num_classes is None:
@@ -258,6 +257,11 @@ def _linear_classifier(config: RunConfig, num_classes: int, *, zero_init: bool =
     return linear_classifier(
         num_classes,
         l2=0.0 if decays_itself else decay,
-        bias_l2=decay if name in ("momentum", "adam") else 0.0,
+        bias_l2=_decay_in_loss(config),
         zero_init=zero_init,
     )
+
+
+def _decay_in_loss(config: RunConfig) -> float:
+    """The weight decay of an optimizer that leaves it to the loss."""
+    return config.optimizer.weight_decay if config.optimizer.name in ("momentum", "adam") else 0.0

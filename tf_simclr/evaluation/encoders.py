@@ -53,8 +53,7 @@ class FrozenEncoder:
 
 def this_encoder(config: RunConfig, model: EncoderTrainer) -> FrozenEncoder:
     """The encoder of a run's model, as its weights are now."""
-    weights = [f"{weight.shape} {files.digest(weight.tobytes())}" for weight in model.encoder.get_weights()]
-    identity = {"weights": files.digest("\n".join(weights).encode()), **architecture(config)}
+    identity = {"weights": files.digest_of_arrays(model.encoder.get_weights()), **architecture(config)}
     return FrozenEncoder(THIS, "this encoder", config.data.image_size, identity, lambda: model.encoder)
 
 
@@ -66,7 +65,7 @@ def head_layers(model: EncoderTrainer, this: FrozenEncoder) -> Iterator[FrozenEn
       this: Its encoder.
     """
     head = model.projection_head
-    weights = files.digest("\n".join(files.digest(weight.tobytes()) for weight in head.get_weights()).encode())
+    weights = files.digest_of_arrays(head.get_weights())
     for layer in range(1, num_layers(head) + 1):
         title = "the projections" if layer == num_layers(head) else f"layer {layer} of the head"
         identity = {"head": weights, "layer": layer, "of": dict(this.identity)}

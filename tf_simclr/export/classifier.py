@@ -38,7 +38,7 @@ def choose_classifier(served: Served, home: pathlib.Path, step: int, *, is_pretr
       served: The parts of the model.
       home: The folder of the run that the weights are from.
       step: The step of the weights.
-      is_pretrained: Whether the model is a `SimCLR`, not a `Classifier`.
+      is_pretrained: Whether an evaluation judges the encoder, frozen, rather than the model's classifier.
       is_own: Whether the run trained the weights, as opposed to loading them for this export.
     """
     kept, results = probe_path(home, step), home / f"result_{step}.json"

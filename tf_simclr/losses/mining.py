@@ -1,4 +1,4 @@
-"""How much each negative of an anchor counts: all alike, or only the nearest one behind the positive."""
+"""How much each candidate of an anchor counts: all alike, or only the nearest negative behind the positive."""
 
 import tensorflow as tf
 
@@ -19,9 +19,9 @@ def find_negatives(products: tf.Tensor, itself: tf.Tensor, positives: tf.Tensor)
     return is_negative
 
 
-def weigh_all(is_negative: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """The weights [b, M] of a mean over the negatives of every anchor; zeros if it has none."""
-    weights = tf.cast(is_negative, dtype)
+def weigh_all(is_chosen: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """The weights [b, M] of a mean over the chosen candidates, bool [b, M], of every anchor; zeros if it has none."""
+    weights = tf.cast(is_chosen, dtype)
     return weights / tf.maximum(tf.reduce_sum(weights, axis=-1, keepdims=True), 1.0)
 
 

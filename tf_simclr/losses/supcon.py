@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from tf_simclr.losses import blocked
+from tf_simclr.losses import blocked, mining
 from tf_simclr.losses.nt_xent import NTXent
 from tf_simclr.losses.pairs import Pairs
 
@@ -82,8 +82,7 @@ def _judge(
     """Cross entropy of anchors that choose among candidates [M] of which those of their own group [b] are right."""
     logits = blocked.mask(products, itself)
     is_positive = tf.equal(of_anchors[:, tf.newaxis], of_candidates) & ~blocked.is_row(itself, products)
-    weights = tf.cast(is_positive, products.dtype)
-    weights /= tf.maximum(tf.reduce_sum(weights, axis=-1, keepdims=True), 1.0)
+    weights = mining.weigh_all(is_positive, products.dtype)
     targets = positives[:, 0]  # Any one: it is replaced by all positives.
     losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
     entropies = losses - tf.einsum("ij,ij->i", slopes, logits)

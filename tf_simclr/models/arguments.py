@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr.augment import FIRST_SMALL_VIEW, Augmentation
-from tf_simclr.losses import Loss, NTXent
+from tf_simclr.losses import Loss, NTXent, Pairs
 
 _SMALL_VIEW_PAIRS = ("large", "all")
 
@@ -32,6 +32,13 @@ def check_small_views(small_views: Augmentation | None, pairs: str, augmentation
             f"first_view={FIRST_SMALL_VIEW}. Received: first_view={small_views.first_view}"
         )
     return small_views
+
+
+def choose_pairs(augmentation: Augmentation, small_views: Augmentation | None, small_view_pairs: str) -> Pairs:
+    """Which views of an image are compared, on one replica; raises a `ValueError` if there are too few."""
+    num_large, num_small = augmentation.num_views, small_views.num_views if small_views else 0
+    are_anchors_alone = num_small > 0 and small_view_pairs == "large"
+    return Pairs(num_large + num_small, num_large=num_large if are_anchors_alone else None)
 
 
 def check_small_images(small_views: Augmentation, small_images: tf.TensorSpec | None) -> None:

@@ -14,6 +14,14 @@ from tf_simclr.models.serialization import serialize
 from tf_simclr.models.trainer import EncoderTrainer
 
 
+def prepare_to_test(images: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Images as the evaluation of a run prepares them, float32 [n, S, S, 3] in [0, 1], without augmentation."""
+    pixels.check_range(images)
+    if images.shape.rank == 5:
+        return pixels.to_unit(images[:, 0])  # one view, which is cropped already
+    return preprocess_for_eval(pixels.to_unit(images), image_size)
+
+
 @keras.saving.register_keras_serializable("tf_simclr")
 class Classifier(EncoderTrainer):
     """An encoder f, the first layers of a projection head g, and a linear classifier on them.
@@ -102,11 +110,7 @@ class Classifier(EncoderTrainer):
         """Loss and accuracy on the images as the evaluation of a run prepares them, without augmentation."""
         batch, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         images, num_local = self.at_least_one(batch["images"] if isinstance(batch, dict) else batch)
-        pixels.check_range(images)
-        if images.shape.rank == 5:
-            images = pixels.to_unit(images[:, 0])  # one view, which is cropped already
-        else:
-            images = preprocess_for_eval(pixels.to_unit(images), self.image_size)
+        images = prepare_to_test(images, self.image_size)
         labels, weights = self.gather_labels(labels, weights)
         logits = distribute.gather(self._logits(images, training=False)[:num_local])
         loss, accuracy = classification.classification_loss(logits, labels, weights)

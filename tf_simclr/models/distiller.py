@@ -8,12 +8,11 @@ import tensorflow as tf
 
 from tf_simclr import distribute
 from tf_simclr.augment import Augmentation, crop_and_flip, pixels
-from tf_simclr.augment.center import preprocess_for_eval
 from tf_simclr.augment.crop import crop_and_resize
 from tf_simclr.keras import keras
 from tf_simclr.losses.distillation import cosine_similarity, soft_cross_entropy, squared_distance
 from tf_simclr.metrics import classification
-from tf_simclr.models.classifier import Classifier
+from tf_simclr.models.classifier import Classifier, prepare_to_test
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.trainer import EncoderTrainer
 
@@ -262,9 +261,7 @@ class RepresentationDistiller(Taught, EncoderTrainer):
         """The same on images as the evaluation of a run prepares them, without augmentation."""
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         images, num_local = self.at_least_one(batch["images"] if isinstance(batch, dict) else batch)
-        pixels.check_range(images)
-        images = images[:, 0] if images.shape.rank == 5 else preprocess_for_eval(images, self.image_size)
-        images = pixels.to_unit(images)
+        images = prepare_to_test(images, self.image_size)
         pairs = self.encoder(images, training=False), self.ask_teacher(images)
         observed = self._compare(*(distribute.gather(one[:num_local]) for one in pairs))
         count = distribute.total(num_local)

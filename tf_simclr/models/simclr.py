@@ -11,7 +11,7 @@ from tf_simclr.augment import Augmentation, pixels
 from tf_simclr.keras import check_is_ours, keras
 from tf_simclr.losses import Loss, Pairs
 from tf_simclr.metrics import classification
-from tf_simclr.models.arguments import check_optimizer, check_small_views, choose_loss
+from tf_simclr.models.arguments import check_optimizer, check_small_views, choose_loss, choose_pairs
 from tf_simclr.models.heads import ProjectionHead, check_layer, head_outputs
 from tf_simclr.models.inputs import check_has_classes
 from tf_simclr.models.serialization import serialize
@@ -100,7 +100,7 @@ class SimCLR(EncoderTrainer):
         super().__init__(encoder, augmentation or Augmentation(image_size), image_size, names, **kwargs)
         self.small_views = check_small_views(small_views, small_view_pairs, self.augmentation)
         self.small_view_pairs = small_view_pairs
-        self.pairs  # noqa: B018 - raises if there are too few
+        self.pairs = choose_pairs(self.augmentation, self.small_views, small_view_pairs)
         self.projection_head = ProjectionHead() if projection_head is None else projection_head
         self.online_classifier = online_classifier
         self.classifier_layer = classifier_layer
@@ -135,12 +135,6 @@ class SimCLR(EncoderTrainer):
     def num_views(self) -> int:
         """V, the views of an image, the small ones among them."""
         return self.augmentation.num_views + (self.small_views.num_views if self.small_views else 0)
-
-    @property
-    def pairs(self) -> Pairs:
-        """Which views of an image are compared, on one replica."""
-        are_anchors_alone = self.small_views is not None and self.small_view_pairs == "large"
-        return Pairs(self.num_views, num_large=self.augmentation.num_views if are_anchors_alone else None)
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
         """As in `EncoderTrainer`; an optimizer that accumulates gradients over steps is a `ValueError`, too."""

@@ -20,7 +20,7 @@ from tf_simclr.runs import lock
 from tf_simclr.runs.identity import check_same_settings
 from tf_simclr.runs.places import check_apart
 from tf_simclr.runs.saved_settings import FILE, settings_of_run
-from tf_simclr.settings import SETTINGS, RunConfig, flatten, to_dict, to_text
+from tf_simclr.settings import SETTINGS, RunConfig, flatten, override, to_dict, to_text
 
 # Bytes of the longest path that a run writes below its folder; Linux allows 4096 in all.
 _MAX_PATH_BYTES = 4096 - 256
@@ -110,6 +110,13 @@ def _describe_run(config: RunConfig) -> dict[str, Any]:
         "machine": platform.platform(),
         "cpus": os.cpu_count(),
     }
+
+
+def as_started(config: RunConfig) -> RunConfig:
+    """The settings of a run; once it has weights of its own, those that it started from may have moved."""
+    folder = run_folder(config)
+    saved = settings_of_run(folder) if list_checkpoints(folder) else None
+    return config if saved is None else override(config, {"checkpoint": saved.checkpoint})
 
 
 def list_checkpoints(folder: pathlib.Path) -> dict[int, str]:

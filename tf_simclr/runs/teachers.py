@@ -119,8 +119,7 @@ def _of_weights(path: str, config: RunConfig) -> Teacher:
     weights.load_weights(path, *parts)
     answer = _answer(settings.model.classifier_layer, *parts)
     width = parts[-1].units if _of_classes(config) else representation.shape[-1]
-    values = [value for part in parts for value in part.get_weights()]
-    digest = files.digest("\n".join(f"{value.shape} {files.digest(value.tobytes())}" for value in values).encode())
+    digest = files.digest_of_arrays(value for part in parts for value in part.get_weights())
     identity = {"weights": digest, "classifier_layer": settings.model.classifier_layer if _of_classes(config) else None}
     identity["code"] = own_encoder.digest_of_code(settings.model.encoder)
     known = {name: value for name, value in identity.items() if value is not None}

@@ -4,13 +4,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from tf_simclr.settings.declaration import flatten
 from tf_simclr.settings.override import override
 from tf_simclr.settings.run_config import SETTINGS, RunConfig
 
 # They name weights: those of an earlier stage by its name.
-_STARTS = ("checkpoint", "distill.teacher")
+STARTS = ("checkpoint", "distill.teacher")
 # What makes one stage differ from another.
-_OF_ONE_STAGE = ("name", "train_mode", *_STARTS, "data.label_percent")
+_OF_ONE_STAGE = ("name", "train_mode", *STARTS, "data.label_percent")
 _MODES = ("train", "train_then_eval", "eval", "export")
 
 
@@ -29,7 +30,9 @@ def place(planned: Mapping[str, RunConfig], root: str) -> dict[str, RunConfig]:
         if name in {one.partition(".")[0] for one in SETTINGS} or os.path.basename(name) != name or not name:
             raise ValueError(f"A stage must have a name of its own, such as finetune_1. Received: {name!r}")
         changes: dict[str, Any] = {"name": name, "model_dir": os.path.join(root, name)}
-        for setting, value in (("checkpoint", config.checkpoint), ("distill.teacher", config.distill.teacher)):
+        values = flatten(config)
+        for setting in STARTS:
+            value = values[setting]
             if value in planned and value not in placed:
                 raise ValueError(
                     f"A stage starts from an earlier one: move {value} before {name}. Received: {setting}={value}"

@@ -18,8 +18,7 @@ from tf_simclr.evaluation.features import extract
 from tf_simclr.evaluation.progress import progress
 from tf_simclr.models.classifier import Classifier
 from tf_simclr.models.trainer import EncoderTrainer
-from tf_simclr.runs.folder import list_checkpoints, open_run, run_folder
-from tf_simclr.runs.saved_settings import settings_of_run
+from tf_simclr.runs.folder import as_started, open_run
 from tf_simclr.settings import SETTINGS, RunConfig, flatten, override
 from tf_simclr.training.train import train
 
@@ -145,8 +144,7 @@ def fit(config: RunConfig, source: sources.Source, strategy: tf.distribute.Strat
     """Trains the classifier of a run, or loads it if the run is finished."""
     # No image to test on is named, so that none can count.
     images = builders.Sources(source, source, source)
-    if list_checkpoints(run_folder(config)) and (saved := settings_of_run(run_folder(config))) is not None:
-        config = override(config, {"checkpoint": saved.checkpoint})  # The folders may have moved since it started.
+    config = as_started(config)
     with open_run(config) as folder, strategy.scope():
         return train(config, images, folder)  # type: ignore[return-value]
 
