@@ -4,6 +4,8 @@ import base64
 import io
 import pathlib
 import re
+import tarfile
+import zipfile
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +15,7 @@ from PIL import Image
 from tf_simclr.data.files import lists
 from tf_simclr.data.sources import from_folder, open_images
 from tf_simclr.embeddings import __main__ as program
-from tf_simclr.embeddings import duplicates, neighbors, oddities, output, page, selection
+from tf_simclr.embeddings import duplicates, neighbors, oddities, output, pictures, selection
 from tf_simclr.embeddings.folder import Embeddings
 from tf_simclr.runs import embedding_files
 from tf_simclr.runs.embedding_files import Rows
@@ -213,9 +215,30 @@ def test_a_thumbnail_is_small_and_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # A quarter turn.
     Image.new("RGB", (1000, 400)).save(tmp_path / "a.jpg", exif=exif)
-    content = page.thumbnail(str(tmp_path / "a.jpg")).partition(",")[2]
+    content = pictures.thumbnail(str(tmp_path / "a.jpg")).partition(",")[2]
     assert Image.open(io.BytesIO(base64.b64decode(content))).size == (64, 160)
-    assert page.thumbnail(str(tmp_path)) is None
+    assert pictures.thumbnail(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_members_of_archives_are_files_too(suffix, vectors, tmp_path, capsys):
+    contents = {"small.png": Image.new("RGB", (9, 9)), "large.png": Image.effect_noise((90, 90), 50).convert("RGB")}
+    for name, image in contents.items():
+        image.save(tmp_path / name)
+    archive = tmp_path / f"photos{suffix}"
+    with zipfile.ZipFile(archive, "w") if suffix == ".zip" else tarfile.open(archive, "w") as file:
+        for name in contents:
+            (file.write if suffix == ".zip" else file.add)(tmp_path / name, f"a/{name}")
+    paths = [f"{archive}/a/{name}" for name in (*contents, "gone.png")]
+    (tmp_path / "out").mkdir()
+    rows = Rows(paths, np.repeat(vectors[:1], 3, axis=0), ["", "", ""], [None] * 3)
+    embedding_files.write(embedding_files.path_of(tmp_path / "out", (0, 1), 0), rows, ABOUT)
+    run(capsys, tmp_path / "out", "dedupe", "--output", tmp_path / "a.parquet", "--html", tmp_path / "a.html")
+    found = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert [pathlib.Path(row["path"]).name for row in found] == ["large.png", "small.png", "gone.png"]
+    assert [row["keep"] for row in found] == ["yes", "no", "no"]
+    assert [row["image"] for row in found] == [*((tmp_path / name).read_bytes() for name in reversed(contents)), None]
+    assert (tmp_path / "a.html").read_text(encoding="utf-8").count('<img src="data:image/jpeg;base64,') == 2
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tf_simclr.data.files.names import printable
-from tf_simclr.embeddings import duplicates, neighbors, oddities, output, selection
+from tf_simclr.embeddings import duplicates, neighbors, oddities, output, pictures, selection
 from tf_simclr.embeddings.folder import Embeddings
 from tf_simclr.embeddings.index import Index
 from tf_simclr.embeddings.output import Found
@@ -55,7 +55,7 @@ def search(archive: Embeddings, options: argparse.Namespace) -> Found:
 def dedupe(archive: Embeddings, options: argparse.Namespace) -> Found:
     """Groups of near duplicates. Nothing is deleted."""
     pairs, likenesses = neighbors.pairs(archive.vectors(), options.similarity)
-    groups = duplicates.group(pairs, likenesses, lambda row: output.file_size(archive.path(row)))
+    groups = duplicates.group(pairs, likenesses, lambda row: pictures.num_bytes(archive.path(row)))
     rows = [row for group in groups for row in (group.keep, *group.others)]
     numbers = [number for number, group in enumerate(groups, 1) for _ in range(1 + len(group.others))]
     alike = [likeness for group in groups for likeness in (1.0, *group.likenesses)]
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.output:
             output.write(found, options.output)
         if options.html:
-            from tf_simclr.embeddings import page  # Loads Jinja2 and Pillow.
+            from tf_simclr.embeddings import page  # Loads Jinja2.
 
             page.write(found, options.html)
     except (ValueError, OSError) as error:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from tf_simclr import files
 from tf_simclr.data.files.names import printable
+from tf_simclr.embeddings import pictures
 
 # Rows and characters that a terminal shows.
 _MAX_SHOWN, _MAX_WIDTH = 50, 60
@@ -109,7 +110,7 @@ def _utf8(path: str) -> str:
 
 def _content(path: str) -> bytes | None:
     try:
-        return pathlib.Path(path).read_bytes()
+        return pictures.read(path)
     except OSError:
         return None
 
@@ -123,11 +124,3 @@ def groups(found: Found) -> Iterator[tuple[str, range]]:
     starts = [row for row in range(len(numbers)) if row == 0 or numbers[row] != numbers[row - 1]]
     for start, stop in zip(starts, [*starts[1:], len(numbers)], strict=True):
         yield f"Group {numbers[start]}", range(start, stop)
-
-
-def file_size(path: str) -> int:
-    """The size of a file in bytes; -1 if it is none."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1

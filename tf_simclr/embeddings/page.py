@@ -3,19 +3,17 @@
 import base64
 import hashlib
 import importlib.resources
-import io
 import pathlib
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image, ImageOps
 
 from tf_simclr import files
 from tf_simclr.data.files.names import printable
+from tf_simclr.embeddings import pictures
 from tf_simclr.embeddings.output import Found, cell, groups
 
-_SIDE_PX = 160
 _MAX_SHOWN = 500
 
 
@@ -50,22 +48,8 @@ def _describe(found: Found, row: int) -> dict[str, Any]:
     path, label = found.paths[row], found.labels[row]
     facts = {"label": label, **{name: column[row] for name, column in found.columns.items() if name != "group"}}
     return {
-        "picture": thumbnail(path),
+        "picture": pictures.thumbnail(path),
         "path": printable(path),
         "name": printable(path.rpartition("/")[2] or path),
         "facts": [(name, cell(value)) for name, value in facts.items() if cell(value)],
     }
-
-
-def thumbnail(path: str) -> str | None:
-    """A small JPEG of an image as a data URL; None if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * _SIDE_PX, 2 * _SIDE_PX))
-            small = ImageOps.exif_transpose(image)
-            small.thumbnail((_SIDE_PX, _SIDE_PX))
-            content = io.BytesIO()
-            small.convert("RGB").save(content, "JPEG", quality=80)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -1,7 +1,6 @@
 """Embeds an image that is not in the archive, with the model that has embedded the archive."""
 
 import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from tf_simclr.augment import center
 from tf_simclr.data.formats import decode
+from tf_simclr.embeddings import pictures
 from tf_simclr.evaluation import embed
 from tf_simclr.settings import RunConfig, override
 
@@ -35,7 +35,7 @@ def embed_image(path: str, about: Mapping[str, Any]) -> np.ndarray:
             f"is in it. Received: {about['model_path']}"
         )
     try:
-        image = decode.decode_image(tf.constant(pathlib.Path(path).read_bytes()))
+        image = decode.decode_image(tf.constant(pictures.read(path)))
     except tf.errors.InvalidArgumentError:
         raise ValueError(f"--query must be an image that can be decoded. Received: {path}") from None
     encode = embed.make_encoding(RunConfig(), encoder).encode

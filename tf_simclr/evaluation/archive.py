@@ -1,6 +1,5 @@
 """All images of an archive, or one of several shards of them, in an order that never changes."""
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -93,22 +92,16 @@ class Archive:
 
 def _read(source: Source, wanted: np.ndarray, image_size: int | None, batch_size: int) -> Iterator[Batch]:
     """Reads the images at the wanted positions of a source; positions count from the first of them."""
-    part, numbers = source, np.arange(source.num_examples)  # The position in the source of each that is read.
-    if len(wanted) < source.num_examples:
-        with contextlib.suppress(NotImplementedError):  # Some can only be read whole.
-            part, numbers = source.subset(wanted), wanted
+    part = source.subset(wanted) if len(wanted) < source.num_examples else source
     keys, places = part.keys, source.places
     done = 0
     for batch in eval_dataset(part, image_size=image_size, batch_size=batch_size).as_numpy_iterator():
         positions, found, images, labels = batch
         _check_keys(keys, positions, found)
-        read = numbers[positions]
-        is_wanted = np.isin(read, wanted)
-        if is_wanted.any():
-            last = int(np.searchsorted(wanted, read[is_wanted][-1])) + 1
-            filled = _fill(source, places, wanted[done:last], read[is_wanted], images[is_wanted], labels[is_wanted])
-            yield filled._replace(positions=np.arange(done, last))
-            done = last
+        last = int(positions[-1]) + 1
+        filled = _fill(source, places, wanted[done:last], wanted[positions], images, labels)
+        yield filled._replace(positions=np.arange(done, last))
+        done = last
     if done < len(wanted):
         nothing = np.empty(0, np.int64)
         filled = _fill(source, places, wanted[done:], nothing, np.empty(0), nothing)

@@ -97,11 +97,10 @@ def read_metadata(table: pa.Table) -> dict[str, Any]:
 
 
 def _some_of(source: sources.Source, count: int) -> Images:
-    """So many images of a source without labels: its first ones, if it can only be read in sequence."""
-    try:
-        return Images("map", source.subset(subsets.spread(source.keys, None, count)), 0)
-    except NotImplementedError:
+    """So many images of a source without labels: its first ones, if their order is random."""
+    if source.is_shuffled:
         return Images("map", source, 0, count)
+    return Images("map", source.subset(subsets.spread(source.keys, None, count)), 0)
 
 
 def _kept(path: pathlib.Path, key: str) -> pa.Table | None:

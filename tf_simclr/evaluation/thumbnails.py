@@ -48,11 +48,6 @@ def _read(source: sources.Source, positions: np.ndarray) -> tf.data.Dataset:
         return position, tf.saturate_cast(tf.round(small), tf.uint8)
 
     with tf.device("CPU:0"):
-        try:
-            examples, numbers = source.subset(positions).eval_examples(), tf.constant(positions)
-            examples = examples.map(lambda row, *example: (tf.gather(numbers, row), *example))
-        except NotImplementedError:  # It can only be read in sequence.
-            wanted, last = tf.constant(positions), int(positions[-1])
-            examples = source.eval_examples().take_while(lambda position, *_: position <= last)
-            examples = examples.filter(lambda position, *_: tf.reduce_any(position == wanted))
+        numbers, examples = tf.constant(positions), source.subset(positions).eval_examples()
+        examples = examples.map(lambda row, *example: (tf.gather(numbers, row), *example))
         return examples.map(shrink, num_parallel_calls=tf.data.AUTOTUNE)

@@ -1,6 +1,5 @@
 """The images that a run's health is measured on: the same ones, and the same views of them, every time."""
 
-import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +34,7 @@ class HeldOut(NamedTuple):
 
 
 def draw(source: sources.Source, augmentation: Augmentation, image_size: int, num_viewed: int = NUM_VIEWED) -> HeldOut:
-    """Reads a sample of a source: images spread over it, or its first ones if it can only be read in sequence.
+    """Reads a sample of a source: images spread over it, or its first ones if their order is random.
 
     Args:
       source: The images.
@@ -44,7 +43,7 @@ def draw(source: sources.Source, augmentation: Augmentation, image_size: int, nu
       num_viewed: Images to make views of; there are as many others.
     """
     count = min(2 * num_viewed, source.num_examples)
-    with contextlib.suppress(NotImplementedError):
+    if not source.is_shuffled:
         source = source.subset(np.linspace(0, source.num_examples - 1, count).astype(int))
     views, plain, labels = [], [], []
     for batch in _read(source, augmentation, image_size, count):

@@ -202,6 +202,25 @@ def test_records_come_in_the_order_of_the_seed_under_numbers_and_names_that_stay
     assert read(rest.records()) == in_order[COUNT // 2 :]
 
 
+def test_a_part_has_the_examples_at_its_positions_in_the_split(data_dir):
+    source = from_tfds("varied_images", "train[50%:]", data_dir)
+
+    def read(source) -> list[tuple[int, bytes, int]]:
+        return [(int(number), name, label) for number, name, _, label in source.records().as_numpy_iterator()]
+
+    everything = read(source)
+    part = source.subset(np.array([1, 4, 9, 14])).subset(np.array([0, 2, 3]))
+    assert read(part) == [everything[position] for position in (1, 9, 14)]
+    assert part.num_examples == 3 and list(part.keys) == [source.keys[position] for position in (1, 9, 14)]
+    found = eval_dataset(part, image_size=8, batch_size=9).as_numpy_iterator()
+    ((positions, keys, images, labels),) = found
+    assert positions.tolist() == [0, 1, 2] and [key.decode() for key in keys] == list(part.keys)
+    assert labels.tolist() == [label for _, _, label in read(part)]
+    expected = [center.preprocess_for_eval(pixels(i, 20 + i, 50 - i), 8) for i in labels]
+    np.testing.assert_allclose(images, np.stack(expected), atol=1e-6)
+    assert len({str(one.identity()) for one in (source, part, source.subset(np.array([1, 4])))}) == 3
+
+
 def damage(data_dir, tmp_path, name: str, *, broken=(), cut_bytes: int = 0) -> str:
     """Copies a prepared data set, spoils the content of some records, and cuts the end of the file off."""
     shutil.copytree(f"{data_dir}/{name}", tmp_path / name)

@@ -47,12 +47,14 @@ class Source(abc.ABC):
       broken: The files or records found broken.
       has_one_size: Whether the images are decoded and known to have one size. If so, `train_examples` yields whole
         batches, which the device crops. If not, it yields single images, which are cropped before they are batched.
+      is_shuffled: Whether the order is random, so that the first images are a sample of all.
     """
 
     labels: np.ndarray | None
     class_names: tuple[str, ...] | None
     broken: BrokenFiles
     has_one_size: ClassVar[bool]
+    is_shuffled: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -103,9 +105,9 @@ class Source(abc.ABC):
         """Bytes, or a buffer of them, that identify these images."""
         return os.fsencode("\n".join(self.keys))  # Names may consist of any bytes.
 
+    @abc.abstractmethod
     def subset(self, indices: np.ndarray) -> "Source":
-        """The examples at `indices`, int64 [M], in that order. Sources with named splits do not need it."""
-        raise NotImplementedError(f"A part of a {type(self).__name__} cannot be taken")
+        """The examples at `indices`, int64 [M], increasing."""
 
     def few_labels(self, percent: int, draw: int = 0) -> "Source":
         """A class-balanced share of the labelled examples, as `subsets.class_balanced` chooses them.

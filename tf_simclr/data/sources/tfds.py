@@ -35,8 +35,11 @@ class TfdsSource(RecordSource):
       class_names: The name of every class id, or None.
       max_pixels: Images with more pixels count as broken.
       broken: Collects the records found broken.
+      indices: int64 [N], increasing: the positions of the examples in the split; None stands for all.
       labels: None: the labels are known only as the records are read.
     """
+
+    is_shuffled = True  # TFDS shuffles what it writes.
 
     builder: Any
     split: str
@@ -45,11 +48,12 @@ class TfdsSource(RecordSource):
     class_names: tuple[str, ...] | None = None
     max_pixels: int = MAX_PIXELS
     broken: BrokenFiles = dataclasses.field(default_factory=BrokenFiles)
+    indices: np.ndarray | None = None
     labels: np.ndarray | None = dataclasses.field(default=None, init=False)
 
     @property
     def num_examples(self) -> int:
-        return self.builder.info.splits[self.split].num_examples
+        return self.builder.info.splits[self.split].num_examples if self.indices is None else len(self.indices)
 
     @property
     def num_classes(self) -> int | None:
@@ -67,13 +71,20 @@ class TfdsSource(RecordSource):
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         instructions = self.builder.info.splits[self.split].file_instructions
-        return tuple(
+        names = [
             f"{file.filename}{RECORD_SEPARATOR}{index}"
             for file in instructions
             for index in range(file.skip, file.skip + file.take)
-        )
+        ]
+        return tuple(names if self.indices is None else (names[index] for index in self.indices))
+
+    def subset(self, indices: np.ndarray) -> "TfdsSource":
+        """The examples at `indices`, int64 [M], increasing."""
+        return dataclasses.replace(self, indices=indices if self.indices is None else self.indices[indices])
 
     def _identifying_bytes(self) -> bytes:
+        if self.indices is not None:
+            return super()._identifying_bytes()
         return f"{self.builder.info.full_name} {self.split}".encode()
 
     def _digest_of_content(self) -> str:
@@ -85,7 +96,8 @@ class TfdsSource(RecordSource):
 
     def few_labels(self, percent: int, draw: int = 0) -> "Source":
         """Of ImageNet, 1 and 10 % are those of the reference, which TFDS has as a data set of its own."""
-        if (self.builder.name, self.split, draw) != ("imagenet2012", "train", 0) or percent not in (1, 10):
+        is_whole = self.indices is None and (self.builder.name, self.split) == ("imagenet2012", "train")
+        if not is_whole or draw or percent not in (1, 10):
             return super().few_labels(percent, draw)
         return from_tfds(
             f"imagenet2012_subset/{percent}pct",
@@ -128,7 +140,12 @@ class TfdsSource(RecordSource):
             )
 
         # A damaged file ends where the damage starts.
-        return dataset.ignore_errors().map(pick)
+        records = dataset.ignore_errors().map(pick)
+        if self.indices is None:
+            return records
+        numbers = tf.range(self.num_examples, dtype=tf.int64)
+        wanted = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(list(self.names), numbers), -1)
+        return records.filter(lambda number, name, *_: wanted.lookup(name) >= 0)
 
     def _label_of(self, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         if self.label_feature is None:

@@ -1,11 +1,10 @@
-"""What more views of fewer images are worth, at equal processor time: linear and kNN accuracy, several seeds.
+"""What a setting is worth, at equal processor time: linear and kNN accuracy of short runs, several seeds.
 
-    python benchmarks/views.py --data_dir=cifar10 --seconds=240
-    python benchmarks/views.py --seconds=20 --seeds=1 --model_dir=runs/try
+    python benchmarks/levers.py --data_dir=cifar10 --seconds=240 --cases=as_it_is,views_4,views_8
+    python benchmarks/levers.py --seconds=20 --seeds=1 --model_dir=runs/try
 
-Takes the settings of configs/cifar10_cpu.py, without --data_dir on the embedded data, and trains with 2, 4 and 8 views
-of every image, and with 2 views and 4 small ones of 16 px. In the first four cases, a step has about as many views: the
-more of an image, the fewer images. In the others it has as many images. The peak learning rate is the same for all.
+Takes the settings of configs/cifar10_cpu.py, without --data_dir on the embedded data, and changes one thing a case;
+CASES says what. The peak learning rate is that of the config whatever the batch, unless the case changes it.
 
 First, steps of all cases take turns, and the processor time of each is measured. Then every case is trained for as many
 steps as take --seconds of processor time, with a warm-up of a tenth of them and a cosine schedule that ends with them.
@@ -14,6 +13,7 @@ same command goes on where the first one stopped.
 """
 
 import argparse
+import itertools
 import os
 import pathlib
 import shutil
@@ -41,16 +41,36 @@ from tf_simclr.settings import RunConfig, override  # noqa: E402
 from tf_simclr.settings.command_line import load_config  # noqa: E402
 from tf_simclr.training.train import train  # noqa: E402
 
-BATCH, SMALL_PX = 256, 16
-VIEWS, SMALL, SIZE = "augmentation.num_views", "augmentation.num_small_views", "train.global_batch_size"
+SIZE = "train.global_batch_size"
+VIEWS, SMALL, SMALL_PX = "augmentation.num_views", "augmentation.num_small_views", "augmentation.small_view_size"
+RATE, OPTIMIZER, DECAY = "optimizer.base_learning_rate", "optimizer.name", "optimizer.weight_decay"
 # What a case changes. The batch of the small embedded data is a quarter of these.
-CASES: dict[str, dict[str, int]] = {
-    "2 views": {SIZE: BATCH},
-    "4 views": {VIEWS: 4, SIZE: BATCH // 2},
-    "8 views": {VIEWS: 8, SIZE: BATCH // 4},
-    "2 views, 4 small": {SMALL: 4, SIZE: BATCH // 2},
-    "4 views, as many images": {VIEWS: 4, SIZE: BATCH},
-    "2 views, 4 small, as many images": {SMALL: 4, SIZE: BATCH},
+CASES: dict[str, dict[str, Any]] = {
+    "as_it_is": {},
+    # As many views a step as before: the more of an image, the fewer images.
+    "views_4": {VIEWS: 4, SIZE: 128},
+    "views_8": {VIEWS: 8, SIZE: 64},
+    "small_views_4": {SMALL: 4, SMALL_PX: 16, SIZE: 128},
+    # As many images a step as before.
+    "views_4_batch_256": {VIEWS: 4},
+    "small_views_4_batch_256": {SMALL: 4, SMALL_PX: 16},
+    "batch_512": {SIZE: 512},
+    "temperature_0.5": {"model.temperature": 0.5},
+    "temperature_0.1": {"model.temperature": 0.1},
+    "rate_6": {RATE: 6.0},
+    "rate_1.5": {RATE: 1.5},
+    "adamw": {OPTIMIZER: "adamw", RATE: 2e-3, DECAY: 1e-2},
+    "momentum": {OPTIMIZER: "momentum", RATE: 0.1},
+    "view_16": {"augmentation.view_size": 16},
+    "view_32": {"augmentation.view_size": 32},
+    "crop_0.08": {"augmentation.crop_min_area": 0.08},
+    "grayscale_0.1": {"augmentation.grayscale_probability": 0.1},
+    "width_1.5": {"model.width_multiplier": 1.5},
+    "width_2": {"model.width_multiplier": 2.0},
+    "depth_18": {"model.resnet_depth": 18},
+    "groups_4": {"model.num_groups": 4},
+    "stem_cifar": {"model.stem": "cifar"},
+    "head_3": {"model.num_proj_layers": 3},
 }
 WARMUP_SHARE = 0.1
 ROUNDS, STEPS_PER_ROUND = 3, 8
@@ -58,12 +78,12 @@ ROUNDS, STEPS_PER_ROUND = 3, 8
 
 def config_of(case: str, options: argparse.Namespace, num_examples: int, steps: int = 1, seed: int = 0) -> RunConfig:
     """The settings of a run."""
-    changes: dict[str, Any] = dict(CASES[case])
+    base = base_config(options)
+    changes = {SIZE: base.train.global_batch_size} | CASES[case]
     changes[SIZE] //= 1 if options.data_dir else 4
     changes |= {
         "seed": seed,
-        "model_dir": os.path.join(options.model_dir, f"{case.replace(',', '').replace(' ', '_')}_{seed}"),
-        "augmentation.small_view_size": SMALL_PX,
+        "model_dir": os.path.join(options.model_dir, f"{case}_{seed}"),
         "optimizer.learning_rate_scaling": "none",
         "optimizer.warmup_epochs": WARMUP_SHARE * steps * changes[SIZE] / num_examples,
         "train.steps": steps,
@@ -72,7 +92,7 @@ def config_of(case: str, options: argparse.Namespace, num_examples: int, steps: 
         "eval.protocols": ("knn", "linear"),
         "eval.baselines": False,
     }
-    return override(base_config(options), changes)
+    return override(base, changes)
 
 
 def base_config(options: argparse.Namespace) -> RunConfig:
@@ -137,7 +157,7 @@ def report(
     ledger: dict[str, Any], cases: list[str], seeds: int, options: argparse.Namespace, num_examples: int
 ) -> None:
     """Prints the table of the runs that are finished."""
-    print("\n| views | batch | steps | images seen | epochs | processor time, graph included | linear | kNN |")
+    print("\n| case | batch | steps | images seen | epochs | processor time, graph included | linear | kNN |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |")
     for case in cases:
         found = [ledger["runs"][key] for seed in range(seeds) if (key := f"{case}, seed {seed}") in ledger["runs"]]
@@ -171,31 +191,31 @@ def main() -> None:
     parser.add_argument("--data_dir", help="the images, with labels; by default the embedded ones")
     parser.add_argument("--seconds", type=at_least_1, default=240, help="processor time of the training steps of a run")
     parser.add_argument("--seeds", type=at_least_1, default=2)
-    parser.add_argument("--cases", type=at_least_1, default=len(CASES), help="how many of CASES, from the first")
-    parser.add_argument("--model_dir", default="runs/views")
+    parser.add_argument("--cases", default=",".join(list(CASES)[:4]), help=f"of {', '.join(CASES)}")
+    parser.add_argument("--model_dir", default="runs/levers")
     options = parser.parse_args()
     path = pathlib.Path(options.model_dir) / f"ledger_{options.seconds}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     ledger: dict[str, Any] = files.read_json(path) if path.is_file() else {"seconds_per_step": {}, "runs": {}}
     images = builders.build_sources(base_config(options), pathlib.Path(tempfile.mkdtemp()))
     tf.get_logger().setLevel("ERROR")  # Every model is traced, and TensorFlow takes them for one.
-    cases, num_examples = list(CASES)[: options.cases], images.train.num_examples
+    cases, num_examples = options.cases.split(","), images.train.num_examples
     print(f"{num_examples:,} images, {options.seconds} s of processor time, TensorFlow {tf.__version__}", flush=True)
-    if not set(cases) <= ledger["seconds_per_step"].keys():
-        ledger["seconds_per_step"] = measure_steps(cases, options, images.train)
+    unmeasured = [case for case in cases if case not in ledger["seconds_per_step"]]
+    if unmeasured:
+        ledger["seconds_per_step"] |= measure_steps(unmeasured, options, images.train)
         files.write_json(path, ledger)
-    for case, seconds in ledger["seconds_per_step"].items():
-        print(f"{case:34}{seconds:8.3f} s per step, {steps_of(seconds, options):6,} steps", flush=True)
-    for case, seed in [
-        (case, seed) for part in (cases[:4], cases[4:]) for seed in range(options.seeds) for case in part
-    ]:
+    for case in cases:
+        seconds = ledger["seconds_per_step"][case]
+        print(f"{case:24}{seconds:8.3f} s per step, {steps_of(seconds, options):6,} steps", flush=True)
+    for case, seed in itertools.product(cases, range(options.seeds)):
         key = f"{case}, seed {seed}"
         if key not in ledger["runs"]:
             steps = steps_of(ledger["seconds_per_step"][case], options)
             ledger["runs"][key] = run_case(config_of(case, options, num_examples, steps, seed), images)
             files.write_json(path, ledger)
         numbers = ledger["runs"][key]
-        print(f"{key:44}{100 * numbers['eval/linear_top_1_accuracy']:6.1f} % {numbers['seconds']:6.0f} s", flush=True)
+        print(f"{key:34}{100 * numbers['eval/linear_top_1_accuracy']:6.1f} % {numbers['seconds']:6.0f} s", flush=True)
     report(ledger, cases, options.seeds, options, num_examples)
 
 
