@@ -1,13 +1,14 @@
-"""Speed of convolutions, their gradients and alternatives, layer by layer of a ResNet-18 at 32 px.
+"""Speed of convolutions, their gradients and alternatives, layer by layer of a ResNet-18 at 32 px, and what they give.
 
     python benchmarks/convolutions.py
     python benchmarks/convolutions.py --precision=float32
 
 Prints GFLOP/s (a multiplication and an addition count as two) of TensorFlow's kernels for the output, the gradient of
 the images and the gradient of the kernel, and of two other ways to compute the last, which agree up to rounding:
-  matrix products   nine, one for every place of the kernel: shifted images, transposed, times the slopes;
+  matrix products   one for every place of the kernel, as in tf_simclr/models/convolution.py;
   convolution       of the images with the slopes as its kernel, batch and channels swapped.
-All take turns, so that a busy machine slows all alike; the best round counts.
+Then the time of a forward and backward pass of two networks with and without the first of these, by the clock and by
+processor time. All take turns, so that a busy machine slows all alike; the best round counts, for networks the median.
 """
 
 import argparse
@@ -25,10 +26,18 @@ import tensorflow as tf
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.arguments import at_least_1  # noqa: E402
+from tf_simclr.keras import keras  # noqa: E402
+from tf_simclr.models import convolution  # noqa: E402
+from tf_simclr.models.resnet import resnet  # noqa: E402
 
 # (height and width of the output, channels) of the four groups of blocks
 LAYERS = ((32, 64), (16, 128), (8, 256), (4, 512))
 KERNEL = 3
+# Name: (settings of the network, pixels of a view)
+NETWORKS = {
+    "ResNet-10 of configs/cifar10_cpu.py, 24 px": ({"depth": 10, "stem": "strided", "num_groups": 3}, 24),
+    "ResNet-18, stem cifar, 32 px": ({"depth": 18, "stem": "cifar"}, 32),
+}
 
 
 def make_candidates(size: int, channels: int, num_views: int, dtype: tf.DType) -> dict[str, Callable[[], tf.Tensor]]:
@@ -39,19 +48,8 @@ def make_candidates(size: int, channels: int, num_views: int, dtype: tf.DType) -
     kernel = tf.cast(tf.random.stateless_normal(kernel_shape, seed=(0, 3)), dtype)
     same = {"strides": (1, 1, 1, 1), "padding": "SAME"}
 
-    def padded() -> tf.Tensor:
-        return tf.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-
-    def matrix_products() -> tf.Tensor:
-        shifted = padded()
-        rows = tf.reshape(slopes, (-1, channels))
-        places = [(i, j) for i in range(KERNEL) for j in range(KERNEL)]
-        columns = [tf.reshape(shifted[:, i : i + size, j : j + size], (-1, channels)) for i, j in places]
-        products = [tf.matmul(column, rows, transpose_a=True) for column in columns]
-        return tf.reshape(tf.stack(products), kernel_shape)
-
-    def convolution() -> tf.Tensor:
-        by_channel = tf.transpose(padded(), (3, 1, 2, 0))
+    def swapped() -> tf.Tensor:
+        by_channel = tf.transpose(tf.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 1, 2, 0))
         result = tf.nn.conv2d(by_channel, tf.transpose(slopes, (1, 2, 0, 3)), 1, "VALID")
         return tf.transpose(result, (1, 2, 0, 3))
 
@@ -61,10 +59,47 @@ def make_candidates(size: int, channels: int, num_views: int, dtype: tf.DType) -
         "kernel": lambda: tf.raw_ops.Conv2DBackpropFilter(
             input=images, filter_sizes=kernel_shape, out_backprop=slopes, **same
         ),
-        "matrix products": matrix_products,
-        "convolution": convolution,
+        "matrix products": lambda: convolution.kernel_gradient(images, slopes, KERNEL, 1, 1),
+        "convolution": swapped,
     }
     return {name: tf.function(function) for name, function in candidates.items()}
+
+
+def make_pass(settings: dict, size: int, num_views: int, max_pixels: int, policy: str) -> Callable[[], tf.Tensor]:
+    """A forward and backward pass of a network that uses matrix products up to so many pixels."""
+    before, convolution.MAX_PIXELS = convolution.MAX_PIXELS, max_pixels
+    network = resnet(**settings, image_size=size, dtype=policy)
+    images = tf.random.stateless_uniform((num_views, size, size, 3), seed=(0, 4))
+
+    @tf.function
+    def run() -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(network(images, training=True))
+        return tf.add_n([tf.norm(gradient) for gradient in tape.gradient(loss, network.trainable_weights)])
+
+    run()  # Builds the graph, with that limit.
+    convolution.MAX_PIXELS = before
+    return run
+
+
+def compare_networks(num_views: int, policy: str, rounds: int) -> None:
+    """Prints the time of both ways, which take turns, and their ratio."""
+    for name, (settings, size) in NETWORKS.items():
+        keras.backend.clear_session()
+        ways = [make_pass(settings, size, num_views, pixels, policy) for pixels in (0, convolution.MAX_PIXELS)]
+        taken = np.empty((rounds, 2, 2))
+        for times in taken:
+            for way, run in enumerate(ways):
+                start = time.perf_counter(), time.process_time()
+                run().numpy()
+                times[way] = time.perf_counter() - start[0], time.process_time() - start[1]
+        clock, processor = 1000 * np.median(taken[1:], axis=0).T
+        print(
+            f"{name}: {clock[0]:.0f} ms as TensorFlow does it, {clock[1]:.0f} ms here, {clock[0] / clock[1]:.2f} times "
+            f"as fast; by processor time {processor[0]:.0f} and {processor[1]:.0f} ms, "
+            f"{processor[0] / processor[1]:.2f} times",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -74,6 +109,7 @@ def main() -> None:
     parser.add_argument("--num_views", type=at_least_1, default=128)
     parser.add_argument("--rounds", type=at_least_1, default=7)
     options = parser.parse_args()
+    policy = "mixed_bfloat16" if options.precision == "bfloat16" else "float32"
     print(f"TensorFlow {tf.__version__}, {options.precision}, {options.num_views} views, GFLOP/s")
     for row, (size, channels) in enumerate(LAYERS):
         candidates = make_candidates(size, channels, options.num_views, tf.dtypes.as_dtype(options.precision))
@@ -90,6 +126,7 @@ def main() -> None:
             print(f"{'layer':12}", *(f"{name:>16}" for name in candidates), f"{'difference':>12}")
         rates = gigaflop / seconds[1:].min(axis=0)
         print(f"{f'{size}x{size}x{channels}':12}", *(f"{rate:16.0f}" for rate in rates), f"{difference:12.1e}")
+    compare_networks(2 * options.num_views, policy, options.rounds)
 
 
 if __name__ == "__main__":

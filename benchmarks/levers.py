@@ -55,6 +55,7 @@ CASES: dict[str, dict[str, Any]] = {
     "views_4_batch_256": {VIEWS: 4},
     "small_views_4_batch_256": {SMALL: 4, SMALL_PX: 16},
     "batch_512": {SIZE: 512},
+    "batch_128": {SIZE: 128},
     "temperature_0.5": {"model.temperature": 0.5},
     "temperature_0.1": {"model.temperature": 0.1},
     "rate_6": {RATE: 6.0},

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr.keras import keras
+from tf_simclr.models.convolution import Conv2D
 
 
 @keras.saving.register_keras_serializable("tf_simclr")
@@ -58,7 +59,7 @@ class LayerFactory:
     ) -> tf.Tensor:
         if stride > 1 and kernel_size > 1:
             inputs = self.pad(inputs, kernel_size)
-        return keras.layers.Conv2D(
+        return Conv2D(
             filters,
             kernel_size,
             strides=stride,

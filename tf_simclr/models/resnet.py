@@ -143,7 +143,7 @@ def total_stride(stem: str, num_groups: int = NUM_GROUPS) -> int:
 
 def _stem(build: LayerFactory, images: tf.Tensor, filters: int, stem: str) -> tf.Tensor:
     """The first convolution, then its batch norm and pooling: two models, because the reference names both outputs."""
-    inputs = keras.Input(images.shape[1:])
+    inputs = keras.Input(images.shape[1:], dtype=images.dtype)
     if stem != "imagenet":
         features = build.convolution(inputs, filters, 3, stride=STEM_STRIDES[stem])
     elif build.sk_ratio > 0:
@@ -155,7 +155,7 @@ def _stem(build: LayerFactory, images: tf.Tensor, filters: int, stem: str) -> tf
         features = build.convolution(inputs, filters, 7, stride=2)
     convolved = keras.Model(inputs, features, name="initial_conv")(images)
 
-    inputs = keras.Input(convolved.shape[1:])
+    inputs = keras.Input(convolved.shape[1:], dtype=convolved.dtype)
     features = build.batch_norm(inputs)
     if stem == "imagenet":
         features = build.max_pool(features)
@@ -172,7 +172,7 @@ def _block_group(
 ) -> tf.Tensor:
     """A group of residual blocks, as a model of its own; its first block changes channels and size."""
     block = _bottleneck_block if is_bottleneck else _basic_block
-    inputs = keras.Input(features.shape[1:])
+    inputs = keras.Input(features.shape[1:], dtype=features.dtype)
     outputs = block(build, inputs, filters, 1 if number == 1 else 2, project=True)
     for _ in range(num_blocks - 1):
         outputs = block(build, outputs, filters, 1, project=False)

@@ -1,0 +1,88 @@
+"""The convolution with its own gradient of the kernel: against TensorFlow's, and in the networks."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_simclr import devices
+from tf_simclr.keras import keras
+from tf_simclr.models import convolution
+from tf_simclr.models.resnet import resnet
+
+
+def normal(*shape, seed, dtype="float64"):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "stride", "padding"),
+    [((5, 7), 3, 1, "SAME"), ((3, 3), 3, 1, "SAME"), ((9, 8), 3, 2, "VALID"), ((8, 9), 3, 2, "VALID"),
+     ((6, 5), 1, 1, "SAME"), ((6, 7), 1, 2, "VALID"), ((9, 9), 3, 3, "VALID"), ((1, 2), 3, 1, "SAME")],
+)  # fmt: skip
+def test_output_and_gradients_are_those_of_tensorflow(size, kernel_size, stride, padding):
+    images, kernel = normal(4, *size, 6, seed=0), normal(kernel_size, kernel_size, 6, 5, seed=1)
+    found = []
+    for convolve in (convolution.convolve, tf.nn.conv2d):
+        with tf.GradientTape() as tape:
+            tape.watch([images, kernel])
+            outputs = convolve(images, kernel, stride, padding)
+            loss = tf.reduce_sum(outputs * normal(*outputs.shape, seed=2))
+        found.append((outputs, *tape.gradient(loss, [images, kernel])))
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def operations(layer, size=8, training=True):
+    """The kinds of operations of a layer's forward and backward pass."""
+
+    @tf.function
+    def run(images):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(images, training=training))
+        return tape.gradient(loss, layer.trainable_weights)
+
+    graph = run.get_concrete_function(tf.TensorSpec([4, size, size, layer.channels])).graph
+    return {operation.type for operation in graph.get_operations()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, True), ({"strides": 2}, True), ({"use_bias": True}, True), ({"size": 16}, False), ({"channels": 32}, False),
+     ({"dtype": "float32"}, False), ({"training": False}, False), ({"on_accelerator": True}, False)],
+)  # fmt: skip
+def test_only_small_images_of_many_channels_in_bfloat16_on_a_cpu_take_products(changes, expected, monkeypatch):
+    settings = {"strides": 1, "use_bias": False, "dtype": "mixed_bfloat16"} | changes
+    run = {name: settings.pop(name) for name in ("size", "training") if name in settings}
+    channels = settings.pop("channels", 64)
+    is_accelerated = settings.pop("on_accelerator", False)
+    monkeypatch.setattr(devices, "on_accelerator", lambda: is_accelerated)
+    layer = convolution.Conv2D(8, 3, padding="valid" if settings["strides"] == 2 else "same", **settings)
+    layer.channels = channels
+    found = operations(layer, **run)
+    assert ("MatMul" in found, "Conv2DBackpropFilter" in found) == (expected, not expected)
+
+
+def test_a_network_learns_the_same_from_products(monkeypatch):
+    images = normal(6, 16, 16, 3, seed=0, dtype="float32")
+    gradients = []
+    for pixels in (0, convolution.MAX_PIXELS):
+        monkeypatch.setattr(convolution, "MAX_PIXELS", pixels)
+        keras.utils.set_random_seed(1)
+        network = resnet(18, stem="strided", num_groups=2, image_size=16, dtype="mixed_bfloat16")
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(network(images, training=True) ** 2)
+        gradients.append(tape.gradient(loss, network.trainable_weights))
+    for ours, theirs in zip(*gradients, strict=True):
+        assert np.linalg.norm(ours - theirs) <= 0.02 * np.linalg.norm(theirs) + 1e-6
+
+
+def test_half_precision_stays_half_between_the_groups():
+    network = resnet(18, stem="strided", num_groups=2, image_size=16, dtype="mixed_bfloat16")
+    run = tf.function(lambda images: network(images, training=True))
+    graph = run.get_concrete_function(tf.TensorSpec([4, 16, 16, 3])).graph
+    widened = [
+        one.name for one in graph.get_operations()
+        if one.type == "Cast" and one.inputs[0].dtype == tf.bfloat16 and one.inputs[0].shape.rank == 4
+    ]  # fmt: skip
+    assert len(widened) == 1 and "final_avg_pool" in widened[0]
