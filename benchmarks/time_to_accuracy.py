@@ -30,7 +30,7 @@ PROTOCOLS = ("linear", "knn")
 
 def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Runs a seed to its end, unless that was done; returns its result and its seconds, by processor and clock."""
-    name = load_config(options.config).name
+    name = load_config(pathlib.Path(options.config)).name
     folder = pathlib.Path(options.model_dir) / f"{name}_{seed}"
     ledger = folder.with_name(f"{folder.name}_time.json")
     taken = files.read_json(ledger) if ledger.is_file() else {"processor": 0.0, "clock": 0.0, "is_done": False}
