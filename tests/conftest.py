@@ -17,6 +17,8 @@ import tensorflow as tf
 from decoding import decode_quickly
 from paths import GOLDEN, ROOT
 
+from tf_simclr.keras import keras
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4
 )
@@ -28,6 +30,12 @@ def pytest_runtest_makereport():
     outcome = yield
     report = outcome.get_result()
     report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Weights that a test draws, and orders that Keras draws, are the same in every run and after any other test."""
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")
