@@ -91,7 +91,8 @@ class RecordFileSource(RecordSource):
         def pick(number: tf.Tensor, name: tf.Tensor, record: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return number, name, self.image_in(record), *(() if self.labels is None else (label,))
 
-        return tf.data.Dataset.from_tensor_slices(order).flat_map(read_file).map(pick)
+        found = tf.data.Dataset.from_tensor_slices(order).flat_map(read_file).map(pick)
+        return found.take(self.num_examples)  # What follows the last one is not read.
 
 
 def _name_record(file: tf.Tensor, index: tf.Tensor) -> tf.Tensor:

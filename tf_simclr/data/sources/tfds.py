@@ -145,7 +145,8 @@ class TfdsSource(RecordSource):
             return records
         numbers = tf.range(self.num_examples, dtype=tf.int64)
         wanted = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(list(self.names), numbers), -1)
-        return records.filter(lambda number, name, *_: wanted.lookup(name) >= 0)
+        wanted_records = records.filter(lambda number, name, *_: wanted.lookup(name) >= 0)
+        return wanted_records.take(self.num_examples)  # What follows the last one is not read.
 
     def _label_of(self, example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         if self.label_feature is None:
