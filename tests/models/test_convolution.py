@@ -33,6 +33,24 @@ def test_output_and_gradients_are_those_of_tensorflow(size, kernel_size, stride,
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+def test_in_bfloat16_the_gradient_is_as_precise_as_that_of_tensorflow():
+    images, slopes = tf.nn.relu(normal(64, 8, 8, 64, seed=0)), 1e-4 * (normal(64, 8, 8, 64, seed=1) + 0.2)
+    images, slopes = tf.cast(images, tf.bfloat16), tf.cast(slopes, tf.bfloat16)
+    same = {"filter_sizes": [3, 3, 64, 64], "strides": [1, 1, 1, 1], "padding": "SAME"}
+
+    def of_tensorflow(dtype):
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=tf.cast(images, dtype), out_backprop=tf.cast(slopes, dtype), **same
+        )
+
+    exact = of_tensorflow(tf.float32)
+    ours, theirs = (
+        np.linalg.norm(tf.cast(found, tf.float32) - exact)
+        for found in (convolution.kernel_gradient(images, slopes, 3, 1, 1), of_tensorflow(tf.bfloat16))
+    )
+    assert 0 < ours <= 1.01 * theirs
+
+
 def operations(layer, size=8, training=True):
     """The kinds of operations of a layer's forward and backward pass."""
 
