@@ -62,9 +62,7 @@ def _run_once(planned: RunConfig, run: Callable[[RunConfig], str]) -> None:
 def _read_done(config: RunConfig) -> dict[str, Any]:
     """The settings and starts of a stage that has been run to its end; empty for others."""
     path = pathlib.Path(config.folder, _DONE)
-    done = files.read_json(path) if path.is_file() else {}
-    # The version before wrote the settings alone.
-    return {"settings": done, "starts": {}} if done and "starts" not in done else done
+    return files.read_json(path) if path.is_file() else {}
 
 
 def _starts(config: RunConfig) -> dict[str, str]:

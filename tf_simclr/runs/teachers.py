@@ -86,8 +86,7 @@ def attach(config: RunConfig, model: Any, source: sources.Source, folder: pathli
     _check_names(config, source)
     found = {"width": model.teacher.width, "image_size": model.teacher.image_size, **model.teacher.identity}
     path = folder / FILE
-    # A file of an earlier version says less.
-    if start_step and path.is_file() and found | files.read_json(path) != found:
+    if start_step and path.is_file() and files.read_json(path) != found:
         raise ValueError(
             f"The teacher has changed since the run in {folder} started: put it back as it was, or start over in "
             f"another --model_dir. Received: {config.distill.teacher}"
