@@ -7,6 +7,8 @@ import pathlib
 
 from PIL import Image, ImageOps
 
+from tf_simclr.data.files import archive_index
+
 _SIDE_PX = 160
 
 
@@ -16,8 +18,7 @@ def read(path: str) -> bytes:
     Raises:
       OSError: If it cannot be read. A record is no file.
     """
-    place = _place_in_archive(path)
-    if place is None:
+    if not _may_lead_into_archive(path):
         return pathlib.Path(path).read_bytes()
     import tensorflow as tf
 
@@ -26,29 +27,24 @@ def read(path: str) -> bytes:
     try:
         return archives.read(path)
     except (tf.errors.OpError, ValueError) as error:
-        raise OSError(f"It cannot be read from {place[0]}: {error}") from error
+        raise OSError(f"{path} cannot be read: {error}") from error
 
 
 def num_bytes(path: str) -> int:
-    """The size of a file in bytes; -1 if there is none."""
+    """The size of a file in bytes; 0 if there is none."""
     try:
-        place = _place_in_archive(path)
-        if place is None:
+        if not _may_lead_into_archive(path):
             return os.stat(path).st_size
-        from tf_simclr.data.files import archives
+        from tf_simclr.data.files import walk  # Loads TensorFlow.
 
-        return archives.num_bytes(*place) if archives.exists(*place) else -1
+        return walk.num_bytes(path)
     except (OSError, ValueError):  # An archive may be gone, or damaged by now.
-        return -1
+        return 0
 
 
-def _place_in_archive(path: str) -> tuple[str, str] | None:
-    """(archive, member), or None for a path that leads into no archive."""
-    if not any(f"{suffix}/" in path.lower() for suffix in (".zip", ".tar")):
-        return None
-    from tf_simclr.data.files import archives  # Loads TensorFlow.
-
-    return archives.split(path)
+def _may_lead_into_archive(path: str) -> bool:
+    """Whether a part of a path has the name of an archive, as far as can be told without TensorFlow."""
+    return any(f"{suffix}/" in path.lower() for suffix in archive_index.SUFFIXES)
 
 
 def thumbnail(path: str) -> str | None:

@@ -15,6 +15,8 @@ from absl import logging
 
 from tf_simclr.data.files.names import Names, counted, in_print
 
+SUFFIXES = (".zip", ".tar")
+
 # How a member is stored: as it is; behind a local header of a zip file; there, deflated.
 PLAIN, STORED, DEFLATED = range(3)
 

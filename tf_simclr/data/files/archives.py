@@ -16,7 +16,6 @@ from tf_simclr.data.files import archive_index
 from tf_simclr.data.files.archive_index import Index
 from tf_simclr.data.files.names import in_print
 
-SUFFIXES = (".zip", ".tar")
 _END_OF_ARCHIVE = re.compile(r"\.(?:zip|tar)(?=/|$)", re.IGNORECASE)
 _COMPRESSED = re.compile(r"\.(?:tar\.\w+|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 
-from tf_simclr.data.files import archives
+from tf_simclr.data.files import archive_index, archives
 from tf_simclr.data.files.names import in_print
 from tf_simclr.data.files.walk import exists, is_folder, is_local, readable_entries
 from tf_simclr.data.formats import decode
@@ -91,14 +91,14 @@ class Finder:
 def _archives_in(folder: str) -> list[str]:
     """The names of the archives in a folder; none if it cannot be listed."""
     with contextlib.suppress(OSError):
-        return sorted(name for name in os.listdir(folder) if name.lower().endswith(archives.SUFFIXES))
+        return sorted(name for name in os.listdir(folder) if name.lower().endswith(archive_index.SUFFIXES))
     return []
 
 
 def _place_of(key: str) -> str:
     """The first folder or archive on a path, in lower case and without the suffix of an archive."""
     name = next(part for part in key.split("/") if part != "..").lower()
-    return os.path.splitext(name)[0] if name.endswith(archives.SUFFIXES) else name
+    return os.path.splitext(name)[0] if name.endswith(archive_index.SUFFIXES) else name
 
 
 def _files_in(folder: str) -> dict[str, str]:

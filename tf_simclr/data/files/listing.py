@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_simclr.data.files import archives, coco, ignored, list_cache, lists, sidecars
+from tf_simclr.data.files import archive_index, archives, coco, ignored, list_cache, lists, sidecars
 from tf_simclr.data.files.names import Names
 from tf_simclr.data.files.walk import Walk, exists, ignore, is_folder, is_local, is_users
 from tf_simclr.data.formats import decode
@@ -154,7 +154,7 @@ def _list_place(place: str, walk: Walk) -> Iterator[tuple[str, str, str | None]]
     root = root_of(place)
     for found in _outside_runs(expand(place), root) if is_pattern else [place]:
         if archives.split(found) is not None and is_folder(found):
-            if place.lower().endswith(archives.SUFFIXES) or not is_pattern:
+            if place.lower().endswith(archive_index.SUFFIXES) or not is_pattern:
                 yield from _list_archive(found, walk)
             else:
                 ignore(os.path.basename(found), walk.ignored)
