@@ -48,19 +48,20 @@
     return target;
   }
 
-  // Draws those that the page came with as they come near, and all of them for print.
+  // Draws those that the page came with as they come near.
   function drawThumbnailsInView() {
-    const show = (target) => {
+    const near = (entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
       drawThumbnail(target);
       observer.unobserve(target);
-    };
-    const near = (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => show(entry.target));
+    });
     const observer = new IntersectionObserver(near, { rootMargin: "400px" });
-    const thumbnails = document.querySelectorAll("canvas[data-thumbnail]");
-    thumbnails.forEach((target) => observer.observe(target));
-    addEventListener("beforeprint", () => thumbnails.forEach(show), { once: true });
+    document.querySelectorAll("canvas[data-thumbnail]").forEach((target) => observer.observe(target));
   }
 
+  // Print has all of them, and waits for nothing: what is loaded and not decoded yet is decoded as it is drawn.
+  addEventListener("beforeprint", () => {
+    if (sprite?.naturalWidth) document.querySelectorAll("canvas[data-thumbnail]").forEach(drawThumbnail);
+  });
   spriteReady.then((ready) => ready && drawThumbnailsInView());
   if (!byId("map-canvas") || !total) return;
 
