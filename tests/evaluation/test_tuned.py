@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_evaluate import TINY, make_source
 
+from tf_simclr.augment import RandomCrop, RandomFlip
 from tf_simclr.data import sources
 from tf_simclr.evaluation import cache, encoders, evaluate, table
 from tf_simclr.evaluation.tuned import TUNED, few_labels, finetune, training
@@ -157,6 +158,24 @@ def test_the_papers_grids():
         recipe.weight_decay * recipe.learning_rate for recipe in scratch if recipe.learning_rate == rates[3]
     )
     np.testing.assert_allclose([decays[0], decays[-1], len(decays)], [1e-5, 10**-1.5, 8])
+
+
+def test_views_are_cropped_and_flipped_whatever_the_pretraining_made_of_them(tmp_path):
+    changes = {
+        "augmentation.operators": ("rotation", "sobel"),
+        "augmentation.more_operators": ("cutout",),
+        "augmentation.shared_crop": True,
+    }
+    config = override(CONFIG, changes)
+    model = models.initial_model(config, 90, 6)
+    images = (cache.Images(part, source, 6) for part, source in (("train", TRAIN), ("test", TEST)))
+    material = training.Material(config, model, encoders.this_encoder(config, model), *images, tmp_path)
+    (recipe,) = few_labels(config, 10, is_pretrained=True).recipes
+    tuned = models.initial_model(training.child(material, recipe, TRAIN, tmp_path, start=None), 90, 6)
+    (chain,) = tuned.augmentation.branches
+    assert [type(operator) for operator in chain] == [RandomCrop, RandomFlip]
+    assert chain[0].area == (CONFIG.augmentation.crop_min_area, 1.0)
+    assert tuned.augmentation.shared_crop is None
 
 
 def test_batch_norm_forgets_within_ten_steps_or_an_epoch():

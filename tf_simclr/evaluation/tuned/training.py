@@ -100,13 +100,15 @@ class Recipe:
         }
 
 
-# What differs from the settings of a pretraining besides the recipe. The classifier is a new one: that of the
-# pretraining has seen the labels of all images.
+# What differs from the settings of a pretraining besides the recipe. Views are cropped and flipped as in the paper,
+# whatever the pretraining made of them. The classifier is a new one: that of the pretraining has seen all labels.
 _ALWAYS = {
     "mode": "train",
     "data.data_dir": None,  # The images are open.
     "data.eval_data_dir": None,
     "augmentation.view_size": None,
+    "augmentation.operators": ("crop", "flip"),
+    "augmentation.more_operators": (),
     "model.classifier_layer": 0,
     "finetune.after_block": None,
     "distill.teacher": None,
