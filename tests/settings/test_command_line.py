@@ -204,6 +204,53 @@ def test_set_can_unset():
     assert (run.train.steps, run.export.batch_sizes) == (None, ())
 
 
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["--small_view_size=9"], ["--small_view_size=9 has no effect without --num_small_views"]),
+        (["--small_view_size=9", "--num_small_views=2"], []),
+        (["--fine_tune_after_block=2"], ["--fine_tune_after_block=2 has no effect without --train_mode=finetune or "]),
+        (["--fine_tune_after_block=-1"], []),  # The default: nothing was asked for.
+        (
+            ["--train_mode=supervised", "--fine_tune_after_block=2", "--memory_size=8"],
+            ["--memory_size=8 has no effect"],
+        ),
+        (
+            ["--set=distill.distance=squared"],
+            ["--distill_distance=squared has no effect without --distill_target=repr"],
+        ),
+        (["--encoder=vit_tiny", "--resnet_depth=18"], ["--resnet_depth=18 has no effect without --encoder=resnet"]),
+        (["--margin=0.2", "--loss=margin_triplet"], []),
+        (["--optimizer=adamw", "--momentum=0.8"], ["--momentum=0.8 has no effect without --optimizer=lars or "]),
+    ],
+)
+def test_what_has_no_effect_is_said(caplog, arguments, expected):
+    parse(*arguments)
+    warned = [record.getMessage() for record in caplog.records if "no effect" in record.getMessage()]
+    assert len(warned) == len(expected)
+    assert all(sentence.startswith(start) for sentence, start in zip(warned, expected, strict=True)), warned
+
+
+def test_of_several_stages_one_must_feel_a_flag(caplog):
+    parse_stages(
+        "--config=configs/simclr_v2_semi_supervised.py",
+        "--temperature=0.3",
+        "--margin=0.2",
+        "--set=pretrain.distill.temperature=3",
+    )
+    warned = [record.getMessage() for record in caplog.records if "no effect" in record.getMessage()]
+    assert [sentence.partition(" ")[0] for sentence in warned] == ["--margin=0.2", "--distill_temperature=3.0"]
+
+
+def test_what_a_setting_needs_is_declared_too():
+    for one in SETTINGS.values():
+        if one.needs is not None:
+            needed, *allowed = one.needs
+            for value in allowed:
+                SETTINGS[needed].check(value)
+            assert allowed or SETTINGS[needed].flag
+
+
 def test_stale_flags_are_ignored_with_a_warning(caplog):
     assert parse("--dataset=x", "--train_summary_steps=0", "--variable_schema=(?!head)", "--eval_name=a") == parse(
         "--dataset=x"

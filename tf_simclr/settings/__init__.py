@@ -1,12 +1,12 @@
 """The settings of a run."""
 
+from tf_simclr.settings.augmentation import AugmentationConfig
 from tf_simclr.settings.declaration import Setting, flatten, to_text
 from tf_simclr.settings.distill import DistillConfig
 from tf_simclr.settings.embed import EmbedConfig
 from tf_simclr.settings.evaluation import EvalConfig
 from tf_simclr.settings.export import ExportConfig
 from tf_simclr.settings.fields import (
-    AugmentationConfig,
     DataConfig,
     FinetuneConfig,
     ModelConfig,

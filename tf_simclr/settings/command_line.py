@@ -5,7 +5,7 @@ A setting whose flag is not given keeps its value from the config file.
 
 import importlib.util
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from absl import flags, logging
@@ -14,7 +14,7 @@ from tf_simclr.settings import stages
 from tf_simclr.settings.declaration import expand, flatten
 from tf_simclr.settings.override import override
 from tf_simclr.settings.rules import nearest
-from tf_simclr.settings.run_config import SETTINGS, RunConfig, check_name
+from tf_simclr.settings.run_config import SETTINGS, RunConfig, check_name, without_effect
 
 # flag: (what each of its values sets, help). They override the flags of the settings.
 SHORTHANDS: dict[str, tuple[dict[Any, dict[str, Any]], str]] = {
@@ -110,7 +110,10 @@ def to_config(
         base = RunConfig()
     else:
         base = load_config(root / DEFAULT_CONFIG)
-    return _checked(override(base, _implied(values, saved) | _changes(values)), names)
+    changes = _changes(values)
+    config = _checked(override(base, _implied(values, saved) | changes), names)
+    _warn(changes, [config])
+    return config
 
 
 def to_stages(values: flags.FlagValues, *, names: Mapping[str, tuple[str, ...]]) -> dict[str, RunConfig] | None:
@@ -137,7 +140,18 @@ def to_stages(values: flags.FlagValues, *, names: Mapping[str, tuple[str, ...]])
     stages.check_shared(shared, planned)
     root = shared.pop("model_dir", None) or f"runs/{path.stem}"
     changed = {name: override(config, shared | own[name]) for name, config in planned.items()}
+    _warn(shared, changed.values())
+    for name, changes in own.items():
+        _warn(changes, [changed[name]])
     return {name: _checked(config, names) for name, config in stages.place(changed, expand(root)).items()}
+
+
+def _warn(changes: Iterable[str], configs: Iterable[RunConfig]) -> None:
+    """Warns of changes that have no effect in any of the configs."""
+    for name in changes:
+        sentences = [without_effect(config, name) for config in configs]
+        if all(sentences):
+            logging.warning("%s", sentences[0])
 
 
 def _checked(config: RunConfig, names: Mapping[str, tuple[str, ...]]) -> RunConfig:

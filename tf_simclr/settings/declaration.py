@@ -13,6 +13,9 @@ from tf_simclr.settings import rules
 from tf_simclr.settings.rules import Rule, nearest
 
 Card = Literal["keep", "shorten", "leave_out"]
+# The name of another setting, then the values of it that will do; without any, all but none, 0 and false.
+Needs = tuple[Any, ...]
+PRETRAINING: Needs = ("train_mode", "pretrain")
 
 # TensorFlow counts images, steps and pixels in 32 bits, and no number of a run needs more.
 _LARGEST = 2**31 - 1
@@ -37,6 +40,7 @@ class Setting:
       resumable: Whether a resumed run may change it, because it does not affect what is learned.
       card: Whether a model card keeps the value, shortens paths to their last part, or leaves it out.
       is_path: Whether it is a path, or several, comma-separated; "~" then stands for the user's home, as in a shell.
+      needs: The setting without which this one has no effect, if there is one.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Setting:
     resumable: bool
     card: Card
     is_path: bool
+    needs: Needs | None
 
     @property
     def section(self) -> str:
@@ -111,6 +116,7 @@ def setting(
     resumable: bool = False,
     card: Card = "keep",
     is_path: bool = False,
+    needs: Needs | None = None,
 ) -> Any:
     """Declares a setting, as the default of a frozen dataclass's field; see `Setting` for the arguments.
 
@@ -118,7 +124,7 @@ def setting(
     """
     details = {
         "help": help, "rule": rule, "flag": flag, "alias": alias, "unset": unset, "resumable": resumable, "card": card,
-        "is_path": is_path,
+        "is_path": is_path, "needs": needs,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=details)
 

@@ -8,7 +8,9 @@ import dataclasses
 from typing import Literal
 
 from tf_simclr.settings import rules
-from tf_simclr.settings.declaration import expand_paths, setting
+from tf_simclr.settings.declaration import PRETRAINING, expand_paths, setting
+
+_RESNET = ("model.encoder", "resnet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,59 +62,6 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class AugmentationConfig:
-    """How views are made from an image."""
-
-    view_size: int | None = setting(
-        None, "Height and width of the views in pixels; none uses data.image_size.", rule=rules.PIXELS
-    )
-    crop_sampler: Literal["tensorflow", "uniform_area"] = setting(
-        "tensorflow", "Draws crops as the reference does (tensorflow) or as the paper describes it (uniform_area)."
-    )
-    crop_min_area: float = setting(0.08, "Smallest crop, as a share of the image.", rule=rules.POSITIVE_SHARE)
-    color_jitter_strength: float = setting(
-        1.0, "Strength of the colour jitter.", rule=rules.AT_LEAST_0, flag="color_jitter_strength"
-    )
-    color_jitter_probability: float = setting(0.8, "Share of the views with colour jitter.", rule=rules.SHARE)
-    brightness: Literal["multiplicative", "additive"] = setting(
-        "multiplicative", "Changes brightness as SimCLR v2 does (multiplicative) or as v1 does (additive)."
-    )
-    grayscale_probability: float = setting(0.2, "Share of the views without colour.", rule=rules.SHARE)
-    blur_probability: float = setting(0.5, "Share of the views that are blurred.", rule=rules.SHARE)
-    more_operators: tuple[str, ...] = setting(
-        (), "Names of further operators, applied after the others.", flag="more_operators"
-    )
-    operators: tuple[str, ...] = setting(
-        ("crop", "flip", "jitter", "grayscale", "blur"),
-        "Operators that make a view, in order: crop comes first, or is left out to take whole images.",
-        flag="operators",
-    )  # fmt: skip
-    one_branch: bool = setting(
-        False, "Applies the operators to the first view only; the others are whole images, or the shared crop.",
-        flag="one_branch",
-    )  # fmt: skip
-    shared_crop: bool = setting(
-        False, "Crops each image once for all its views, before the operators.", flag="shared_crop"
-    )
-    num_views: int = setting(2, "Views of every image, without the small ones.", rule=rules.VIEWS, flag="num_views")
-    num_small_views: int = setting(
-        0, "Small views of every image, of small crops, in a pass of their own (multi-crop).",
-        rule=rules.SMALL_VIEWS, flag="num_small_views",
-    )  # fmt: skip
-    small_view_size: int | None = setting(
-        None, "Height and width of the small views in pixels; none takes half of the others'.",
-        rule=rules.PIXELS, flag="small_view_size",
-    )  # fmt: skip
-    small_crop_min_area: float = setting(
-        0.05, "Smallest crop of the small views, as a share of the image.", rule=rules.POSITIVE_SHARE
-    )
-    small_crop_max_area: float = setting(0.4, "Largest crop of the small views.", rule=rules.POSITIVE_SHARE)
-    small_view_pairs: Literal["large", "all"] = setting(
-        "large", "Compares small views with the others only, for which they are no candidates (large), or all with all."
-    )
-
-
-@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Encoder, heads and loss."""
 
@@ -120,20 +69,28 @@ class ModelConfig:
         "resnet", "Name of the encoder; the settings from resnet_depth to se_ratio apply to resnet only.",
         flag="encoder",
     )  # fmt: skip
-    resnet_depth: Literal[10, 18, 34, 50, 101, 152, 200] = setting(50, "Depth of the ResNet.", flag="resnet_depth")
+    resnet_depth: Literal[10, 18, 34, 50, 101, 152, 200] = setting(
+        50, "Depth of the ResNet.", flag="resnet_depth", needs=_RESNET
+    )
     width_multiplier: float = setting(
-        1.0, "Multiplier of the encoder's channels.", rule=rules.POSITIVE, flag="width_multiplier"
+        1.0, "Multiplier of the encoder's channels.", rule=rules.POSITIVE, flag="width_multiplier", needs=_RESNET
     )
     stem: Literal["auto", "cifar", "strided", "imagenet"] = setting(
-        "auto", "The first layers; auto uses cifar up to 32 px and imagenet above.", flag="stem"
+        "auto", "The first layers; auto uses cifar up to 32 px and imagenet above.", flag="stem", needs=_RESNET
     )
-    num_groups: int = setting(4, "Groups of blocks to build, counted from the first.", rule=rules.GROUPS)
+    num_groups: int = setting(4, "Groups of blocks to build, counted from the first.", rule=rules.GROUPS, needs=_RESNET)
     sk_ratio: float | None = setting(
         None, "Selective kernels and ResNet-D with this ratio (SimCLR v2: 0.0625).",
         rule=rules.POSITIVE_SHARE, flag="sk_ratio", unset=0,
+        needs=_RESNET,
     )  # fmt: skip
     se_ratio: float | None = setting(
-        None, "Squeeze and excitation with this ratio.", rule=rules.POSITIVE_SHARE, flag="se_ratio", unset=0
+        None,
+        "Squeeze and excitation with this ratio.",
+        rule=rules.POSITIVE_SHARE,
+        flag="se_ratio",
+        unset=0,
+        needs=_RESNET,
     )
     global_bn: bool = setting(True, "Computes batch-norm statistics over all replicas.", flag="global_bn")
     batch_norm_momentum: float = setting(
@@ -145,27 +102,36 @@ class ModelConfig:
         rule=rules.AT_LEAST_1, flag="proj_hidden_dim", unset=0,
     )  # fmt: skip
     proj_out_dim: int = setting(128, "Width of the projections.", rule=rules.AT_LEAST_1, flag="proj_out_dim")
-    loss: str = setting("nt_xent", "Name of the contrastive loss.", flag="loss")
-    temperature: float = setting(0.1, "Temperature of the contrastive loss.", rule=rules.POSITIVE, flag="temperature")
-    hidden_norm: bool = setting(True, "Scales projections to unit length.", flag="hidden_norm")
+    loss: str = setting("nt_xent", "Name of the contrastive loss.", flag="loss", needs=PRETRAINING)
+    temperature: float = setting(
+        0.1, "Temperature of the contrastive loss.", rule=rules.POSITIVE, flag="temperature", needs=PRETRAINING
+    )
+    hidden_norm: bool = setting(True, "Scales projections to unit length.", flag="hidden_norm", needs=PRETRAINING)
     margin: float = setting(
         0.4, "Margin of the losses margin_triplet, by which positives must be more similar than negatives.",
         rule=rules.AT_LEAST_0, flag="margin",
+        needs=("model.loss", "margin_triplet", "margin_triplet_semi_hard"),
     )  # fmt: skip
     memory_size: int | None = setting(
         None, "Projections of a momentum encoder that are kept as more negatives (SimCLR v2: 65536).",
         rule=rules.AT_LEAST_1, flag="memory_size", unset=0,
+        needs=PRETRAINING,
     )  # fmt: skip
     memory_momentum: float = setting(
-        0.999, "Share of the momentum encoder's weights that a step keeps.", rule=rules.SHARE
+        0.999,
+        "Share of the momentum encoder's weights that a step keeps.",
+        rule=rules.SHARE,
+        needs=("model.memory_size",),
     )
     objective_weight: float = setting(
         2.0, "Factor of the contrastive loss: the reference's is the sum over the two views, twice the paper's.",
         rule=rules.POSITIVE,
+        needs=PRETRAINING,
     )  # fmt: skip
     online_classifier: bool = setting(
         True, "Trains a linear classifier alongside, if there are labels.",
         flag="lineareval_while_pretraining",
+        needs=PRETRAINING,
     )  # fmt: skip
     classifier_layer: int = setting(
         0, "What a classifier reads: 0 the representation, i the i-th layer of the head, -1 the last.",
@@ -180,10 +146,12 @@ class FinetuneConfig:
     after_block: int | None = setting(
         None, "Last frozen part: 0 the stem, 1 to 3 a group of blocks, 4 the whole encoder; none freezes nothing.",
         rule=rules.BLOCK, flag="fine_tune_after_block", unset=-1,
+        needs=("train_mode", "finetune", "supervised"),
     )  # fmt: skip
     zero_init: bool = setting(
         False, "Starts the classifier at zero instead of at the checkpoint's or random weights.",
         flag="zero_init_logits_layer",
+        needs=("train_mode", "finetune", "supervised", "distill"),
     )  # fmt: skip
 
 
@@ -202,7 +170,13 @@ class OptimizerConfig:
         flag="learning_rate_scaling",
     )  # fmt: skip
     warmup_epochs: float = setting(10.0, "Epochs of linear warm-up.", rule=rules.EPOCHS, flag="warmup_epochs")
-    momentum: float = setting(0.9, "Momentum of the optimizers lars and momentum.", rule=rules.BELOW_1, flag="momentum")
+    momentum: float = setting(
+        0.9,
+        "Momentum of the optimizers lars and momentum.",
+        rule=rules.BELOW_1,
+        flag="momentum",
+        needs=("optimizer.name", "lars", "momentum"),
+    )
     weight_decay: float = setting(1e-6, "Weight decay.", rule=rules.AT_LEAST_0, flag="weight_decay")
 
 
@@ -251,10 +225,12 @@ class TrainConfig:
     health: bool = setting(
         True, "Measures the encoder on held-out images while it pretrains, for at most 3 % of the time.",
         flag="health", resumable=True,
+        needs=PRETRAINING,
     )  # fmt: skip
     health_every_steps: int | None = setting(
         None, "Steps between two such measurements; none takes an epoch, or as many as the 3 % ask for.",
         rule=rules.AT_LEAST_1, flag="health_every_steps", unset=0, resumable=True,
+        needs=("train.health",),
     )  # fmt: skip
     deterministic: bool = setting(
         False, "Makes runs bit-identical on accelerators, too; some kernels become slower.", flag="deterministic"

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from tf_simclr.settings import rules
+from tf_simclr.settings.augmentation import AugmentationConfig
 from tf_simclr.settings.declaration import declared, expand_paths, flatten, setting
 from tf_simclr.settings.distill import DistillConfig
 from tf_simclr.settings.embed import EmbedConfig
 from tf_simclr.settings.evaluation import EvalConfig
 from tf_simclr.settings.export import ExportConfig
 from tf_simclr.settings.fields import (
-    AugmentationConfig,
     DataConfig,
     FinetuneConfig,
     ModelConfig,
@@ -139,6 +139,18 @@ def typed(**values: Any) -> str:
     '--train_epochs=3 --set=model.num_groups=2'
     """
     return " ".join(SETTINGS[name.replace("__", ".")].typed(value) for name, value in values.items())
+
+
+def without_effect(config: RunConfig, name: str) -> str | None:
+    """A sentence, if this setting has another value than its default and still changes nothing."""
+    values, one = flatten(config), SETTINGS[name]
+    if one.needs is None or values[name] == one.default:
+        return None
+    needed, *allowed = one.needs
+    if values[needed] in allowed if allowed else values[needed]:
+        return None
+    ways = [SETTINGS[needed].typed(value) for value in allowed] or [f"--{SETTINGS[needed].flag}"]
+    return f"{one.typed(values[name])} has no effect without {' or '.join(ways)}"
 
 
 def check_together(config: RunConfig) -> None:
