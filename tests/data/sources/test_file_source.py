@@ -46,6 +46,13 @@ def test_a_lost_disk_stops_an_evaluation(tmp_path, monkeypatch):
             list(source.eval_examples())
 
 
+def test_many_files_are_read_at_once_if_they_are_small(tmp_path):
+    assert make_source(tmp_path, 40, set()).calls_at_once == 16
+    large = make_source(tmp_path, 40, set())
+    (tmp_path / "36.png").write_bytes(bytes(1 << 17))
+    assert large.calls_at_once == tf.data.AUTOTUNE
+
+
 def test_another_content_has_another_fingerprint_and_a_copy_has_the_same(tmp_path):
     source = make_source(tmp_path, 3, set())
     before = source.fingerprint()

@@ -21,8 +21,9 @@ from tf_simclr.data.sources.order import Steps, index_batches
 # How many files in a row may be broken before a run stops: a few are an accident, this many a lost disk.
 _MAX_BROKEN_IN_A_ROW = 100
 
-# How many files of archives are read by one call of Python.
+# How many files of archives are read by one call of Python, and how many small files at once (benchmarks/reading.py).
 _READ_AT_ONCE = 16
+_SMALL_BYTES = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,6 +96,13 @@ class FileSource(EncodedSource):
     def sizes(self) -> Iterator[int]:
         """Yields the number of bytes of every file, 0 for one that is missing."""
         yield from map(walk.num_bytes, self.paths)
+
+    @functools.cached_property
+    def calls_at_once(self) -> int:
+        """How many files a pipeline reads and decodes at once: if they are small, more than TensorFlow would choose."""
+        paths, step = self.paths, max(1, self.num_examples // _READ_AT_ONCE)
+        sizes = (walk.num_bytes(paths[i]) for i in range(0, self.num_examples, step))
+        return _READ_AT_ONCE if max(sizes, default=0) <= _SMALL_BYTES else tf.data.AUTOTUNE
 
     def _digest_of_content(self) -> str:
         if self.contents is None:
@@ -189,7 +197,7 @@ class FileSource(EncodedSource):
 
         batches = index_batches(self.num_examples, steps, replace_broken)
         examples = batches.map(lambda epoch, indices: (tf.fill(tf.shape(indices[0]), epoch), *indices)).unbatch()
-        return self._prefetched(steps.in_lane(examples)).map(read_example, num_parallel_calls=tf.data.AUTOTUNE)
+        return self._prefetched(steps.in_lane(examples)).map(read_example, num_parallel_calls=self.calls_at_once)
 
     def eval_examples(self, start: int = 0) -> tf.data.Dataset:
         read_one = self._decoder()
@@ -198,7 +206,7 @@ class FileSource(EncodedSource):
         indices = tf.data.Dataset.from_tensor_slices(np.flatnonzero(known[start:]) + start)
         # Files that fail are left out and noticed by the gaps, those at the end by the gap before an element behind it.
         readable = self._prefetched(indices.map(lambda index: (index,)))
-        readable = readable.map(read_one, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+        readable = readable.map(read_one, num_parallel_calls=self.calls_at_once).ignore_errors()
         label = () if self.labels is None else (np.int64(-1),)
         behind = tf.data.Dataset.from_tensors((np.int64(count), np.zeros([0, 0, 3], np.uint8), *label))
 

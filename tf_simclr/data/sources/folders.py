@@ -110,7 +110,7 @@ def _decoded(files: FileSource) -> tf.data.Dataset:
 
     return (
         tf.data.Dataset.range(files.num_examples)
-        .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(read, num_parallel_calls=files.calls_at_once, deterministic=True)
         .ignore_errors()
     )
 
