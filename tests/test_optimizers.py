@@ -1,14 +1,14 @@
-"""LARS and the learning rate schedule against the reference's numbers and a NumPy oracle."""
+"""LARS, Muon and the learning rate schedule against the reference's numbers and NumPy oracles."""
 
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from oracles import lars_step
+from oracles import adam_step, lars_step, muon_step, orthogonalized
 
 from tf_simclr.keras import keras
-from tf_simclr.optimizers import LARS
+from tf_simclr.optimizers import LARS, Muon, orthogonal
 from tf_simclr.schedules import WarmupCosine, peak_learning_rate
 
 
@@ -63,10 +63,63 @@ def test_lars_serialises():
     assert restored.coupled_weight_decay == 1e-4
 
 
+@pytest.mark.parametrize("optimizer", [LARS, Muon])
 @pytest.mark.parametrize("arguments", [{"momentum": 1.0}, {"weight_decay": -1e-4}])
-def test_lars_rejects_values_out_of_range(arguments):
+def test_values_out_of_range_are_rejected(optimizer, arguments):
     with pytest.raises(ValueError, match="Received"):
-        LARS(0.1, **arguments)
+        optimizer(0.1, **arguments)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 7), (36, 4)])
+def test_orthogonal_moves_singular_values_only(shape):
+    matrix = np.random.default_rng(0).normal(size=shape)
+    found = orthogonal(tf.constant(matrix)).numpy()
+    np.testing.assert_allclose(found, orthogonalized(matrix), rtol=0, atol=1e-9)
+    u, values, v = np.linalg.svd(matrix, full_matrices=False)
+    values = np.diag(u.T @ found @ v.T)[values > 0.01 * np.linalg.norm(matrix)]
+    assert len(values) > 2 and 0.68 < values.min() <= values.max() < 1.21
+    np.testing.assert_array_equal(orthogonal(tf.zeros(shape)), 0)
+
+
+def test_muon_equals_the_oracle_with_a_schedule():
+    """A convolution's kernel, a dense one, a vector, and a classifier's kernel, which are Adam's."""
+    rng = np.random.default_rng(0)
+    schedule = WarmupCosine(0.5, total_steps=6, warmup_steps=2)
+    values = [rng.normal(size=shape) for shape in ([3, 3, 4, 5], [4, 6], [4], [2, 3])]
+    decays = [0.1, 0.1, 0.0, 0.1]
+    variables = [tf.Variable(value) for value in values]
+    optimizer = Muon(schedule, momentum=0.8, weight_decay=0.1)
+    optimizer.exclude_from_orthogonalization(variables[3:])
+    optimizer.exclude_from_weight_decay(variables[2:3])
+    velocities, squares = ([np.zeros_like(value) for value in values] for _ in range(2))
+    for step in range(6):
+        gradients = [rng.normal(size=value.shape) for value in values]
+        optimizer.apply_gradients(zip(map(tf.constant, gradients), variables, strict=True))
+        for i, gradient in enumerate(gradients):
+            settings = {"learning_rate": float(schedule(step)), "weight_decay": decays[i]}
+            if i < 2:
+                values[i], velocities[i] = muon_step(values[i], gradient, velocities[i], momentum=0.8, **settings)
+            else:
+                values[i], velocities[i], squares[i] = adam_step(
+                    values[i], gradient, velocities[i], squares[i], step=step + 1, **settings
+                )
+            np.testing.assert_allclose(variables[i], values[i], rtol=1e-6, atol=1e-7, err_msg=f"{step} {i}")
+
+
+def test_a_step_of_muon_is_as_large_as_one_of_adam():
+    gradient = tf.random.stateless_normal([3, 3, 16, 32], (0, 0))
+    for learning_rate in (1e-3, 1e-2):
+        kernel = tf.Variable(tf.zeros_like(gradient))
+        Muon(learning_rate).apply_gradients([(gradient, kernel)])
+        assert 0.15 * learning_rate < np.std(kernel) < 0.25 * learning_rate
+
+
+def test_muon_serialises():
+    optimizer = Muon(WarmupCosine(1.0, 10, 2), momentum=0.8, weight_decay=1e-4, clipnorm=3.0)
+    custom = {"Muon": Muon, "WarmupCosine": WarmupCosine}
+    restored = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer), custom_objects=custom)
+    assert restored.get_config() == optimizer.get_config()
+    assert restored.get_config()["weight_decay"] == 1e-4
 
 
 def test_schedule_equals_the_reference(golden_dir):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tf_simclr.models.momentum import MomentumSimCLR
     from tf_simclr.models.resnet import resnet
     from tf_simclr.models.simclr import SimCLR
-    from tf_simclr.optimizers import LARS
+    from tf_simclr.optimizers import LARS, Muon
     from tf_simclr.runs.architecture import load_reference
     from tf_simclr.schedules import WarmupCosine
 
@@ -28,6 +28,7 @@ __all__ = [
     "Augmentation",
     "Classifier",
     "MomentumSimCLR",
+    "Muon",
     "NTXent",
     "ProjectionHead",
     "SimCLR",
@@ -44,6 +45,7 @@ _HOMES = {
     "Augmentation": "augment",
     "Classifier": "models.classifier",
     "MomentumSimCLR": "models.momentum",
+    "Muon": "optimizers",
     "NTXent": "losses",
     "ProjectionHead": "models.heads",
     "SimCLR": "models.simclr",

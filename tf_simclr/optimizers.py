@@ -1,4 +1,4 @@
-"""LARS, an optimizer for large batches."""
+"""LARS, an optimizer for large batches, and Muon, one for short trainings."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,6 +6,10 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr.keras import check_is_ours, keras
+
+# Of Muon: Adam's constants, those of Keras, and the root mean square of a step of Adam at a learning rate of 1.
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+_RMS_OF_ADAM = 0.2
 
 
 @keras.saving.register_keras_serializable("tf_simclr")
@@ -48,10 +52,7 @@ class LARS(keras.optimizers.Optimizer):
           ValueError: If the momentum or the weight decay is out of range, or the schedule is of another Keras.
         """
         check_is_ours("learning_rate", learning_rate)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1). Received: {momentum}")
-        if weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative. Received: {weight_decay}")
+        _check_range(momentum, weight_decay)
         kwargs.pop("jit_compile", None)  # Only the train step as a whole may be compiled; see SimCLR.compile.
         # Keras' own weight decay is decoupled, which is a different method; it stays off.
         super().__init__(name=name, jit_compile=False, **kwargs)
@@ -97,3 +98,119 @@ class LARS(keras.optimizers.Optimizer):
             trust_coefficient=self.trust_coefficient,
         )
         return config
+
+
+@keras.saving.register_keras_serializable("tf_simclr")
+class Muon(keras.optimizers.Optimizer):
+    """Momentum whose step is made orthogonal: it moves a kernel equally far in all directions.
+
+    A kernel of rank 2 or more counts as the matrix w [n, m] of all that an output sees by the outputs. With its
+    gradient g, learning rate lr, momentum mu and weight decay d:
+
+        v <- mu * v + g
+        w <- w - lr * (0.2 * sqrt(max(n, m)) * orthogonal(g + mu * v) + d * w)
+
+    `orthogonal` replaces the singular values by numbers of about 1. With the factor before it, an entry moves by 0.2 lr
+    on average, about as far as Adam moves it: the learning rates of AdamW suit.
+
+    Parameters of rank 0 or 1 (biases, batch-norm scales and offsets) and those passed to
+    `exclude_from_orthogonalization`, such as the kernel of a classifier, are left to Adam.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the factor: Liu et al.,
+    "Muon is scalable for LLM training" (2025), equation 4.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
+        momentum: float = 0.95,
+        weight_decay: float | None = None,
+        name: str = "Muon",
+        **kwargs: Any,
+    ):
+        """Makes the optimizer.
+
+        Args:
+          learning_rate: Number or schedule, for Adam's parameters, too.
+          momentum: Share of the velocity that a step keeps, in [0, 1).
+          weight_decay: Decoupled weight decay, >= 0, on all parameters but those passed to
+            `exclude_from_weight_decay`; None for none.
+          name: Name of the optimizer.
+          **kwargs: Arguments of `keras.optimizers.Optimizer`, such as gradient clipping.
+
+        Raises:
+          ValueError: If the momentum or the weight decay is out of range, or the schedule is of another Keras.
+        """
+        check_is_ours("learning_rate", learning_rate)
+        _check_range(momentum, weight_decay or 0.0)
+        kwargs.pop("jit_compile", None)  # Only the train step as a whole may be compiled; see SimCLR.compile.
+        super().__init__(name=name, weight_decay=weight_decay, jit_compile=False, **kwargs)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.momentum = momentum
+        self._excluded: set[str] = set()
+
+    def exclude_from_orthogonalization(self, variables: Iterable[tf.Variable]) -> None:
+        """Leaves these variables to Adam; to be called before `build`."""
+        self._excluded.update(self._var_key(variable) for variable in variables)
+
+    def build(self, var_list: list[tf.Variable]) -> None:
+        super().build(var_list)
+        if getattr(self, "_built", False):
+            return
+        self._velocities = [self.add_variable_from_reference(variable, "velocity") for variable in var_list]
+        # Adam's second moments, None for what is not Adam's.
+        self._squares = [
+            self.add_variable_from_reference(variable, "squares")
+            if variable.shape.rank < 2 or self._var_key(variable) in self._excluded
+            else None
+            for variable in var_list
+        ]
+        self._built = True
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        if isinstance(gradient, tf.IndexedSlices):
+            gradient = tf.convert_to_tensor(gradient)
+        index = self._index_dict[self._var_key(variable)]
+        step = self._step_of_muon if self._squares[index] is None else self._step_of_adam
+        variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * step(gradient, index))
+
+    def _step_of_muon(self, gradient: tf.Tensor, index: int) -> tf.Tensor:
+        velocity = self._velocities[index]
+        velocity.assign(self.momentum * velocity + gradient)
+        matrix = tf.reshape(gradient + self.momentum * velocity, [-1, gradient.shape[-1]])
+        size = _RMS_OF_ADAM * max(matrix.shape) ** 0.5
+        return size * tf.reshape(orthogonal(matrix), gradient.shape)
+
+    def _step_of_adam(self, gradient: tf.Tensor, index: int) -> tf.Tensor:
+        mean, square, count = self._velocities[index], self._squares[index], self.iterations + 1
+        mean.assign(_BETA_1 * mean + (1 - _BETA_1) * gradient)
+        square.assign(_BETA_2 * square + (1 - _BETA_2) * tf.square(gradient))
+        power = tf.cast(count, gradient.dtype)
+        return mean / (1 - _BETA_1**power) / (tf.sqrt(square / (1 - _BETA_2**power)) + _EPSILON)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.update(learning_rate=self._serialize_hyperparameter(self._learning_rate), momentum=self.momentum)
+        return config
+
+
+def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
+    """Nearly the orthogonal matrix closest to a matrix [n, m] up to its scale: singular values of about 1.
+
+    Five steps of the Newton-Schulz iteration of Jordan et al., whose polynomial trades exactness for speed: it brings
+    singular values of at least 0.01 times the norm of the matrix to between 0.68 and 1.21. Those of 0 stay 0.
+    """
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    matrix /= tf.norm(matrix) + _EPSILON
+    for _ in range(5):
+        gram = tf.matmul(matrix, matrix, transpose_a=is_tall, transpose_b=not is_tall)
+        factor = -4.7750 * gram + 2.0315 * tf.matmul(gram, gram)
+        matrix = 3.4445 * matrix + (tf.matmul(matrix, factor) if is_tall else tf.matmul(factor, matrix))
+    return matrix
+
+
+def _check_range(momentum: float, weight_decay: float) -> None:
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be in [0, 1). Received: {momentum}")
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must not be negative. Received: {weight_decay}")

@@ -12,7 +12,7 @@ from tf_simclr.keras import keras
 from tf_simclr.losses import DCLW, MarginTriplet, NTLogistic, NTXent, SupCon
 from tf_simclr.metrics import classification
 from tf_simclr.models.momentum import MomentumSimCLR
-from tf_simclr.optimizers import LARS
+from tf_simclr.optimizers import LARS, Muon
 from tf_simclr.settings import RunConfig, override
 
 KINDS = {
@@ -20,6 +20,7 @@ KINDS = {
     "momentum": keras.optimizers.SGD,
     "adam": keras.optimizers.Adam,
     "adamw": keras.optimizers.AdamW,
+    "muon": Muon,
 }
 
 
@@ -40,7 +41,7 @@ def build(optimizer="lars", **changes):
 
 @pytest.mark.parametrize("optimizer", KINDS)
 def test_the_penalty_in_the_loss_is_that_of_the_reference(optimizer):
-    """LARS: the classifier's kernel. Momentum and Adam: everything but batch norm. AdamW decays weights itself."""
+    """LARS: the classifier's kernel. Momentum and Adam: everything but batch norm. The others decay themselves."""
     model = build(optimizer)
     assert type(model.optimizer) is KINDS[optimizer]
     variables = model.trainable_variables
@@ -61,7 +62,7 @@ def test_the_penalty_in_the_loss_is_that_of_the_reference(optimizer):
         tf.debugging.assert_near(gradient, factor * variable, message=variable.name)
 
 
-@pytest.mark.parametrize("optimizer", ["lars", "adamw"])
+@pytest.mark.parametrize("optimizer", ["lars", "adamw", "muon"])
 def test_decoupled_and_coupled_decay_spare_vectors(optimizer):
     model = build(optimizer)
     before = [variable.numpy() for variable in model.trainable_variables]

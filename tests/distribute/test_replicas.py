@@ -8,7 +8,7 @@ from tiny import fit, microbatch_model, tiny_model, weights
 
 from tf_simclr import distribute
 from tf_simclr.keras import keras
-from tf_simclr.optimizers import LARS
+from tf_simclr.optimizers import LARS, Muon
 from tf_simclr.runs import checkpoints
 
 OPTIMIZERS = {
@@ -17,6 +17,7 @@ OPTIMIZERS = {
     "momentum": lambda: keras.optimizers.SGD(0.5, 0.9, nesterov=True, jit_compile=False),
     "adam": lambda: keras.optimizers.Adam(0.1, epsilon=1e-3, jit_compile=False),
     "adamw": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.1, epsilon=1e-3, jit_compile=False),
+    "muon": lambda: Muon(0.1, weight_decay=0.1),
 }
 # The largest difference after three steps, as a share of the largest entry: what rounding the sums in another order
 # makes of it.
@@ -37,7 +38,7 @@ def assert_same_weights(model, expected, tolerance):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "dtype"),
-    [*((name, "float64") for name in ("lars", "momentum", "adam", "adamw")), ("lars", "float32")],
+    [*((name, "float64") for name in ("lars", "momentum", "adam", "adamw", "muon")), ("lars", "float32")],
 )
 def test_three_steps_are_the_same_on_one_two_and_four_replicas(photos, optimizer, dtype):
     alone = make(1, optimizer, dtype)

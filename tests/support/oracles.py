@@ -92,3 +92,27 @@ def lars_step(w, g, v, *, learning_rate, momentum, weight_decay, trust_coefficie
             trust = trust_coefficient * w_norm / g_norm
     v = momentum * v + learning_rate * trust * g
     return w - v, v
+
+
+def orthogonalized(matrix):
+    """Muon's polynomial, five times, of the singular values of a matrix over their norm; the directions stay."""
+    u, values, v = np.linalg.svd(matrix, full_matrices=False)
+    values = values / (np.sqrt(np.sum(values**2)) + 1e-7)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return (u * values) @ v
+
+
+def muon_step(w, g, v, *, learning_rate, momentum, weight_decay):
+    """One step of Muon for a kernel of any rank, as a matrix of inputs by outputs; returns the new w and v."""
+    v = momentum * v + g
+    matrix = (g + momentum * v).reshape(-1, g.shape[-1])
+    step = 0.2 * np.sqrt(max(matrix.shape)) * orthogonalized(matrix).reshape(g.shape)
+    return w - learning_rate * (step + weight_decay * w), v
+
+
+def adam_step(w, g, mean, square, *, step, learning_rate, weight_decay):
+    """The step-th step of AdamW, counted from 1, by its paper; returns the new w, mean and square."""
+    mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
+    corrected = mean / (1 - 0.9**step), square / (1 - 0.999**step)
+    return w - learning_rate * (corrected[0] / (np.sqrt(corrected[1]) + 1e-7) + weight_decay * w), mean, square

@@ -253,7 +253,7 @@ def build_distiller(
 def _linear_classifier(config: RunConfig, num_classes: int, *, zero_init: bool = False) -> keras.layers.Layer:
     """The classifier. LARS decays only a student's, so the loss penalises the others, as it does for SGD and Adam."""
     name, decay = config.optimizer.name, config.optimizer.weight_decay
-    decays_itself = name == "adamw" or (name == "lars" and config.train_mode == "distill")
+    decays_itself = name in ("adamw", "muon") or (name == "lars" and config.train_mode == "distill")
     return linear_classifier(
         num_classes,
         l2=0.0 if decays_itself else decay,

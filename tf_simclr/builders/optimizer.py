@@ -2,7 +2,7 @@
 
 from tf_simclr.keras import keras
 from tf_simclr.models.trainer import EncoderTrainer
-from tf_simclr.optimizers import LARS
+from tf_simclr.optimizers import LARS, Muon
 from tf_simclr.schedules import WarmupCosine, peak_learning_rate
 from tf_simclr.settings import RunConfig
 
@@ -22,8 +22,13 @@ def build_optimizer(config: RunConfig, model: EncoderTrainer, num_examples: int)
         optimizer = keras.optimizers.SGD(schedule, settings.momentum, nesterov=True, jit_compile=False)
     elif settings.name == "adam":
         optimizer = keras.optimizers.Adam(schedule, jit_compile=False)
-    else:
+    elif settings.name == "adamw":
         optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay, jit_compile=False)
+    else:
+        optimizer = Muon(schedule, settings.momentum, settings.weight_decay)
+        if model.classifier is not None:
+            optimizer.exclude_from_orthogonalization(model.classifier.trainable_variables)
+    if settings.name in ("adamw", "muon"):
         optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.shape.rank <= 1])
     optimizer.build(model.trainable_variables)
     return optimizer

@@ -159,7 +159,7 @@ class FinetuneConfig:
 class OptimizerConfig:
     """The update rule and its schedule."""
 
-    name: Literal["lars", "momentum", "adam", "adamw"] = setting(
+    name: Literal["lars", "momentum", "adam", "adamw", "muon"] = setting(
         "lars", "The optimizer; momentum is SGD with Nesterov momentum.", flag="optimizer"
     )
     base_learning_rate: float = setting(
@@ -172,10 +172,10 @@ class OptimizerConfig:
     warmup_epochs: float = setting(10.0, "Epochs of linear warm-up.", rule=rules.EPOCHS, flag="warmup_epochs")
     momentum: float = setting(
         0.9,
-        "Momentum of the optimizers lars and momentum.",
+        "Momentum of the optimizers lars, momentum and muon.",
         rule=rules.BELOW_1,
         flag="momentum",
-        needs=("optimizer.name", "lars", "momentum"),
+        needs=("optimizer.name", "lars", "momentum", "muon"),
     )
     weight_decay: float = setting(1e-6, "Weight decay.", rule=rules.AT_LEAST_0, flag="weight_decay")
 
