@@ -61,6 +61,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rate_6": {RATE: 6.0},
     "rate_1.5": {RATE: 1.5},
     "adamw": {OPTIMIZER: "adamw", RATE: 2e-3, DECAY: 1e-2},
+    "muon": {OPTIMIZER: "muon", RATE: 2.4e-2, DECAY: 1e-2},
     "momentum": {OPTIMIZER: "momentum", RATE: 0.1},
     "view_16": {"augmentation.view_size": 16},
     "view_32": {"augmentation.view_size": 32},
