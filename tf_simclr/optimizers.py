@@ -199,14 +199,19 @@ def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
 
     Five steps of the Newton-Schulz iteration of Jordan et al., whose polynomial trades exactness for speed: it brings
     singular values of at least 0.01 times the norm of the matrix to between 0.68 and 1.21. Those of 0 stay 0.
+
+    A step multiplies the matrix by a polynomial of its Gram matrix, and so do all steps together. The loop finds that
+    product from the Gram matrix alone, which is small: kernels of convolutions are much taller than wide.
     """
     is_tall = matrix.shape[0] > matrix.shape[1]
     matrix /= tf.norm(matrix) + _EPSILON
+    gram = tf.matmul(matrix, matrix, transpose_a=is_tall, transpose_b=not is_tall)
+    product = one = tf.eye(gram.shape[0], dtype=gram.dtype)
     for _ in range(5):
-        gram = tf.matmul(matrix, matrix, transpose_a=is_tall, transpose_b=not is_tall)
-        factor = -4.7750 * gram + 2.0315 * tf.matmul(gram, gram)
-        matrix = 3.4445 * matrix + (tf.matmul(matrix, factor) if is_tall else tf.matmul(factor, matrix))
-    return matrix
+        factor = 3.4445 * one - 4.7750 * gram + 2.0315 * tf.matmul(gram, gram)
+        product = tf.matmul(product, factor)
+        gram = tf.matmul(factor, tf.matmul(gram, factor))
+    return tf.matmul(matrix, product) if is_tall else tf.matmul(product, matrix)
 
 
 def _check_range(momentum: float, weight_decay: float) -> None:
