@@ -15,7 +15,7 @@ def fused_on_cpu(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]
     layout: for both together, XLA repeats the arithmetic for every pixel that it moves, and its matrix products are
     slow. A GPU has bandwidth to spare, and its installation may lack the parts that XLA needs.
     """
-    compiled = tf.function(function, jit_compile=True)
+    compiled = tf.function(function, jit_compile=True, autograph=False)
 
     @functools.wraps(function)
     def call(*args: object, **kwargs: object) -> tf.Tensor:

@@ -11,6 +11,7 @@ Planes = Sequence[tf.Tensor]
 class Operator:
     """Changes some images of a batch, each by its own random numbers.
 
+    They compute for all images alike, by `tf.where`: AutoGraph rewrites no Python `if` on a tensor for them.
     Operators are frozen dataclasses: equal fields mean the same operator. They hold no state and draw nothing
     themselves, so they give the same pixels with and without XLA, in any part of a batch. At probability 0 they return
     their input.
