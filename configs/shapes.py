@@ -23,7 +23,11 @@ def get_config() -> RunConfig:
         name="shapes",
         data=DataConfig(dataset="shapes", image_size=32),
         augmentation=AugmentationConfig(
-            crop_sampler="uniform_area", crop_min_area=0.4, grayscale_probability=0.4, blur_probability=0.0
+            view_size=24,
+            crop_sampler="uniform_area",
+            crop_min_area=0.4,
+            grayscale_probability=0.4,
+            blur_probability=0.0,
         ),
         model=ModelConfig(
             resnet_depth=10,
@@ -33,7 +37,7 @@ def get_config() -> RunConfig:
             temperature=0.2,
             objective_weight=1.0,
         ),
-        optimizer=OptimizerConfig(base_learning_rate=3.0, warmup_epochs=2),
-        train=TrainConfig(global_batch_size=256, epochs=16, checkpoint_epochs=1),
+        optimizer=OptimizerConfig(name="muon", base_learning_rate=0.024, warmup_epochs=1, weight_decay=0.01),
+        train=TrainConfig(global_batch_size=256, epochs=8, checkpoint_epochs=1),
         eval=EvalConfig(baselines=True),
     )
