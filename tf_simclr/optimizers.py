@@ -161,7 +161,7 @@ class Muon(keras.optimizers.Optimizer):
         # Adam's second moments, None for what is not Adam's.
         self._squares = [
             self.add_variable_from_reference(variable, "squares")
-            if variable.shape.rank < 2 or self._var_key(variable) in self._excluded
+            if variable.shape.rank < 2 or variable.shape[-1] == 1 or self._var_key(variable) in self._excluded
             else None
             for variable in var_list
         ]
@@ -198,20 +198,16 @@ def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
     """Nearly the orthogonal matrix closest to a matrix [n, m] up to its scale: singular values of about 1.
 
     Five steps of the Newton-Schulz iteration of Jordan et al., whose polynomial trades exactness for speed: it brings
-    singular values of at least 0.01 times the norm of the matrix to between 0.68 and 1.21. Those of 0 stay 0.
-
-    A step multiplies the matrix by a polynomial of its Gram matrix, and so do all steps together. The loop finds that
-    product from the Gram matrix alone, which is small: kernels of convolutions are much taller than wide.
+    singular values of at least 0.01 times the norm of the matrix to between 0.68 and 1.21. Those of 0 stay 0. It bears
+    the rounding of products in TensorFloat-32 and bfloat16, in which accelerators compute them.
     """
     is_tall = matrix.shape[0] > matrix.shape[1]
     matrix /= tf.norm(matrix) + _EPSILON
-    gram = tf.matmul(matrix, matrix, transpose_a=is_tall, transpose_b=not is_tall)
-    product = one = tf.eye(gram.shape[0], dtype=gram.dtype)
     for _ in range(5):
-        factor = 3.4445 * one - 4.7750 * gram + 2.0315 * tf.matmul(gram, gram)
-        product = tf.matmul(product, factor)
-        gram = tf.matmul(factor, tf.matmul(gram, factor))
-    return tf.matmul(matrix, product) if is_tall else tf.matmul(product, matrix)
+        gram = tf.matmul(matrix, matrix, transpose_a=is_tall, transpose_b=not is_tall)
+        factor = -4.7750 * gram + 2.0315 * tf.matmul(gram, gram)
+        matrix = 3.4445 * matrix + (tf.matmul(matrix, factor) if is_tall else tf.matmul(factor, matrix))
+    return matrix
 
 
 def _check_range(momentum: float, weight_decay: float) -> None:
