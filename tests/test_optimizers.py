@@ -114,6 +114,33 @@ def test_a_step_of_muon_is_as_large_as_one_of_adam():
         assert 0.15 * learning_rate < np.std(kernel) < 0.25 * learning_rate
 
 
+@pytest.mark.parametrize("values", [lambda i: 1 / i, lambda i: 1 / i**2, lambda i: (i <= 4).astype(float)])
+def test_orthogonal_bears_the_rounding_of_accelerators(values, monkeypatch):
+    """Products of TensorFloat-32 keep 10 bits; small singular values must not grow from what is lost."""
+    rng = np.random.default_rng(0)
+    u, _, v = np.linalg.svd(rng.normal(size=[288, 64]), full_matrices=False)
+    matrix = (u * values(np.arange(1, 65))) @ v
+    product = tf.matmul
+
+    def rounded(tensor):
+        bits = tf.bitcast(tensor, tf.int32)
+        return tf.bitcast((bits + (1 << 12)) & ~((1 << 13) - 1), tf.float32)
+
+    monkeypatch.setattr(tf, "matmul", lambda a, b, **how: product(rounded(a), rounded(b), **how))
+    found = orthogonal(tf.constant(matrix, tf.float32))
+    error = np.linalg.norm(found - orthogonalized(matrix)) / np.linalg.norm(orthogonalized(matrix))
+    assert error < 5e-3
+
+
+def test_what_is_left_to_adam_is_said_before_muon_is_built():
+    kernel, depthwise = tf.Variable(tf.ones([4, 4])), tf.Variable(tf.ones([3, 3, 4, 1]))
+    optimizer = Muon()
+    optimizer.build([kernel, depthwise])
+    assert [squares is None for squares in optimizer._squares] == [True, False]
+    with pytest.raises(ValueError, match="before build"):
+        optimizer.exclude_from_orthogonalization([kernel])
+
+
 def test_muon_serialises():
     optimizer = Muon(WarmupCosine(1.0, 10, 2), momentum=0.8, weight_decay=1e-4, clipnorm=3.0)
     custom = {"Muon": Muon, "WarmupCosine": WarmupCosine}

@@ -12,8 +12,41 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _RMS_OF_ADAM = 0.2
 
 
+class _WithExceptions(keras.optimizers.Optimizer):
+    """Has variables that it treats otherwise, which a saved optimizer knows by their positions among all."""
+
+    def __init__(self, **kwargs: Any):
+        kwargs.pop("jit_compile", None)  # Only the train step as a whole may be compiled; see SimCLR.compile.
+        super().__init__(jit_compile=False, **kwargs)
+        self._excluded: set[str] = set()
+        self._excluded_positions: list[int] = []
+
+    def _exclude(self, variables: Iterable[tf.Variable]) -> None:
+        self._excluded.update(self._var_key(variable) for variable in variables)
+
+    def build(self, var_list: list[tf.Variable]) -> None:
+        super().build(var_list)
+        if not getattr(self, "_built", False):
+            self._exclude(var_list[position] for position in self._excluded_positions)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if getattr(self, "_built", False):
+            known = self._index_dict
+            self._excluded_positions = sorted(known[key] for key in self._excluded if key in known)
+        config.update(excluded_positions=self._excluded_positions)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "_WithExceptions":
+        positions = config.pop("excluded_positions", [])
+        optimizer = super().from_config(config, custom_objects)
+        optimizer._excluded_positions = list(positions)
+        return optimizer
+
+
 @keras.saving.register_keras_serializable("tf_simclr")
-class LARS(keras.optimizers.Optimizer):
+class LARS(_WithExceptions):
     """Layer-wise adaptive rate scaling with momentum, as the SimCLR reference computes it.
 
     For a kernel w with gradient g, learning rate lr, trust coefficient c, momentum m:
@@ -53,18 +86,16 @@ class LARS(keras.optimizers.Optimizer):
         """
         check_is_ours("learning_rate", learning_rate)
         _check_range(momentum, weight_decay)
-        kwargs.pop("jit_compile", None)  # Only the train step as a whole may be compiled; see SimCLR.compile.
         # Keras' own weight decay is decoupled, which is a different method; it stays off.
-        super().__init__(name=name, jit_compile=False, **kwargs)
+        super().__init__(name=name, **kwargs)
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.momentum = momentum
         self.coupled_weight_decay = weight_decay
         self.trust_coefficient = trust_coefficient
-        self._excluded: set[str] = set()
 
     def exclude_from_adaptation(self, variables: Iterable[tf.Variable]) -> None:
         """Excludes these variables from weight decay and the trust ratio."""
-        self._excluded.update(self._var_key(variable) for variable in variables)
+        self._exclude(variables)
 
     def build(self, var_list: list[tf.Variable]) -> None:
         super().build(var_list)
@@ -101,20 +132,20 @@ class LARS(keras.optimizers.Optimizer):
 
 
 @keras.saving.register_keras_serializable("tf_simclr")
-class Muon(keras.optimizers.Optimizer):
+class Muon(_WithExceptions):
     """Momentum whose step is made orthogonal: it moves a kernel equally far in all directions.
 
-    A kernel of rank 2 or more counts as the matrix w [n, m] of all that an output sees by the outputs. With its
-    gradient g, learning rate lr, momentum mu and weight decay d:
+    A kernel of rank 2 or more counts as the matrix w [n, m] of all axes but the last by the last. With its gradient g,
+    learning rate lr, momentum mu and weight decay d:
 
         v <- mu * v + g
         w <- w - lr * (0.2 * sqrt(max(n, m)) * orthogonal(g + mu * v) + d * w)
 
-    `orthogonal` replaces the singular values by numbers of about 1. With the factor before it, an entry moves by 0.2 lr
-    on average, about as far as Adam moves it: the learning rates of AdamW suit.
+    `orthogonal` replaces the singular values by numbers of about 1. With the factor before it, the root mean square of
+    the entries of a step is 0.2 lr at most, about that of a step of Adam.
 
-    Parameters of rank 0 or 1 (biases, batch-norm scales and offsets) and those passed to
-    `exclude_from_orthogonalization`, such as the kernel of a classifier, are left to Adam.
+    Parameters of rank 0 or 1 (biases, batch-norm scales and offsets), kernels of depthwise convolutions, and those
+    passed to `exclude_from_orthogonalization`, such as the kernel of a classifier, are left to Adam.
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the factor: Liu et al.,
     "Muon is scalable for LLM training" (2025), equation 4.
@@ -143,15 +174,19 @@ class Muon(keras.optimizers.Optimizer):
         """
         check_is_ours("learning_rate", learning_rate)
         _check_range(momentum, weight_decay or 0.0)
-        kwargs.pop("jit_compile", None)  # Only the train step as a whole may be compiled; see SimCLR.compile.
-        super().__init__(name=name, weight_decay=weight_decay, jit_compile=False, **kwargs)
+        super().__init__(name=name, weight_decay=weight_decay, **kwargs)
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.momentum = momentum
-        self._excluded: set[str] = set()
 
     def exclude_from_orthogonalization(self, variables: Iterable[tf.Variable]) -> None:
-        """Leaves these variables to Adam; to be called before `build`."""
-        self._excluded.update(self._var_key(variable) for variable in variables)
+        """Leaves these variables to Adam.
+
+        Raises:
+          ValueError: If the optimizer is built.
+        """
+        if getattr(self, "_built", False):
+            raise ValueError("exclude_from_orthogonalization must be called before build. Received: a built optimizer")
+        self._exclude(variables)
 
     def build(self, var_list: list[tf.Variable]) -> None:
         super().build(var_list)
@@ -177,9 +212,10 @@ class Muon(keras.optimizers.Optimizer):
     def _step_of_muon(self, gradient: tf.Tensor, index: int) -> tf.Tensor:
         velocity = self._velocities[index]
         velocity.assign(self.momentum * velocity + gradient)
-        matrix = tf.reshape(gradient + self.momentum * velocity, [-1, gradient.shape[-1]])
+        outputs = velocity.shape[-1]
+        matrix = tf.reshape(gradient + self.momentum * velocity, [velocity.shape.num_elements() // outputs, outputs])
         size = _RMS_OF_ADAM * max(matrix.shape) ** 0.5
-        return size * tf.reshape(orthogonal(matrix), gradient.shape)
+        return size * tf.reshape(orthogonal(matrix), velocity.shape)
 
     def _step_of_adam(self, gradient: tf.Tensor, index: int) -> tf.Tensor:
         mean, square, count = self._velocities[index], self._squares[index], self.iterations + 1

@@ -212,7 +212,7 @@ def test_the_most_accurate_on_held_out_images_wins_and_what_diverges_loses(tmp_p
     assert protocol._choose(material, TRAIN, tmp_path)[0] == protocol.recipes[2]  # Of two equal ones, the surer.
 
 
-def test_what_a_training_follows_from_is_in_its_key(evaluated):
+def test_what_a_training_follows_from_is_in_its_key(evaluated, monkeypatch):
     folder, model, _ = evaluated
     encoder, images = encoders.this_encoder(CONFIG, model), cache.Images("train", TRAIN, 6)
 
@@ -230,3 +230,7 @@ def test_what_a_training_follows_from_is_in_its_key(evaluated):
     ]
     keys = [key({}), *map(key, changed), key({}, percent=10), key({}, is_pretrained=False)]
     assert len(set(keys)) == len(keys) == 7
+    # What the trainings do not take from the run changes nothing; what they all do instead is in the key.
+    assert key({}) == key({"augmentation.view_size": 12, "augmentation.operators": ("crop", "rotation")})
+    monkeypatch.setitem(training._ALWAYS, "augmentation.operators", ("crop",))
+    assert key({}) != keys[0]

@@ -99,7 +99,7 @@ def build_model(
             f"--teacher is for --train_mode=distill: use {typed(distill__teacher=None)} with "
             f"--train_mode={config.train_mode}. Received: {config.distill.teacher}"
         )
-    # LARS and AdamW decay weights themselves. For the others, the loss penalises all weights except batch norm's.
+    # LARS, AdamW and Muon decay weights themselves. For the others, the loss penalises all weights except batch norm's.
     # Batch norm computes statistics for each micro-batch separately.
     settings: dict[str, Any] = {
         "synchronized": config.model.global_bn and distribute.num_replicas() > 1 and not config.train.microbatch_size,
@@ -251,7 +251,7 @@ def build_distiller(
 
 
 def _linear_classifier(config: RunConfig, num_classes: int, *, zero_init: bool = False) -> keras.layers.Layer:
-    """The classifier. LARS decays only a student's, so the loss penalises the others, as it does for SGD and Adam."""
+    """The classifier. The loss penalises it, except where AdamW, Muon or a student's LARS decays it."""
     name, decay = config.optimizer.name, config.optimizer.weight_decay
     decays_itself = name in ("adamw", "muon") or (name == "lars" and config.train_mode == "distill")
     return linear_classifier(

@@ -100,8 +100,8 @@ def resnet(
       image_size: Height and width of the images; `None` leaves them free.
       synchronized: Whether batch-norm statistics cover the batches of all replicas together.
       batch_norm_momentum: Share of the moving averages that a step keeps.
-      l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel and bias. Keras adds it to the loss. LARS and
-        AdamW decay weights themselves and need none.
+      l2: Coefficient of an L2 penalty, l2 / 2 * |w|^2, on every kernel and bias. Keras adds it to the loss. LARS,
+        AdamW and Muon decay weights themselves and need none.
       dtype: Keras dtype policy of the layers, such as "mixed_bfloat16"; the representations are float32 under any.
       name: Name of the model.
 

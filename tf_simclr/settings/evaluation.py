@@ -52,7 +52,7 @@ class EvalConfig:
     )
     suite_dir: str | None = setting(
         None, "Folder of the suite's data sets; none takes data_dir if it is TFDS's, else TFDS's own folder.",
-        flag="eval_suite_dir", resumable=True, card="shorten", is_path=True,
+        flag="eval_suite_dir", resumable=True, card="shorten", is_path=True, needs=("eval.suite",),
     )  # fmt: skip
 
     def __post_init__(self) -> None:

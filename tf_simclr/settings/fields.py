@@ -151,7 +151,6 @@ class FinetuneConfig:
     zero_init: bool = setting(
         False, "Starts the classifier at zero instead of at the checkpoint's or random weights.",
         flag="zero_init_logits_layer",
-        needs=("train_mode", "finetune", "supervised", "distill"),
     )  # fmt: skip
 
 
@@ -230,7 +229,7 @@ class TrainConfig:
     health_every_steps: int | None = setting(
         None, "Steps between two such measurements; none takes an epoch, or as many as the 3 % ask for.",
         rule=rules.AT_LEAST_1, flag="health_every_steps", unset=0, resumable=True,
-        needs=("train.health",),
+        needs=PRETRAINING,
     )  # fmt: skip
     deterministic: bool = setting(
         False, "Makes runs bit-identical on accelerators, too; some kernels become slower.", flag="deterministic"

@@ -101,7 +101,8 @@ class Recipe:
 
 
 # What differs from the settings of a pretraining besides the recipe. Views are cropped and flipped as in the paper,
-# whatever the pretraining made of them. The classifier is a new one: that of the pretraining has seen all labels.
+# whatever else the pretraining did with them; only its sampler and area of crops stay. The classifier is a new one:
+# that of the pretraining has seen all labels.
 _ALWAYS = {
     "mode": "train",
     "data.data_dir": None,  # The images are open.
@@ -164,6 +165,6 @@ def identity_of(config: RunConfig) -> dict[str, Any]:
     """The settings that a run's weights follow from, besides its images and the weights to start from, as JSON."""
     return {
         name: value
-        for name, value in flatten(config).items()
+        for name, value in flatten(override(config, _ALWAYS)).items()
         if not SETTINGS[name].resumable and name != "checkpoint" and not name.startswith("data.")
     }
