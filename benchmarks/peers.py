@@ -7,14 +7,16 @@ PEER is a virtual environment with `pip install torch torchvision lightly`.
 
 Both train ResNet-18 with the CIFAR stem by SimCLR, 128 images of 32 px a step: uint8 images in memory are cropped,
 flipped, jittered and made gray at lightly's strengths without blur, encoded, projected to 128 numbers by two layers and
-compared by NT-Xent at a temperature of 0.5; SGD with momentum updates the weights. lightly runs as its examples do,
-with a DataLoader of as many workers as there are cores, in the memory format channels-last. Each runs in a process of
-its own, and they take turns: whoever does not have its turn is stopped, with all its workers.
+compared by NT-Xent at a temperature of 0.5; SGD with momentum updates the weights. lightly makes its views by
+`SimCLRTransform` in a DataLoader of as many workers as there are cores, and computes in the memory format
+channels-last. Each runs in a process of its own, and they take turns: whoever does not have its turn is stopped, with
+all its workers.
 
 Prints images per second, medians over the rounds, and the ratio of every round.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import signal
@@ -145,9 +147,12 @@ class Process:
             text=True,
             start_new_session=True,
         )
+
+    def warm_up(self) -> None:
+        """Waits until it has made its first steps, and stops it."""
         self.name = self._process.stdout.readline().strip()
         if self._process.stdout.readline().strip() != "ready":
-            raise RuntimeError(f"{python} cannot run {name}: see above")
+            raise SystemExit("A contestant cannot run: see above")
         self._signal(signal.SIGSTOP)
 
     def turn(self) -> float:
@@ -159,12 +164,16 @@ class Process:
         self._signal(signal.SIGSTOP)
         return seconds
 
-    def close(self) -> None:
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._signal(signal.SIGKILL)
         self._process.wait()
 
     def _signal(self, number: int) -> None:
-        os.killpg(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # It has ended.
+            os.killpg(self._process.pid, number)
 
 
 def main() -> None:
@@ -181,13 +190,11 @@ def main() -> None:
         return
     if not options.peer_python:
         parser.error("--peer_python is missing")
-    here = Process(sys.executable, "ours", options)
-    there = Process(options.peer_python, "lightly", options)
-    try:
-        turns = [(here.turn(), there.turn()) for _ in range(options.rounds)]
-    finally:
-        here.close()
-        there.close()
+    with Process(sys.executable, "ours", options) as here:
+        here.warm_up()
+        with Process(options.peer_python, "lightly", options) as there:
+            there.warm_up()
+            turns = [(here.turn(), there.turn()) for _ in range(options.rounds)]
     for process, seconds in zip((here, there), zip(*turns, strict=True), strict=True):
         print(f"{process.name:30}{options.steps * BATCH / statistics.median(seconds):8.1f} images/s")
     ratios = sorted(second / first for first, second in turns)

@@ -46,7 +46,11 @@ def test_a_lost_disk_stops_an_evaluation(tmp_path, monkeypatch):
             list(source.eval_examples())
 
 
-def test_many_files_are_read_at_once_if_they_are_small(tmp_path):
+def test_many_files_are_read_at_once_if_they_are_small_and_cores_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert make_source(tmp_path, 40, set()).calls_at_once == tf.data.AUTOTUNE
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert make_source(tmp_path, 40, set()).in_memory().calls_at_once == tf.data.AUTOTUNE
     assert make_source(tmp_path, 40, set()).calls_at_once == 16
     large = make_source(tmp_path, 40, set())
     (tmp_path / "36.png").write_bytes(bytes(1 << 17))

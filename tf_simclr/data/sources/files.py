@@ -22,8 +22,7 @@ from tf_simclr.data.sources.order import Steps, index_batches
 _MAX_BROKEN_IN_A_ROW = 100
 
 # How many files of archives are read by one call of Python, and how many small files at once (benchmarks/reading.py).
-_READ_AT_ONCE = 16
-_SMALL_BYTES = 1 << 16
+_READ_AT_ONCE, _SMALL_BYTES = 16, 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,10 +98,11 @@ class FileSource(EncodedSource):
 
     @functools.cached_property
     def calls_at_once(self) -> int:
-        """How many files a pipeline reads and decodes at once: if they are small, more than TensorFlow would choose."""
-        paths, step = self.paths, max(1, self.num_examples // _READ_AT_ONCE)
-        sizes = (walk.num_bytes(paths[i]) for i in range(0, self.num_examples, step))
-        return _READ_AT_ONCE if max(sizes, default=0) <= _SMALL_BYTES else tf.data.AUTOTUNE
+        """How many files a pipeline reads and decodes at once: with few cores, small ones need more than AUTOTUNE's."""
+        has_few_cores, step = (os.cpu_count() or 1) < _READ_AT_ONCE, max(1, self.num_examples // _READ_AT_ONCE)
+        sizes = (walk.num_bytes(self.paths[i]) for i in range(0, self.num_examples, step))
+        suits = has_few_cores and self.contents is None and max(sizes, default=0) <= _SMALL_BYTES
+        return _READ_AT_ONCE if suits else tf.data.AUTOTUNE
 
     def _digest_of_content(self) -> str:
         if self.contents is None:
