@@ -206,22 +206,24 @@ class Muon(_WithExceptions):
         if isinstance(gradient, tf.IndexedSlices):
             gradient = tf.convert_to_tensor(gradient)
         index = self._index_dict[self._var_key(variable)]
-        step = self._step_of_muon if self._squares[index] is None else self._step_of_adam
-        variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * step(gradient, index))
+        velocity, squares = self._velocities[index], self._squares[index]
+        if squares is None:
+            step = self._step_of_muon(gradient, velocity)
+        else:
+            step = self._step_of_adam(gradient, velocity, squares)
+        variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * step)
 
-    def _step_of_muon(self, gradient: tf.Tensor, index: int) -> tf.Tensor:
-        velocity = self._velocities[index]
+    def _step_of_muon(self, gradient: tf.Tensor, velocity: tf.Variable) -> tf.Tensor:
         velocity.assign(self.momentum * velocity + gradient)
         outputs = velocity.shape[-1]
         matrix = tf.reshape(gradient + self.momentum * velocity, [velocity.shape.num_elements() // outputs, outputs])
         size = _RMS_OF_ADAM * max(matrix.shape) ** 0.5
         return size * tf.reshape(orthogonal(matrix), velocity.shape)
 
-    def _step_of_adam(self, gradient: tf.Tensor, index: int) -> tf.Tensor:
-        mean, square, count = self._velocities[index], self._squares[index], self.iterations + 1
+    def _step_of_adam(self, gradient: tf.Tensor, mean: tf.Variable, square: tf.Variable) -> tf.Tensor:
         mean.assign(_BETA_1 * mean + (1 - _BETA_1) * gradient)
         square.assign(_BETA_2 * square + (1 - _BETA_2) * tf.square(gradient))
-        power = tf.cast(count, gradient.dtype)
+        power = tf.cast(self.iterations + 1, gradient.dtype)
         return mean / (1 - _BETA_1**power) / (tf.sqrt(square / (1 - _BETA_2**power)) + _EPSILON)
 
     def get_config(self) -> dict[str, Any]:
