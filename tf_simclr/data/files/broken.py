@@ -120,10 +120,17 @@ class BrokenFiles:
         self._checked.add(digest.hexdigest())
         return known
 
-    def add(self, reasons: dict[str, str]) -> None:
-        """Adds broken files, {path: reason}, and names them in the log."""
+    def add(self, reasons: Mapping[str, str | Callable[[], str]]) -> None:
+        """Adds broken files, {path: reason}, and names them in the log.
+
+        A reason may be a function that finds it. It is called once, however many readers meet the file at once.
+        """
         with self._lock:
-            new = {path: reason for path, reason in reasons.items() if path not in self._entries}
+            new = {
+                path: reason if isinstance(reason, str) else reason()
+                for path, reason in reasons.items()
+                if path not in self._entries
+            }
             for path, reason in new.items():
                 size, mtime_seconds = _stamp(path)
                 self._entries[path] = {"path": path, "size": size, "mtime_seconds": mtime_seconds, "reason": reason}

@@ -297,4 +297,4 @@ class FileSource(EncodedSource):
 
     def _record(self, new: Sequence[int]) -> None:
         paths = self.reported_paths
-        self.broken.add({paths[i]: self.reason(i) for i in new})
+        self.broken.add({paths[i]: functools.partial(self.reason, i) for i in new})

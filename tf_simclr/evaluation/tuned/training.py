@@ -105,6 +105,7 @@ class Recipe:
 # that of the pretraining has seen all labels.
 _ALWAYS = {
     "mode": "train",
+    "train_mode": "supervised",
     "data.data_dir": None,  # The images are open.
     "data.eval_data_dir": None,
     "augmentation.view_size": None,
