@@ -2,9 +2,9 @@
 
     python run.py --mode=train_then_eval
 
-Measured on two cores of an AMD EPYC without bfloat16, TensorFlow 2.21, float32: seeds 0, 1 and 2 reach 95.9, 96.0 and
-96.0 % linear and 93.0, 93.6 and 93.0 % kNN top-1 (untrained encoder: 12.0, 12.4 and 14.5 % linear). Each took 17 min of
-processor time beside other jobs, including evaluation and export.
+Measured on two cores of an AMD EPYC without AVX512 and bfloat16, TensorFlow 2.21, float32: seeds 0, 1 and 2 reach 95.5,
+96.0 and 96.0 % linear and 93.1, 93.6 and 93.0 % kNN top-1 (untrained encoder: 12.0, 12.4 and 14.5 % linear). Seed 0
+took 6 min 25 s, including evaluation and export; the others were made with TF_ENABLE_ONEDNN_OPTS=0, half as fast.
 """
 
 from tf_simclr.settings import (
