@@ -22,7 +22,8 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Kernels that TensorFlow takes by itself only on processors with AVX512-VNNI or newer: twice as fast on older ones.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+if __name__ == "__main__":
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if os.path.expanduser("~") == "~":  # The user has no home, and Keras would make a folder of that name here.
     os.environ.setdefault("KERAS_HOME", os.path.join(tempfile.gettempdir(), f"keras-{os.getuid()}"))
 

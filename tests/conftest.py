@@ -5,7 +5,6 @@ import pathlib
 import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As in run.py, so that runs here and there round alike.
 
 # Started in the background by a shell without job control, the tests would ignore SIGINT, and so would the runs that
 # they start and interrupt.
