@@ -34,6 +34,8 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.arguments import at_least_1  # noqa: E402
+
 BATCH, SIZE_PX, NUM_IMAGES = 128, 32, 4096
 WARMUP_STEPS = 2
 
@@ -75,7 +77,7 @@ def ours(precision: str) -> Callable[[], None]:
 
 
 def lightly(precision: str) -> Callable[[], None]:
-    """A step of lightly, as its SimCLR examples make it."""
+    """A step of lightly, on views of its own transform."""
     import torch
     import torchvision
     from lightly.loss import NTXentLoss
@@ -182,8 +184,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--peer_python", help="the Python of an environment with lightly")
     parser.add_argument("--precision", choices=["float32", "mixed_bfloat16"], default="float32")
-    parser.add_argument("--steps", type=int, default=2, help="steps of a turn")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=at_least_1, default=2, help="steps of a turn")
+    parser.add_argument("--rounds", type=at_least_1, default=5)
     parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contestant:
