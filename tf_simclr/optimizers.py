@@ -30,11 +30,10 @@ class _WithExceptions(keras.optimizers.Optimizer):
             self._exclude(var_list[position] for position in self._excluded_positions)
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
+        config, positions = super().get_config(), self._excluded_positions
         if getattr(self, "_built", False):
-            known = self._index_dict
-            self._excluded_positions = sorted(known[key] for key in self._excluded if key in known)
-        config.update(excluded_positions=self._excluded_positions)
+            positions = sorted(self._index_dict[key] for key in self._excluded if key in self._index_dict)
+        config.update(excluded_positions=positions)
         return config
 
     @classmethod
