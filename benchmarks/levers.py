@@ -4,7 +4,8 @@
     python benchmarks/levers.py --seconds=20 --seeds=1 --model_dir=runs/try
 
 Takes the settings of configs/cifar10_cpu.py, without --data_dir on the embedded data, and changes one thing a case;
-CASES says what. The peak learning rate is that of the config whatever the batch, unless the case changes it.
+CASES says what. --set=optimizer.name=muon, as of run.py, changes a setting in all cases. The peak learning rate is that
+of the config whatever the batch, unless the case changes it.
 
 First, steps of all cases take turns, and the processor time of each is measured. Then every case is trained for as many
 steps as take --seconds of processor time, with a warm-up of a tenth of them and a cosine schedule that ends with them.
@@ -100,7 +101,8 @@ def config_of(case: str, options: argparse.Namespace, num_examples: int, steps: 
 def base_config(options: argparse.Namespace) -> RunConfig:
     """The settings without a change."""
     place = {"data.dataset": "folder" if options.data_dir else "shapes", "data.data_dir": options.data_dir}
-    return override(load_config(ROOT / "configs" / "cifar10_cpu.py"), place)
+    changes = dict(one.split("=", 1) for one in options.set)
+    return override(load_config(ROOT / "configs" / "cifar10_cpu.py"), place | changes)
 
 
 class ProcessorClock(keras.callbacks.Callback):
@@ -194,7 +196,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=at_least_1, default=240, help="processor time of the training steps of a run")
     parser.add_argument("--seeds", type=at_least_1, default=2)
     parser.add_argument("--cases", default=",".join(list(CASES)[:4]), help=f"of {', '.join(CASES)}")
-    parser.add_argument("--model_dir", default="runs/levers")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all cases")
+    parser.add_argument("--model_dir", default="runs/levers", help="one for each --set; it keeps what was measured")
     options = parser.parse_args()
     path = pathlib.Path(options.model_dir) / f"ledger_{options.seconds}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,12 +12,25 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _RMS_OF_ADAM = 0.2
 
 
-class _WithExceptions(keras.optimizers.Optimizer):
-    """Has variables that it treats otherwise, which a saved optimizer knows by their positions among all."""
+class _Momentum(keras.optimizers.Optimizer):
+    """Has a velocity for every variable, and variables that it treats otherwise than the rest.
 
-    def __init__(self, **kwargs: Any):
+    A saved optimizer knows these by their positions among all.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+        momentum: float,
+        **kwargs: Any,
+    ):
+        check_is_ours("learning_rate", learning_rate)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1). Received: {momentum}")
         kwargs.pop("jit_compile", None)  # Only the train step as a whole may be compiled; see SimCLR.compile.
         super().__init__(jit_compile=False, **kwargs)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.momentum = momentum
         self._excluded: set[str] = set()
         self._excluded_positions: list[int] = []
 
@@ -26,18 +39,37 @@ class _WithExceptions(keras.optimizers.Optimizer):
 
     def build(self, var_list: list[tf.Variable]) -> None:
         super().build(var_list)
-        if not getattr(self, "_built", False):
-            self._exclude(var_list[position] for position in self._excluded_positions)
+        if getattr(self, "_built", False):
+            return
+        self._exclude(var_list[position] for position in self._excluded_positions)
+        self._velocities = [self.add_variable_from_reference(variable, "velocity") for variable in var_list]
+        self._build_more(var_list)
+        self._built = True
+
+    def _build_more(self, var_list: list[tf.Variable]) -> None:
+        """Makes what the optimizer keeps beside the velocities."""
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        index = self._index_dict[self._var_key(variable)]
+        self._update(tf.convert_to_tensor(gradient), variable, index, tf.cast(self.learning_rate, variable.dtype))
+
+    def _update(self, gradient: tf.Tensor, variable: tf.Variable, index: int, learning_rate: tf.Tensor) -> None:
+        """Moves the variable of this position."""
+        raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         config, positions = super().get_config(), self._excluded_positions
         if getattr(self, "_built", False):
             positions = sorted(self._index_dict[key] for key in self._excluded if key in self._index_dict)
-        config.update(excluded_positions=positions)
+        config.update(
+            learning_rate=self._serialize_hyperparameter(self._learning_rate),
+            momentum=self.momentum,
+            excluded_positions=positions,
+        )
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "_WithExceptions":
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "_Momentum":
         positions = config.pop("excluded_positions", [])
         optimizer = super().from_config(config, custom_objects)
         optimizer._excluded_positions = list(positions)
@@ -45,7 +77,7 @@ class _WithExceptions(keras.optimizers.Optimizer):
 
 
 @keras.saving.register_keras_serializable("tf_simclr")
-class LARS(_WithExceptions):
+class LARS(_Momentum):
     """Layer-wise adaptive rate scaling with momentum, as the SimCLR reference computes it.
 
     For a kernel w with gradient g, learning rate lr, trust coefficient c, momentum m:
@@ -83,12 +115,9 @@ class LARS(_WithExceptions):
         Raises:
           ValueError: If the momentum or the weight decay is out of range, or the schedule is of another Keras.
         """
-        check_is_ours("learning_rate", learning_rate)
-        _check_range(momentum, weight_decay)
         # Keras' own weight decay is decoupled, which is a different method; it stays off.
-        super().__init__(name=name, **kwargs)
-        self._learning_rate = self._build_learning_rate(learning_rate)
-        self.momentum = momentum
+        super().__init__(learning_rate, momentum, name=name, **kwargs)
+        _check_weight_decay(weight_decay)
         self.coupled_weight_decay = weight_decay
         self.trust_coefficient = trust_coefficient
 
@@ -96,18 +125,8 @@ class LARS(_WithExceptions):
         """Excludes these variables from weight decay and the trust ratio."""
         self._exclude(variables)
 
-    def build(self, var_list: list[tf.Variable]) -> None:
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._velocities = [self.add_variable_from_reference(variable, "velocity") for variable in var_list]
-        self._built = True
-
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        learning_rate = tf.cast(self.learning_rate, variable.dtype)
-        velocity = self._velocities[self._index_dict[self._var_key(variable)]]
-        if isinstance(gradient, tf.IndexedSlices):
-            gradient = tf.convert_to_tensor(gradient)
+    def _update(self, gradient: tf.Tensor, variable: tf.Variable, index: int, learning_rate: tf.Tensor) -> None:
+        velocity = self._velocities[index]
         if variable.shape.rank > 1 and self._var_key(variable) not in self._excluded:
             gradient += self.coupled_weight_decay * variable
             learning_rate = learning_rate * self._trust_ratio(variable, gradient)
@@ -121,17 +140,12 @@ class LARS(_WithExceptions):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        config.update(
-            learning_rate=self._serialize_hyperparameter(self._learning_rate),
-            momentum=self.momentum,
-            weight_decay=self.coupled_weight_decay,
-            trust_coefficient=self.trust_coefficient,
-        )
+        config.update(weight_decay=self.coupled_weight_decay, trust_coefficient=self.trust_coefficient)
         return config
 
 
 @keras.saving.register_keras_serializable("tf_simclr")
-class Muon(_WithExceptions):
+class Muon(_Momentum):
     """Momentum whose step is made orthogonal: it moves a kernel equally far in all directions.
 
     A kernel of rank 2 or more counts as the matrix w [n, m] of all axes but the last by the last. With its gradient g,
@@ -171,11 +185,8 @@ class Muon(_WithExceptions):
         Raises:
           ValueError: If the momentum or the weight decay is out of range, or the schedule is of another Keras.
         """
-        check_is_ours("learning_rate", learning_rate)
-        _check_range(momentum, weight_decay or 0.0)
-        super().__init__(name=name, weight_decay=weight_decay, **kwargs)
-        self._learning_rate = self._build_learning_rate(learning_rate)
-        self.momentum = momentum
+        super().__init__(learning_rate, momentum, name=name, weight_decay=weight_decay, **kwargs)
+        _check_weight_decay(weight_decay or 0.0)
 
     def exclude_from_orthogonalization(self, variables: Iterable[tf.Variable]) -> None:
         """Leaves these variables to Adam.
@@ -187,11 +198,7 @@ class Muon(_WithExceptions):
             raise ValueError("exclude_from_orthogonalization must be called before build. Received: a built optimizer")
         self._exclude(variables)
 
-    def build(self, var_list: list[tf.Variable]) -> None:
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._velocities = [self.add_variable_from_reference(variable, "velocity") for variable in var_list]
+    def _build_more(self, var_list: list[tf.Variable]) -> None:
         # Adam's second moments, None for what is not Adam's.
         self._squares = [
             self.add_variable_from_reference(variable, "squares")
@@ -199,18 +206,14 @@ class Muon(_WithExceptions):
             else None
             for variable in var_list
         ]
-        self._built = True
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        if isinstance(gradient, tf.IndexedSlices):
-            gradient = tf.convert_to_tensor(gradient)
-        index = self._index_dict[self._var_key(variable)]
+    def _update(self, gradient: tf.Tensor, variable: tf.Variable, index: int, learning_rate: tf.Tensor) -> None:
         velocity, squares = self._velocities[index], self._squares[index]
         if squares is None:
             step = self._step_of_muon(gradient, velocity)
         else:
             step = self._step_of_adam(gradient, velocity, squares)
-        variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * step)
+        variable.assign_sub(learning_rate * step)
 
     def _step_of_muon(self, gradient: tf.Tensor, velocity: tf.Variable) -> tf.Tensor:
         velocity.assign(self.momentum * velocity + gradient)
@@ -224,11 +227,6 @@ class Muon(_WithExceptions):
         square.assign(_BETA_2 * square + (1 - _BETA_2) * tf.square(gradient))
         power = tf.cast(self.iterations + 1, gradient.dtype)
         return mean / (1 - _BETA_1**power) / (tf.sqrt(square / (1 - _BETA_2**power)) + _EPSILON)
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        config.update(learning_rate=self._serialize_hyperparameter(self._learning_rate), momentum=self.momentum)
-        return config
 
 
 def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
@@ -247,8 +245,6 @@ def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
     return matrix
 
 
-def _check_range(momentum: float, weight_decay: float) -> None:
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be in [0, 1). Received: {momentum}")
+def _check_weight_decay(weight_decay: float) -> None:
     if weight_decay < 0:
         raise ValueError(f"weight_decay must not be negative. Received: {weight_decay}")
