@@ -50,6 +50,7 @@ def get_stages() -> dict[str, RunConfig]:
         mode="train_then_eval",
         data=DataConfig(dataset="shapes", eval_split="test", image_size=32),
         augmentation=AugmentationConfig(
+            view_size=24,
             crop_sampler="uniform_area",
             crop_min_area=0.4,
             color_jitter_strength=0.5,
@@ -65,7 +66,7 @@ def get_stages() -> dict[str, RunConfig]:
             objective_weight=1.0,
             online_classifier=False,
         ),
-        optimizer=OptimizerConfig(base_learning_rate=3.0, warmup_epochs=1, weight_decay=1e-4),
+        optimizer=OptimizerConfig(name="muon", base_learning_rate=0.024, warmup_epochs=1, weight_decay=0.01),
         train=TrainConfig(global_batch_size=256, epochs=8),
     )
     return {"pretrain": pretrain} | {
@@ -78,6 +79,7 @@ def _stages_of(pretrain: RunConfig, percent: int) -> dict[str, RunConfig]:
     labelled = dataclasses.replace(
         pretrain,
         data=dataclasses.replace(pretrain.data, label_percent=percent),
+        augmentation=dataclasses.replace(pretrain.augmentation, view_size=None),
         model=dataclasses.replace(pretrain.model, classifier_layer=1),
         finetune=FinetuneConfig(zero_init=True),
         optimizer=OptimizerConfig(
