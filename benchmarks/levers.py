@@ -74,6 +74,7 @@ CASES: dict[str, dict[str, Any]] = {
     "groups_4": {"model.num_groups": 4},
     "stem_cifar": {"model.stem": "cifar"},
     "head_3": {"model.num_proj_layers": 3},
+    "memory_4096": {"model.memory_size": 4096},
 }
 WARMUP_SHARE = 0.1
 ROUNDS, STEPS_PER_ROUND = 3, 8
