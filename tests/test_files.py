@@ -1,4 +1,4 @@
-"""Paths for TensorFlow."""
+"""Paths for TensorFlow, and files of metrics."""
 
 import os
 import pathlib
@@ -43,3 +43,9 @@ def test_tensorflow_io_is_loaded_where_it_is_installed(monkeypatch):
     monkeypatch.setattr(files.importlib, "import_module", lambda name: schemes.append("s3"))
     monkeypatch.setitem(sys.modules, "tensorflow_io", types.ModuleType("tensorflow_io"))
     files.check_file_system("s3://b/x", "checkpoint")
+
+
+def test_half_a_line_and_lines_of_other_programs_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": NaN}\n[2]\nnull\n\xff\xfe\n{"loss": 2}\n{"step": 3}\n{"step": 4, "lo')
+    assert [line["step"] for line in files.read_metrics(path)] == [1, 3]

@@ -1,4 +1,4 @@
-"""Writes files completely or not at all, reads JSON, computes digests, and makes paths that TensorFlow can read."""
+"""Writes files whole or not at all, reads JSON and metrics, takes digests, and makes paths that TensorFlow can read."""
 
 import atexit
 import contextlib
@@ -57,6 +57,22 @@ def write_json(path: str | os.PathLike[str], values: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Reads a JSON file."""
     return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a file of metrics: objects with a step; none if the file does not exist.
+
+    Half a line, which a killed run leaves at the end, and lines that are no metrics are left out.
+    """
+    if not os.path.isfile(path):
+        return []
+    found = []
+    for line in pathlib.Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict) and isinstance(value.get("step"), int):
+                found.append(value)
+    return found
 
 
 def for_tensorflow(path: str | os.PathLike[str]) -> str:

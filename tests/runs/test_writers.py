@@ -6,7 +6,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tf_simclr.runs.writers import MetricsWriter, cut_after, read, write_result
+from tf_simclr import files
+from tf_simclr.runs.writers import MetricsWriter, cut_after, write_result
 
 
 def test_a_line_and_scalars_for_every_step(tmp_path):
@@ -32,7 +33,9 @@ def test_a_metrics_file_is_cut_where_the_checkpoint_was_taken(tmp_path):
     cut_after(path, 6)
     assert not path.exists()
     lines = [json.dumps({"step": step}) for step in (3, 6, 9)]
-    path.write_text("\n".join(lines) + '\n{"step": 12, "lo')
+    path.write_bytes(
+        "\n".join(lines).encode() + b'\n\xff\0\n{"step": 5\n{"step": 12, "lo'
+    )  # after a kill, or a full disk
     cut_after(path, 6)
     assert path.read_text() == '{"step": 3}\n{"step": 6}\n'
 
@@ -44,8 +47,10 @@ def test_lists_stay_in_the_file_and_distributions_become_histograms(tmp_path):
     writer.close()
     with (tmp_path / "health.jsonl").open("a") as file:
         file.write('{"step": 5, "ran')  # as a kill leaves it
-    assert read(tmp_path / "health.jsonl") == [{"step": 4, "epoch": 0.5, "counts": [1, 2], "similarity": 3.0}]
-    assert read(tmp_path / "metrics.jsonl") == []
+    assert files.read_metrics(tmp_path / "health.jsonl") == [
+        {"step": 4, "epoch": 0.5, "counts": [1, 2], "similarity": 3.0}
+    ]
+    assert files.read_metrics(tmp_path / "metrics.jsonl") == []
     (events,) = tmp_path.glob("events.*")
     records = map(tf.compat.v1.Event.FromString, tf.data.TFRecordDataset(str(events)).as_numpy_iterator())
     written = [value for event in records for value in event.summary.value]

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-# 4096 * 8192 similarities take 128 MiB.
 # The similarity of equal vectors falls short of 1 by about this much.
 _ROUNDING = 1e-6
+# 4096 * 8192 similarities take 128 MiB.
 _QUERIES, _CANDIDATES = 4096, 8192
 MAX_PAIRS = 10_000_000
 

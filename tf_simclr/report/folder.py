@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tf_simclr import files
 from tf_simclr.data.files.names import printable
 from tf_simclr.report.images import ImageMap, read_map
 from tf_simclr.settings import VERSION, RunConfig, from_dict
@@ -102,9 +103,9 @@ def read_run(folder: pathlib.Path) -> Run:
         config=config,
         settings=_settings(config, troubles),
         environment=read("run.json", _read_object, {}),
-        metrics=read("metrics.jsonl", read_lines, []),
-        speed=read("speed.jsonl", read_lines, []),
-        health=read("health.jsonl", read_lines, []),
+        metrics=read("metrics.jsonl", files.read_metrics, []),
+        speed=read("speed.jsonl", files.read_metrics, []),
+        health=read("health.jsonl", files.read_metrics, []),
         result=read("result.json", _read_object, {}),
         check=read("check.json", _read_object, {}),
         confusions=read("features/confusion.npz", _read_arrays, {}),
@@ -118,19 +119,6 @@ def read_run(folder: pathlib.Path) -> Run:
 def is_number(value: Any) -> bool:
     """Whether a value of a file is a number, and no truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; half a line, which a run that writes leaves at the end, is left out."""
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and isinstance(value.get("step"), int):
-            found.append(value)
-    return found
 
 
 def _read_object(path: pathlib.Path) -> dict[str, Any]:

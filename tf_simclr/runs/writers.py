@@ -32,7 +32,7 @@ class MetricsWriter:
         Lists are only in the line.
         """
         with (self._folder / file_name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+            file.write(_line({"step": step, "epoch": epoch, **values}))
         with self._events.as_default(step=step):
             for name, value in values.items():
                 if not isinstance(value, list):
@@ -75,22 +75,19 @@ def events(folder: pathlib.Path, suffix: str) -> Iterator[None]:
     writer.close()
 
 
-def read(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file, without an incomplete last one; none if the file does not exist."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-
-
 def cut_after(path: pathlib.Path, step: int) -> None:
     """Drops the lines of a metrics file that come after a step, because a resumed run repeats those steps.
 
-    Also drops an incomplete last line, which a killed run may leave. Does nothing if the file does not exist.
+    Also drops what is no line of metrics, such as half a line that a killed run left. Does nothing if the file does not
+    exist.
     """
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    complete = [line for line in lines if line.endswith("}")]
-    kept = [line for line in complete if json.loads(line)["step"] <= step]
-    if kept != lines:
-        files.write_text(path, "".join(f"{line}\n" for line in kept))
+    kept = [_line(values) for values in files.read_metrics(path) if values["step"] <= step]
+    text = "".join(kept)
+    if text.encode() != path.read_bytes():
+        files.write_text(path, text)
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values) + "\n"

@@ -11,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_simclr import builders, distribute
+from tf_simclr import builders, distribute, files
 from tf_simclr.metrics.diagnosis import diagnose
 from tf_simclr.metrics.representation import BIN_CENTERS
 from tf_simclr.models.simclr import SimCLR
-from tf_simclr.runs import writers
 from tf_simclr.runs.cadence import Cadence
+from tf_simclr.runs.writers import MetricsWriter
 from tf_simclr.settings import RunConfig
 from tf_simclr.training import held_out
 from tf_simclr.training.callbacks import StepCallback
@@ -76,7 +76,7 @@ class ReportHealth(StepCallback):
         """
         super().__init__(start_step)
         self._folder = folder
-        self._writer = writers.MetricsWriter(folder, "health")
+        self._writer = MetricsWriter(folder, "health")
         self._measure = measure
         self._cadence = cadence
         self._steps_per_epoch = steps_per_epoch
@@ -111,7 +111,7 @@ class ReportHealth(StepCallback):
 
     def _diagnose(self) -> None:
         """Says what is found for the first time."""
-        health, metrics = (writers.read(self._folder / name) for name in (FILE, "metrics.jsonl"))
+        health, metrics = (files.read_metrics(self._folder / name) for name in (FILE, "metrics.jsonl"))
         for finding in diagnose(health, metrics):
             if finding.name not in self._said:
                 self._said.add(finding.name)
