@@ -137,8 +137,38 @@ def test_what_is_left_to_adam_is_said_before_muon_is_built():
     optimizer = Muon()
     optimizer.build([kernel, depthwise])
     assert [squares is None for squares in optimizer._squares] == [True, False]
-    with pytest.raises(ValueError, match="before build"):
+    with pytest.raises(ValueError, match="must be excluded before the optimizer is built"):
         optimizer.exclude_from_orthogonalization([kernel])
+
+
+def test_lars_says_by_what_it_excludes_from_weight_decay():
+    with pytest.raises(ValueError, match="by exclude_from_adaptation"):
+        LARS(0.1, weight_decay=0.1).exclude_from_weight_decay([tf.Variable(tf.ones([2, 2]))])
+
+
+@pytest.mark.parametrize("make", [lambda: LARS(0.1, weight_decay=1.0), lambda: Muon(0.1, weight_decay=1.0)])
+def test_what_is_excluded_stays_so_in_every_copy(make):
+    values = [np.ones([3, 2], np.float32), np.ones([2, 2], np.float32), np.ones([2], np.float32)]
+    optimizer, variables = make(), [tf.Variable(value) for value in values]
+    if isinstance(optimizer, Muon):
+        optimizer.exclude_from_orthogonalization(variables[1:2])
+        optimizer.exclude_from_weight_decay(variables[2:])
+    else:
+        optimizer.exclude_from_adaptation(variables[1:2])
+    optimizer.build(variables)
+    config = optimizer.get_config()
+    copies = [type(optimizer).from_config(config) for _ in range(2)]
+    for one in copies:  # The same config makes the same optimizer twice.
+        of_copy = [tf.Variable(value) for value in values]
+        one.build(of_copy)
+        assert one.get_config() == config
+        for step in range(2):
+            gradients = [tf.constant(np.random.default_rng(step).normal(size=v.shape), tf.float32) for v in values]
+            one.apply_gradients(zip(gradients, of_copy, strict=True))
+            if one is copies[0]:
+                optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        for found, expected in zip(of_copy, variables, strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_muon_serialises():

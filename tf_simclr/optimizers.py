@@ -13,9 +13,9 @@ _RMS_OF_ADAM = 0.2
 
 
 class _Momentum(keras.optimizers.Optimizer):
-    """Has a velocity for every variable, and variables that it treats otherwise than the rest.
+    """Has a velocity for every variable, and variables that it treats otherwise than the rest, or does not decay.
 
-    A saved optimizer knows these by their positions among all.
+    An optimizer that is saved once it is built knows these by their positions among all.
     """
 
     def __init__(
@@ -32,16 +32,25 @@ class _Momentum(keras.optimizers.Optimizer):
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.momentum = momentum
         self._excluded: set[str] = set()
-        self._excluded_positions: list[int] = []
+        self._positions: dict[str, list[int]] = {"excluded_positions": [], "undecayed_positions": []}
 
     def _exclude(self, variables: Iterable[tf.Variable]) -> None:
+        if getattr(self, "_built", False):
+            raise ValueError("Variables must be excluded before the optimizer is built. Received: a built optimizer")
         self._excluded.update(self._var_key(variable) for variable in variables)
 
     def build(self, var_list: list[tf.Variable]) -> None:
         super().build(var_list)
         if getattr(self, "_built", False):
             return
-        self._exclude(var_list[position] for position in self._excluded_positions)
+        excluded, undecayed = ([var_list[i] for i in positions] for positions in self._positions.values())
+        self._exclude(excluded)
+        if undecayed:
+            self._exclude_from_weight_decay = [self._var_key(variable) for variable in undecayed]
+        self._positions = {
+            "excluded_positions": [i for i, one in enumerate(var_list) if self._var_key(one) in self._excluded],
+            "undecayed_positions": [i for i, one in enumerate(var_list) if not self._use_weight_decay(one)],
+        }
         self._velocities = [self.add_variable_from_reference(variable, "velocity") for variable in var_list]
         self._build_more(var_list)
         self._built = True
@@ -58,21 +67,16 @@ class _Momentum(keras.optimizers.Optimizer):
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        config, positions = super().get_config(), self._excluded_positions
-        if getattr(self, "_built", False):
-            positions = sorted(self._index_dict[key] for key in self._excluded if key in self._index_dict)
-        config.update(
-            learning_rate=self._serialize_hyperparameter(self._learning_rate),
-            momentum=self.momentum,
-            excluded_positions=positions,
-        )
-        return config
+        config = super().get_config()
+        config.update(learning_rate=self._serialize_hyperparameter(self._learning_rate), momentum=self.momentum)
+        return config | self._positions
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "_Momentum":
-        positions = config.pop("excluded_positions", [])
-        optimizer = super().from_config(config, custom_objects)
-        optimizer._excluded_positions = list(positions)
+        positions = {name: config[name] for name in ("excluded_positions", "undecayed_positions") if name in config}
+        rest = {name: value for name, value in config.items() if name not in positions}
+        optimizer = super().from_config(rest, custom_objects)
+        optimizer._positions.update(positions)
         return optimizer
 
 
@@ -116,14 +120,26 @@ class LARS(_Momentum):
           ValueError: If the momentum or the weight decay is out of range, or the schedule is of another Keras.
         """
         # Keras' own weight decay is decoupled, which is a different method; it stays off.
-        super().__init__(learning_rate, momentum, name=name, **kwargs)
+        super().__init__(learning_rate, momentum, name=name, weight_decay=None, **kwargs)
         _check_weight_decay(weight_decay)
         self.coupled_weight_decay = weight_decay
         self.trust_coefficient = trust_coefficient
 
     def exclude_from_adaptation(self, variables: Iterable[tf.Variable]) -> None:
-        """Excludes these variables from weight decay and the trust ratio."""
+        """Excludes these variables from weight decay and the trust ratio.
+
+        Raises:
+          ValueError: If the optimizer is built.
+        """
         self._exclude(variables)
+
+    def exclude_from_weight_decay(self, *args: Any, **kwargs: Any) -> None:
+        """Not for LARS, whose weight decay is part of the gradient that it adapts: see `exclude_from_adaptation`.
+
+        Raises:
+          ValueError: Always.
+        """
+        raise ValueError("LARS excludes variables from weight decay by exclude_from_adaptation, with their adaptation")
 
     def _update(self, gradient: tf.Tensor, variable: tf.Variable, index: int, learning_rate: tf.Tensor) -> None:
         velocity = self._velocities[index]
@@ -194,8 +210,6 @@ class Muon(_Momentum):
         Raises:
           ValueError: If the optimizer is built.
         """
-        if getattr(self, "_built", False):
-            raise ValueError("exclude_from_orthogonalization must be called before build. Received: a built optimizer")
         self._exclude(variables)
 
     def _build_more(self, var_list: list[tf.Variable]) -> None:

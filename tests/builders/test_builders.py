@@ -9,11 +9,12 @@ from tf_simclr.augment import Augmentation
 from tf_simclr.builders.encoder import ENCODERS
 from tf_simclr.builders.model import build_loss
 from tf_simclr.keras import keras
-from tf_simclr.losses import DCLW, MarginTriplet, NTLogistic, NTXent, SupCon
+from tf_simclr.losses import DCLW, LOSSES, MarginTriplet, NTLogistic, NTXent, SupCon
 from tf_simclr.metrics import classification
 from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.optimizers import LARS, Muon
 from tf_simclr.settings import RunConfig, override
+from tf_simclr.settings.run_config import without_effect
 
 KINDS = {
     "lars": LARS,
@@ -136,6 +137,12 @@ def test_a_loss_gets_the_settings_that_are_its_fields():
     }.items():
         settings = {"model.loss": name} | {f"model.{key}": value for key, value in given.items()}
         assert build_loss(override(RunConfig(), settings)) == expected
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_temperature_has_an_effect_where_the_loss_has_one(name):
+    config = override(RunConfig(), {"model.loss": name, "model.temperature": 0.3})
+    assert (without_effect(config, "model.temperature") is None) == hasattr(LOSSES[name](), "temperature")
 
 
 def test_a_loss_on_classes_needs_them():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 import oracles
@@ -253,6 +254,17 @@ def test_supcon_without_a_known_class_is_nt_xent():
     np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_an_image_that_is_alone_in_its_batch_gives_a_finite_loss(name):
+    """The last batch of an epoch may have one image only."""
+    loss = CASES[name][0]
+    pairs = Pairs(labels=tf.constant([0])) if loss.uses_labels else Pairs()
+    values, gradient = with_gradient(loss, projections(2)[::NUM_IMAGES], pairs)
+    assert np.isfinite(values).all() and np.isfinite(gradient).all()
+    if name.startswith(("nt_xent", "dcl", "supcon")):  # These choose among the views of other images and the positive.
+        assert values[0] == 0 and not np.any(gradient)
+
+
 def test_semi_hard_negatives_are_dropped_where_none_is_farther_than_the_positive():
     """Both positives are opposite their anchors, so all negatives are nearer: only the attraction is left."""
     z = tf.constant([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
@@ -266,7 +278,10 @@ def test_semi_hard_negatives_are_dropped_where_none_is_farther_than_the_positive
     ("make", "message"),
     [
         (lambda: NTLogistic(0.0), "temperature must be positive. Received: 0"),
+        (lambda: NTLogistic(math.nan), "temperature must be positive. Received: nan"),
+        (lambda: NTXent(math.nan), "temperature must be positive. Received: nan"),
         (lambda: MarginTriplet(-0.1), "margin must not be negative. Received: -0.1"),
+        (lambda: MarginTriplet(math.nan), "margin must not be negative. Received: nan"),
         (lambda: MarginTriplet(0.0, semi_hard=True), "inside the margin count.* must be positive. Received: 0"),
         (lambda: DCLW(sigma=0.0), "sigma must be positive. Received: 0"),
         (lambda: SupCon()(tf.ones([4, 2])), "SupCon compares images by their classes: .* Received: no labels"),

@@ -221,6 +221,14 @@ def test_set_can_unset():
         ),
         (["--encoder=vit_tiny", "--resnet_depth=18"], ["--resnet_depth=18 has no effect without --encoder=resnet"]),
         (["--margin=0.2", "--loss=margin_triplet"], []),
+        (
+            ["--temperature=0.3", "--loss=margin_triplet"],
+            ["--temperature=0.3 has no effect without --loss=nt_xent or "],
+        ),
+        (
+            ["--temperature=0.3", "--train_mode=supervised"],
+            ["--temperature=0.3 has no effect without --train_mode=pre"],
+        ),
         (["--optimizer=adamw", "--momentum=0.8"], ["--momentum=0.8 has no effect without --optimizer=lars or "]),
     ],
 )

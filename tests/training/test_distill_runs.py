@@ -1,7 +1,9 @@
 """Runs that learn from a teacher: which teachers are found, how such a run resumes, and what it needs afterwards."""
 
+import contextlib
 import json
 import pathlib
+import re
 import shutil
 import types
 
@@ -101,6 +103,21 @@ def test_a_run_a_checkpoint_and_every_way_into_an_export_are_the_same_teacher(ta
     assert teacher.identity["output"] == "final_avg_pool"
     np.testing.assert_allclose(vectors, own, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(answers(folder, distill__target="representations")[0], own, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_checkpoint_from_outside_a_run_does_not_tell_is_said(taught, tmp_path, caplog):
+    for path in (taught[0] / "checkpoints").glob("ckpt-2.*"):
+        shutil.copy(path, tmp_path)
+    with contextlib.suppress(ValueError):  # Its classifier reads a layer of the head, of another width.
+        answers(tmp_path / "ckpt-2")
+    assert re.search(
+        r"ckpt-2 is in no folder of a run.*: the stem cifar, images of 32 px, .* that reads the representation\. .*"
+        r"--mode=export --checkpoint with --stem, --image_size and --ft_proj_selector",
+        caplog.text,
+    )
+    caplog.clear()
+    answers(taught[0] / "checkpoints" / "ckpt-2", model__classifier_layer=1)
+    assert "no folder of a run" not in caplog.text
 
 
 def test_the_references_export_is_a_teacher_of_its_logits(shared_dir, golden_dir):

@@ -21,7 +21,7 @@ class DCL(NTXent):
 
     and the loss is the mean over all V N anchors. In NT-Xent the sum includes the positive as well, which makes the
     gradient of an anchor small once it is near its positive; this hurts small batches. The loss may be negative. It is
-    log(V (N - 1)) when all projections are equal.
+    log(V (N - 1)) when all projections are equal, and 0 for an image that is alone in its batch.
 
     >>> loss, _ = DCL(temperature=0.5)(tf.ones([2 * 6, 3]))
     >>> f"{loss:.4f}", f"{DCL(temperature=0.5).collapse_value(2, 6):.4f}"
@@ -41,7 +41,7 @@ class DCL(NTXent):
         """The loss of this replica's anchors, and how well they find their positives.
 
         Args:
-          projections: Float tensor [V n, D], view after view; all replicas together need at least two images.
+          projections: Float tensor [V n, D], view after view.
           pairs: Which rows belong together; by default two views on one replica.
 
         Returns:

@@ -35,7 +35,7 @@ class DCLW(DCL):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sigma <= 0:
+        if not self.sigma > 0:
             raise ValueError(f"sigma must be positive. Received: {self.sigma}")
 
     def __call__(self, projections: tf.Tensor, pairs: Pairs = Pairs()) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

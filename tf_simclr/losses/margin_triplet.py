@@ -49,7 +49,7 @@ class MarginTriplet:
     uses_labels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.margin < 0:
+        if not self.margin >= 0:
             raise ValueError(f"margin must not be negative. Received: {self.margin}")
         if self.semi_hard and self.margin == 0:
             raise ValueError(

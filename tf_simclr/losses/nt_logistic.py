@@ -47,7 +47,7 @@ class NTLogistic:
     uses_labels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ValueError(f"temperature must be positive. Received: {self.temperature}")
 
     def __call__(self, projections: tf.Tensor, pairs: Pairs = Pairs()) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

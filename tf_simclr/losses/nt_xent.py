@@ -48,7 +48,7 @@ class NTXent:
     uses_labels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ValueError(f"temperature must be positive. Received: {self.temperature}")
 
     def __call__(self, projections: tf.Tensor, pairs: Pairs = Pairs()) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -93,7 +93,8 @@ def judge_by_cross_entropy(
       products: Float tensor [b, M].
       itself: int32 tensor [b], the candidate that an anchor must not choose.
       positives: int32 tensor [b, P], the candidates that it should choose, P >= 1.
-      exclude_positives: Whether the softmax leaves out the positives. Every anchor must then have another candidate.
+      exclude_positives: Whether the softmax leaves out the positives. An anchor without another candidate then costs
+        nothing.
     """
     logits = blocked.mask(products, itself)
     hits = blocked.find_positives(logits, positives)
@@ -111,4 +112,8 @@ def judge_by_cross_entropy(
         slopes = blocked.add(slopes, 1.0, targets)
         for positive in tf.unstack(positives, axis=1):
             slopes = blocked.add(slopes, -1.0 / positives.shape[1], positive)
+    if exclude_positives:
+        is_alone = tf.equal(tf.reduce_max(logits, axis=-1), logits.dtype.min)
+        losses, entropies = (tf.where(is_alone, tf.zeros_like(losses), values) for values in (losses, entropies))
+        slopes = tf.where(is_alone[:, tf.newaxis], tf.zeros_like(slopes), slopes)
     return blocked.Judged(losses, slopes, (hits, entropies))

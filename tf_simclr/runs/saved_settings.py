@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from absl import logging
+
 from tf_simclr import files
 from tf_simclr.runs import architecture
 from tf_simclr.settings import SETTINGS, VERSION, RunConfig, from_dict, override
@@ -43,21 +45,22 @@ def settings_of_checkpoint(path: str | os.PathLike[str]) -> RunConfig:
       FileNotFoundError: If there is no weights file.
       ValueError: If it does not hold a known ResNet.
     """
-    place = pathlib.Path(path).resolve()
-    runs = [folder for folder in (place, *place.parents[:2]) if (folder / "checkpoints").is_dir()]
-    if runs and (runs[0] / FILE).is_file():
-        changes = _settings_of_model(files.read_json(runs[0] / FILE))
+    folder = _folder_of_run(path)
+    if folder is not None:
+        changes = _settings_of_model(files.read_json(folder / FILE))
     else:
         found = architecture.read_architecture(path)
         changes = {f"model.{name}": value for name, value in found.items() if name != "num_classes"}
         changes["data.image_size"] = 32 if found["stem"] == "cifar" else 224
     for ratio in ("model.sk_ratio", "model.se_ratio"):  # Weights, and version 1, use 0 for "none".
         changes[ratio] = changes.get(ratio) or None
-    return override(RunConfig(), changes | {"name": place.name, "data.dataset": "shapes"})
+    return override(RunConfig(), changes | {"name": pathlib.Path(path).resolve().name, "data.dataset": "shapes"})
 
 
 def settings_of_weights(path: str | os.PathLike[str], precision: str) -> RunConfig:
     """The settings of the run in a folder, or those that a checkpoint implies, in another precision.
+
+    Outside a run's folder, warns of what is taken for granted.
 
     Raises:
       FileNotFoundError: If there is no weights file.
@@ -67,7 +70,26 @@ def settings_of_weights(path: str | os.PathLike[str], precision: str) -> RunConf
         run = settings_of_run(path)
     except ValueError:  # Of an earlier version, whose architecture can be read still.
         run = None
-    return run or override(settings_of_checkpoint(path), {"train.precision": precision})
+    if run is not None:
+        return run
+    implied = settings_of_checkpoint(path)
+    if _folder_of_run(path) is None:
+        logging.warning(
+            "%s is in no folder of a run. What its file does not tell is taken to be so: the stem %s, images of %d px, "
+            "and a classifier, if it has one, that reads the representation. If it is otherwise, export it by "
+            "--mode=export --checkpoint with --stem, --image_size and --ft_proj_selector, and name the SavedModel",
+            path,
+            implied.model.stem,
+            implied.data.image_size,
+        )
+    return override(implied, {"train.precision": precision})
+
+
+def _folder_of_run(path: str | os.PathLike[str]) -> pathlib.Path | None:
+    """The folder of the run, of any version, that a path is in; None if it is in none."""
+    place = pathlib.Path(path).resolve()
+    folder = next((one for one in (place, *place.parents[:2]) if (one / "checkpoints").is_dir()), None)
+    return folder if folder is not None and (folder / FILE).is_file() else None
 
 
 def _settings_of_model(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Setting:
       resumable: Whether a resumed run may change it, because it does not affect what is learned.
       card: Whether a model card keeps the value, shortens paths to their last part, or leaves it out.
       is_path: Whether it is a path, or several, comma-separated; "~" then stands for the user's home, as in a shell.
-      needs: The setting without which this one has no effect, if there is one.
+      needs: The setting without which this one has no effect, if there is one; that may need another one in turn.
     """
 
     name: str

@@ -11,6 +11,7 @@ from tf_simclr.settings import rules
 from tf_simclr.settings.declaration import PRETRAINING, expand_paths, setting
 
 _RESNET = ("model.encoder", "resnet")
+_WITH_TEMPERATURE = ("model.loss", "nt_xent", "dcl", "dclw", "nt_logistic", "nt_logistic_semi_hard", "supcon")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ class ModelConfig:
     proj_out_dim: int = setting(128, "Width of the projections.", rule=rules.AT_LEAST_1, flag="proj_out_dim")
     loss: str = setting("nt_xent", "Name of the contrastive loss.", flag="loss", needs=PRETRAINING)
     temperature: float = setting(
-        0.1, "Temperature of the contrastive loss.", rule=rules.POSITIVE, flag="temperature", needs=PRETRAINING
+        0.1, "Temperature of the contrastive loss.", rule=rules.POSITIVE, flag="temperature", needs=_WITH_TEMPERATURE
     )
     hidden_norm: bool = setting(True, "Scales projections to unit length.", flag="hidden_norm", needs=PRETRAINING)
     margin: float = setting(

@@ -5,12 +5,12 @@ A config file returns a `RunConfig`; `override` changes single fields by name.
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from tf_simclr.settings import rules
 from tf_simclr.settings.augmentation import AugmentationConfig
-from tf_simclr.settings.declaration import declared, expand_paths, flatten, setting
+from tf_simclr.settings.declaration import Needs, declared, expand_paths, flatten, setting
 from tf_simclr.settings.distill import DistillConfig
 from tf_simclr.settings.embed import EmbedConfig
 from tf_simclr.settings.evaluation import EvalConfig
@@ -144,13 +144,22 @@ def typed(**values: Any) -> str:
 def without_effect(config: RunConfig, name: str) -> str | None:
     """A sentence, if this setting has another value than its default and still changes nothing."""
     values, one = flatten(config), SETTINGS[name]
-    if one.needs is None or values[name] == one.default:
+    missing = _missing(values, name)
+    if missing is None or values[name] == one.default:
         return None
-    needed, *allowed = one.needs
-    if values[needed] in allowed if allowed else values[needed]:
-        return None
+    needed, *allowed = missing
     ways = [SETTINGS[needed].typed(value) for value in allowed] or [f"--{SETTINGS[needed].flag}"]
     return f"{one.typed(values[name])} has no effect without {' or '.join(ways)}"
+
+
+def _missing(values: Mapping[str, Any], name: str) -> Needs | None:
+    """What a setting needs, or what that needs in turn, and does not have; None if it has all."""
+    needs = SETTINGS[name].needs
+    if needs is None:
+        return None
+    needed, *allowed = needs
+    has_it = values[needed] in allowed if allowed else values[needed]
+    return _missing(values, needed) if has_it else needs
 
 
 def check_together(config: RunConfig) -> None:
