@@ -4,13 +4,13 @@
     python benchmarks/levers.py --seconds=20 --seeds=1 --model_dir=runs/try
 
 Takes the settings of configs/cifar10_cpu.py, without --data_dir on the embedded data, and changes one thing a case;
-CASES says what. --set=optimizer.name=muon, as of run.py, changes a setting in all cases. The peak learning rate is that
-of the config whatever the batch, unless the case changes it.
+CASES says what. --set=optimizer.name=muon, as of run.py, changes a setting in all cases, unless this program sets it.
+The peak learning rate is that of the config whatever the batch, unless the case changes it.
 
 First, steps of all cases take turns, and the processor time of each is measured. Then every case is trained for as many
 steps as take --seconds of processor time, with a warm-up of a tenth of them and a cosine schedule that ends with them.
 Building the graph takes more, as the table shows. Each encoder is evaluated by kNN and linearly. A second start of the
-same command goes on where the first one stopped.
+same command goes on with the first run that is not finished, from its beginning.
 """
 
 import argparse
@@ -76,6 +76,15 @@ CASES: dict[str, dict[str, Any]] = {
     "head_3": {"model.num_proj_layers": 3},
     "memory_4096": {"model.memory_size": 4096},
 }
+# What all runs have in common.
+FIXED = {
+    "optimizer.learning_rate_scaling": "none",
+    "train.checkpoint_epochs": 1000,
+    "train.health": False,
+    "eval.protocols": ("knn", "linear"),
+    "eval.baselines": False,
+}
+OWN = {*FIXED, "seed", "model_dir", "optimizer.warmup_epochs", "train.steps"}
 WARMUP_SHARE = 0.1
 ROUNDS, STEPS_PER_ROUND = 3, 8
 
@@ -85,16 +94,11 @@ def config_of(case: str, options: argparse.Namespace, num_examples: int, steps: 
     base = base_config(options)
     changes = {SIZE: base.train.global_batch_size} | CASES[case]
     changes[SIZE] //= 1 if options.data_dir else 4
-    changes |= {
+    changes |= FIXED | {
         "seed": seed,
         "model_dir": os.path.join(options.model_dir, f"{case}_{seed}"),
-        "optimizer.learning_rate_scaling": "none",
         "optimizer.warmup_epochs": WARMUP_SHARE * steps * changes[SIZE] / num_examples,
         "train.steps": steps,
-        "train.checkpoint_epochs": 1000,
-        "train.health": False,
-        "eval.protocols": ("knn", "linear"),
-        "eval.baselines": False,
     }
     return override(base, changes)
 
@@ -145,6 +149,7 @@ def measure_steps(cases: list[str], options: argparse.Namespace, source: Any) ->
 def run_case(config: RunConfig, images: builders.Sources) -> dict[str, float]:
     """Trains and evaluates; returns the numbers."""
     keras.backend.clear_session()
+    shutil.rmtree(config.folder, ignore_errors=True)  # Of a run that was stopped, whose time is not known.
     with open_run(config) as folder:
         start = time.process_time()
         model = train(config, images, folder)
@@ -200,9 +205,14 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all cases")
     parser.add_argument("--model_dir", default="runs/levers", help="one for each --set; it keeps what was measured")
     options = parser.parse_args()
+    if fixed := [one for one in options.set if one.partition("=")[0] in OWN]:
+        parser.error(f"--set: this program sets it itself. Received: {', '.join(fixed)}")
     path = pathlib.Path(options.model_dir) / f"ledger_{options.seconds}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    ledger: dict[str, Any] = files.read_json(path) if path.is_file() else {"seconds_per_step": {}, "runs": {}}
+    what = {"data_dir": options.data_dir, "set": sorted(options.set)}
+    ledger: dict[str, Any] = files.read_json(path) if path.is_file() else what | {"seconds_per_step": {}, "runs": {}}
+    if any(ledger[name] != value for name, value in what.items()):
+        parser.error(f"{path} is of other data or another --set: use another --model_dir")
     images = builders.build_sources(base_config(options), pathlib.Path(tempfile.mkdtemp()))
     tf.get_logger().setLevel("ERROR")  # Every model is traced, and TensorFlow takes them for one.
     cases, num_examples = options.cases.split(","), images.train.num_examples

@@ -5,7 +5,8 @@
 
 Runs `run.py --mode=train_then_eval` for every seed in a process of its own: pretraining without labels, the evaluation
 of the frozen encoder beside its baselines, the export and the report. All of it counts. A run that is stopped goes on
-with the next start of the same command; its time is added up.
+with the next start of the same command; its time is added up. If this program itself was killed, a part of the time is
+lost, and the line says "at least".
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import pathlib
 import platform
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -33,24 +35,29 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     name = load_config(pathlib.Path(options.config)).name
     folder = pathlib.Path(options.model_dir) / f"{name}_{seed}"
     ledger = folder.with_name(f"{folder.name}_time.json")
-    taken = files.read_json(ledger) if ledger.is_file() else {"processor": 0.0, "clock": 0.0, "is_done": False}
+    command = [sys.executable, str(ROOT / "run.py"), "--mode=train_then_eval", f"--config={options.config}"]
+    command += [f"--seed={seed}", f"--model_dir={folder}"]
+    command += [f"--data_dir={options.data_dir}"] if options.data_dir else []
+    new = {"command": command[2:], "processor": 0.0, "clock": 0.0, "is_done": False, "is_running": False, "lost": False}
+    taken = files.read_json(ledger) if ledger.is_file() else new
+    if taken["command"] != new["command"]:
+        sys.exit(f"{ledger} is of another command: use another --model_dir. Received: {' '.join(taken['command'])}")
     if not taken["is_done"]:
-        command = [sys.executable, ROOT / "run.py", "--mode=train_then_eval", f"--config={options.config}"]
-        command += [f"--seed={seed}", f"--model_dir={folder}"]
-        command += [f"--data_dir={options.data_dir}"] if options.data_dir else []
         folder.parent.mkdir(parents=True, exist_ok=True)
+        taken |= {"lost": taken["lost"] or taken["is_running"], "is_running": True}
+        files.write_json(ledger, taken)
         start = time.monotonic()
         process = subprocess.Popen(command)
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except KeyboardInterrupt:  # It has got it, too.
             _, status, usage = os.wait4(process.pid, 0)
         taken["processor"] += usage.ru_utime + usage.ru_stime
         taken["clock"] += time.monotonic() - start
-        taken["is_done"] = status == 0
-        files.write_json(ledger, taken)
+        files.write_json(ledger, taken | {"is_done": status == 0, "is_running": False})
         if status:
-            sys.exit(f"The run of seed {seed} was stopped; the same command continues it.")
+            sys.exit(f"The run of seed {seed} ended too early, see above; the same command continues it.")
     return files.read_json(folder / "result.json") | {"seconds": taken}
 
 
@@ -61,8 +68,9 @@ def describe(seed: int, result: dict[str, Any]) -> str:
         value, low, high = (100 * result[f"eval/{protocol}_top_1_accuracy{end}"] for end in ("", "_low", "_high"))
         cells.append(f"{value:.1f} % {protocol} [{low:.1f}, {high:.1f}]")
     taken = result["seconds"]
+    bound = "at least " if taken["lost"] else ""
     return (
-        f"seed {seed}: {', '.join(cells)} in {taken['processor']:,.0f} s of processor time, "
+        f"seed {seed}: {', '.join(cells)} in {bound}{taken['processor']:,.0f} s of processor time, "
         f"{taken['clock'] / 60:.0f} min by the clock"
     )
 
