@@ -117,7 +117,6 @@ def test_the_table_has_every_stage_beside_training_from_scratch_on_the_same_labe
 
     def pretend(config):
         folder = pathlib.Path(config.folder)
-        folder.mkdir()
         if config.name in answers:
             finished(folder, answers[config.name], labels)
         ran.append(config.name)
@@ -133,7 +132,7 @@ def test_the_table_has_every_stage_beside_training_from_scratch_on_the_same_labe
     assert lines[3][:6] == ["distill_1", "1", "%", "its", "classifier", "100.0"] and lines[3][8] == "+50.0"
     assert stages.run_all(planned, pretend) == text and ran == list(planned)  # Nothing runs again,
     changed = dict(planned, distill_1=override(planned["distill_1"], {"eval.knn_k": 3}))
-    with pytest.raises(FileExistsError):  # unless it has other settings.
+    with pytest.raises(FileExistsError):  # unless it has other settings: it would write its answers again.
         stages.run_all(changed, pretend)
 
 
@@ -185,6 +184,17 @@ def test_stages_are_refused_once_the_weights_that_they_started_from_are_gone_or_
     assert ran[4:] == ["pretrain", "finetune_1", "distill_1"]
 
     write(tmp_path / "all" / "finetune_1", 1.0, of_classifier=1.0)  # The teacher is another one.
+    with pytest.raises(ValueError, match=f"Received: {tmp_path}/all/distill_1$"):
+        stages.run_all(planned, pretend)
+
+    def stopped(config):
+        pretend(config)
+        raise KeyboardInterrupt
+
+    shutil.rmtree(tmp_path / "all" / "distill_1")
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_all(planned, stopped)
+    write(tmp_path / "all" / "finetune_1", 1.0)  # Another teacher again, of a student that has a checkpoint.
     with pytest.raises(ValueError, match=f"Received: {tmp_path}/all/distill_1$"):
         stages.run_all(planned, pretend)
 

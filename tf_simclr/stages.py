@@ -19,7 +19,7 @@ from tf_simclr.settings.stages import STARTS
 
 # The rows of the table, beside the folders of the stages.
 FILE = "stages.json"
-# The settings that a stage has been run with to its end, and the digests of the weights that it started from.
+# The digests of the weights that a stage started from, and the settings that it has been run with to its end.
 _DONE = "stage.json"
 
 
@@ -53,14 +53,16 @@ def _run_once(planned: RunConfig, run: Callable[[RunConfig], str]) -> None:
     if done.get("settings") == settings:
         logging.info("The stage is finished")
         return
-    starts = done.get("starts", {}) | _digests(planned)
+    path, starts = pathlib.Path(config.folder, _DONE), done.get("starts", {}) | _digests(planned)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, {"starts": starts})
     run(config)
-    files.write_json(pathlib.Path(config.folder, _DONE), {"settings": settings, "starts": starts})
+    files.write_json(path, {"settings": settings, "starts": starts})
     keras.backend.clear_session()  # Its graphs would stay in memory.
 
 
 def _read_done(config: RunConfig) -> dict[str, Any]:
-    """The settings and starts of a stage that has been run to its end; empty for others."""
+    """The starts of a stage that has begun, and its settings if it was run to its end; empty for others."""
     path = pathlib.Path(config.folder, _DONE)
     return files.read_json(path) if path.is_file() else {}
 
@@ -87,7 +89,7 @@ def _check_starts(planned: Mapping[str, RunConfig]) -> None:
     to_come, stale = set(), []
     for config in planned.values():
         done, starts = _read_done(config), _starts(config)
-        if not done and not list_checkpoints(pathlib.Path(config.folder)):
+        if "settings" not in done and not list_checkpoints(pathlib.Path(config.folder)):
             to_come.add(config.folder)
             continue
         known = done.get("starts", {})

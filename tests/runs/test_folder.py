@@ -4,6 +4,7 @@ import pytest
 from layouts import lay_out
 
 from tf_simclr.runs.folder import make_folder, open_run
+from tf_simclr.runs.saved_settings import settings_of_run
 from tf_simclr.settings import RunConfig, override
 
 
@@ -68,3 +69,14 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(tmp_path
     folder = lay_out(tmp_path, "run/views.png") / "run"
     with open_run(RunConfig(mode="train", model_dir=str(folder))) as opened:
         assert opened == folder
+
+
+def test_an_evaluation_leaves_the_settings_of_a_run_alone_that_trains_and_has_saved_nothing(tmp_path):
+    training = RunConfig(mode="train", model_dir=str(tmp_path / "run"), seed=3)
+    other = RunConfig(mode="eval", model_dir=str(tmp_path / "run"))
+    with open_run(training) as folder:
+        with pytest.raises(ValueError, match="is in use by process"), open_run(other):
+            pass
+        assert settings_of_run(folder) == training
+    with open_run(other):
+        assert settings_of_run(folder) == other  # Nobody trains there.

@@ -4,6 +4,7 @@ import json
 import os
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tf_simclr import files
@@ -60,6 +61,20 @@ def test_lists_stay_in_the_file_and_distributions_become_histograms(tmp_path):
     assert len(written) == 2
     buckets = tf.make_ndarray(written[1].tensor)
     assert buckets[0, 0] == -0.5 and buckets[-1, 1] == 0.5 and buckets[:, 2].sum() == 3
+
+
+def test_a_full_disk_is_not_taken_for_too_little_memory(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    writer = MetricsWriter(tmp_path, "train")
+    monkeypatch.setattr(tf.summary, "scalar", fail)
+    monkeypatch.setattr(tf.summary, "histogram", fail)
+    with pytest.raises(OSError, match="events of TensorBoard: No space left"):
+        writer.write("metrics.jsonl", 1, 0.0, {"loss": 1.0})
+    with pytest.raises(OSError, match="events of TensorBoard: No space left"):
+        writer.write_histogram("loss", 1, np.ones([2]))
+    writer.close()
 
 
 def test_a_result_replaces_that_of_the_same_step_in_a_folder_that_tensorflow_misreads(tmp_path):

@@ -58,11 +58,14 @@ def open_run(config: RunConfig, *, is_chief: bool = True) -> Iterator[pathlib.Pa
         try:
             if config.trains:
                 stack.enter_context(lock.hold(folder))
-            saved = settings_of_run(folder) if list_checkpoints(folder) else None
-            if saved is not None:
-                check_same_settings(saved, config, folder)
-            files.write_json(folder / FILE, to_dict(config))
-            files.write_json(folder / "run.json", _describe_run(config))
+            has_started = bool(list_checkpoints(folder))
+            # A run that trains, but has saved nothing yet, must find its settings again.
+            with contextlib.nullcontext() if config.trains or has_started else lock.hold(folder):
+                saved = settings_of_run(folder) if has_started else None
+                if saved is not None:
+                    check_same_settings(saved, config, folder)
+                files.write_json(folder / FILE, to_dict(config))
+                files.write_json(folder / "run.json", _describe_run(config))
         except OSError as error:
             raise _not_writable(folder, error) from None
         yield folder

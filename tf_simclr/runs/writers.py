@@ -1,6 +1,7 @@
 """Writes the metrics of a run to the disk: as lines of JSON, and as TensorBoard scalars."""
 
 import contextlib
+import errno
 import json
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ class MetricsWriter:
         Args:
           folder: The run's folder, which gets the files and the TensorBoard events.
           prefix: The program that reports the metrics; TensorBoard shows them as "prefix/name".
+
+        Its methods raise an `OSError` if the disk is full.
         """
         self._folder = folder
         self._prefix = prefix
@@ -33,7 +36,7 @@ class MetricsWriter:
         """
         with (self._folder / file_name).open("a", encoding="utf-8") as file:
             file.write(_line({"step": step, "epoch": epoch, **values}))
-        with self._events.as_default(step=step):
+        with _saying_what_is_written(), self._events.as_default(step=step):
             for name, value in values.items():
                 if not isinstance(value, list):
                     tf.summary.scalar(f"{self._prefix}/{name}", value)
@@ -43,12 +46,22 @@ class MetricsWriter:
 
         TensorBoard shows a tag as what it was written first, so a histogram of a scalar's name would not be shown.
         """
-        with self._events.as_default(step=step):
+        with _saying_what_is_written(), self._events.as_default(step=step):
             tf.summary.histogram(f"{self._prefix}/{name}_histogram", values)
 
     def close(self) -> None:
         """Flushes the buffers; nothing can be written afterwards."""
-        self._events.close()
+        with _saying_what_is_written():
+            self._events.close()
+
+
+@contextlib.contextmanager
+def _saying_what_is_written() -> Iterator[None]:
+    """Makes a full disk an `OSError`: TensorFlow's error for it is the one for too little memory, too."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, f"the events of TensorBoard: {error.message}") from error
 
 
 def write_result(folder: pathlib.Path, step: int, values: Mapping[str, float]) -> None:

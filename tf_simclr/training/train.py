@@ -35,6 +35,7 @@ def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> 
     Raises:
       FloatingPointError: If the loss stops being finite.
       Stopped: If a signal asked the run to stop; its state is saved.
+      FileNotFoundError: If the teacher is gone.
       OSError: If the disk is full.
       ValueError: If the settings do not fit together, the source has fewer images than a batch, or too many of its
         files are broken, or the images have changed since the run started.
@@ -131,6 +132,8 @@ def _explaining(source: sources.Source, folder: pathlib.Path) -> Iterator[None]:
         ) from error
     except tf.errors.OpError:
         source.broken.check()
+        raise
+    except FileNotFoundError:  # Something that the run reads.
         raise
     except OSError as error:
         raise OSError(
