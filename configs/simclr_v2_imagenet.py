@@ -6,8 +6,8 @@ TFDS must have prepared imagenet2012 and imagenet2012_subset, whose shares of th
 command continues what was interrupted. --set=STAGE.section.field=value changes one stage: the paper's best results
 have a larger teacher, --set=finetune_1.model.resnet_depth=152 and so on, and then a temperature of 1.
 
-The settings are the paper's (SimCLR v2, section 3.1), apart from its memory of negatives; it does not say from which
-weights the student starts, and here these are the pretrained ones. Hardware: 32 to 128 TPU v3 cores or as many large
+The settings are the paper's (SimCLR v2, section 3.1 and appendix D); it does not say from which weights the student
+starts, and here these are the pretrained ones. Hardware: 32 to 128 TPU v3 cores or as many large
 GPUs. Expected for this network, according to the paper (figure 6, some of it read off the plot): 57.9 % top-1
 fine-tuned on 1 % of the labels and 60.0 % self-distilled; 68.4 and 70.5 % with 10 %. We have not run it.
 """
@@ -32,7 +32,9 @@ def get_stages() -> dict[str, RunConfig]:
     pretrain = RunConfig(
         mode="train_then_eval",
         data=DataConfig(dataset="imagenet2012", image_size=224),
-        model=ModelConfig(resnet_depth=50, num_proj_layers=3, temperature=0.1, online_classifier=False),
+        model=ModelConfig(
+            resnet_depth=50, num_proj_layers=3, temperature=0.1, online_classifier=False, memory_size=65536
+        ),
         optimizer=OptimizerConfig(
             base_learning_rate=0.1, learning_rate_scaling="sqrt", warmup_epochs=40, weight_decay=1e-4
         ),
@@ -44,7 +46,7 @@ def get_stages() -> dict[str, RunConfig]:
             pretrain,
             checkpoint="pretrain",
             data=dataclasses.replace(pretrain.data, label_percent=percent),
-            model=dataclasses.replace(pretrain.model, classifier_layer=1),
+            model=dataclasses.replace(pretrain.model, classifier_layer=1, memory_size=None),
             finetune=FinetuneConfig(zero_init=True),
         )
         stages[f"finetune_{percent}"] = dataclasses.replace(
