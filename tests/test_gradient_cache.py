@@ -11,6 +11,7 @@ from tiny import LABELS, microbatch_model
 
 from tf_simclr.activation_memory import suggest_microbatch
 from tf_simclr.keras import keras
+from tf_simclr.losses import LOSSES
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.simclr import SimCLR
 
@@ -43,6 +44,12 @@ def whole_batch(photos):
 )
 def test_gradient_is_that_of_the_whole_batch(microbatch_size, photos, whole_batch):
     check_equal(train(microbatch_model(microbatch_size), photos), whole_batch, 1e-10)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "nt_xent"])
+def test_every_loss_compares_the_whole_batch(name, photos):
+    found, expected = (train(microbatch_model(size, loss=LOSSES[name]()), photos) for size in (7, 0))
+    check_equal(found, expected, 1e-10)
 
 
 @pytest.mark.slow

@@ -169,14 +169,6 @@ def test_replicas_compare_the_classes_of_all_images(photos, trained_on_classes):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_micro_batches_keep_the_labels(photos, trained_on_classes):
-    alone, expected = trained_on_classes
-    model = supcon_model(microbatch_size=16)  # one, because batch norm is that of a micro-batch
-    np.testing.assert_allclose(fit(model, photos, KNOWN)["loss"], expected["loss"], rtol=1e-6)
-    for name, value in weights(alone).items():
-        np.testing.assert_allclose(weights(model)[name], value, rtol=0, atol=1e-10, err_msg=name)
-
-
 def test_the_labels_of_a_loss_are_looked_at(photos):
     model = supcon_model()
     for images in (photos, tf.data.Dataset.from_tensors(photos)):

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tf_simclr.augment import FIRST_SMALL_VIEW, Augmentation, RandomCrop, RandomFlip
 from tf_simclr.keras import keras
+from tf_simclr.losses import NTXent
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.simclr import SimCLR
 
@@ -72,7 +73,7 @@ def fit(model, images, labels=LABELS, batch_size=16, epochs=1):
 
 
 def microbatch_model(
-    microbatch_size, *, batch_norm=False, jit_compile=False, dtype="float64", num_views=2, **arguments
+    microbatch_size, *, batch_norm=False, jit_compile=False, dtype="float64", num_views=2, loss=None, **arguments
 ):
     """Convolutions with penalties, a head and an online classifier; the step is the gradient itself."""
     keras.utils.set_random_seed(3)
@@ -90,7 +91,7 @@ def microbatch_model(
         encoder,
         keras.layers.Dense(5, dtype=head_dtype),
         image_size=16,
-        temperature=0.3,
+        loss=loss or NTXent(0.3),
         objective_weight=2.0,
         augmentation=augmentation_of(num_views),
         online_classifier=keras.layers.Dense(3, kernel_regularizer="l2", dtype=head_dtype),
