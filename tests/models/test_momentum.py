@@ -21,7 +21,7 @@ from tf_simclr.training.meter import entropy_candidates
 SIZE, MOMENTUM = 11, 0.9
 
 
-def make(*, synchronized=False, jit_compile=False, kind=MomentumSimCLR, **settings):
+def make(*, synchronized=False, jit_compile=False, kind=MomentumSimCLR, num_views=2, **settings):
     keras.utils.set_random_seed(3)
     if kind is MomentumSimCLR:
         settings = {"memory_size": SIZE, "memory_momentum": MOMENTUM} | settings
@@ -29,7 +29,7 @@ def make(*, synchronized=False, jit_compile=False, kind=MomentumSimCLR, **settin
         tiny_encoder("float64", synchronized),
         ProjectionHead(2, 5, synchronized=synchronized, dtype="float64"),
         image_size=16,
-        augmentation=augmentation_of(2),
+        augmentation=augmentation_of(num_views),
         online_classifier=keras.layers.Dense(3, dtype="float64"),
         **{"temperature": 0.3} | settings,
     )
@@ -59,8 +59,9 @@ def trained_alone(photos):
     return model, fit(model, photos, batch_size=8, epochs=2)
 
 
-def test_the_average_the_queue_and_the_loss_are_those_of_numpy(photos):
-    model = make()
+@pytest.mark.parametrize("num_views", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_average_the_queue_and_the_loss_are_those_of_numpy(photos, num_views):
+    model = make(num_views=num_views)
     averages, queue = [variable.numpy() for variable in model.followed], model.memory.numpy()
     np.testing.assert_allclose(np.linalg.norm(queue, axis=1), 1, rtol=1e-12)
     for variable, average in zip(model.momentum_weights, averages, strict=True):
@@ -69,7 +70,7 @@ def test_the_average_the_queue_and_the_loss_are_those_of_numpy(photos):
         images = photos[8 * (step % 2) :][:count]
         views = model.make_views(images)
         projections = encode([variable.numpy() for variable in model.followed], views)
-        expected = oracles.contrast(projections.reshape([2, len(images), -1]), 0.3, memory=queue)
+        expected = oracles.contrast(projections.reshape([num_views, len(images), -1]), 0.3, memory=queue)
         metrics = model.train_on_batch(images, LABELS[: len(images)], reset_metrics=True, return_dict=True)
         found = [metrics[name] for name in ("loss", "contrastive_top_1_accuracy", "contrastive_entropy")]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
