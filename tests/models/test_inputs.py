@@ -293,6 +293,11 @@ def test_legacy_optimizers_are_refused(model):
     assert "\n" not in str(caught.value)
 
 
+def test_optimizers_that_scale_the_loss_are_refused(model):
+    with pytest.raises(ValueError, match="does not scale its loss: train in mixed_bfloat16. Received: mixed_float16"):
+        model.compile(keras.mixed_precision.LossScaleOptimizer(keras.optimizers.SGD(0.1)))
+
+
 def test_the_losses_and_metrics_of_keras_are_refused(model):
     again = SimCLR(model.encoder, model.projection_head, image_size=16)
     for arguments in ({"loss": "mse"}, {"metrics": ["accuracy"]}, {"weighted_metrics": ["accuracy"]}):

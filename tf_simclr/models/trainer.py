@@ -82,7 +82,7 @@ class EncoderTrainer(keras.Model):
         """Sets the optimizer, as in every Keras model; loss and metrics are the model's own.
 
         Raises:
-          ValueError: If there are other losses or metrics, or the optimizer is of another Keras or a legacy one.
+          ValueError: If there are other losses or metrics, or the optimizer is of another Keras, legacy or for float16.
         """
         check_is_ours("The optimizer", optimizer)
         if isinstance(optimizer, keras.optimizers.legacy.Optimizer):
@@ -97,6 +97,8 @@ class EncoderTrainer(keras.Model):
                 "The model computes its own loss and metrics: compile it with an optimizer alone, and choose the loss "
                 f"when you make the model. Received: {', '.join(given)}"
             )
+        if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer) or self.dtype_policy.name == "mixed_float16":
+            raise ValueError("The step does not scale its loss: train in mixed_bfloat16. Received: mixed_float16")
         super().compile(optimizer=optimizer, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
