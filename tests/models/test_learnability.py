@@ -1,4 +1,4 @@
-"""Every loss, and what else learns without labels, makes representations of the embedded data that know its classes."""
+"""Every loss makes representations of the embedded data that know its classes."""
 
 import dataclasses
 
@@ -34,10 +34,10 @@ def images():
     return Shapes(drawn[:NUM_TRAIN], labels[:NUM_TRAIN], drawn[NUM_TRAIN:], labels[NUM_TRAIN:])
 
 
-def make(loss, steps=STEPS):
+def make(loss, steps):
     keras.utils.set_random_seed(0)
     chain = simclr_chain(crop_area=(0.4, 1.0), jitter_strength=0.5, blur_probability=0.0, grayscale_probability=0.4)
-    encoder = resnet(10, 0.5, "strided", num_groups=3, dtype="mixed_bfloat16")
+    encoder = resnet(10, 0.5, "strided", num_groups=3)
     views = Augmentation(24, branches=(chain, chain))
     model = SimCLR(encoder, ProjectionHead(2, 32), image_size=32, loss=loss, augmentation=views)
     model.compile(Muon(WarmupCosine(0.024, steps, steps // 10), weight_decay=0.01))
@@ -51,13 +51,16 @@ def accuracy(model, images):
     return judge.score(of[1], images.test_labels)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "nt_xent" else pytest.mark.slow) for name in LOSSES]
+)
 def test_a_loss_makes_representations_that_know_the_classes(name, images):
     loss = LOSSES[name](**({} if "margin" in name else {"temperature": 0.2}))
-    steps = STEPS * (3 if name.endswith("semi_hard") else 1)
+    steps = STEPS * (3 if name.endswith("semi_hard") else 1)  # Few negatives count, so a step teaches less.
     model = make(loss, steps)
     untrained = accuracy(model, images)
     labels = np.where(np.arange(NUM_TRAIN) % 2, images.labels, -1)  # Half of them are known.
     data = tf.data.Dataset.from_tensor_slices((images.train, labels) if loss.uses_labels else images.train)
     model.fit(data.shuffle(NUM_TRAIN, seed=0).repeat().batch(BATCH), steps_per_epoch=steps, verbose=0)
-    print("RESULT", name, untrained, accuracy(model, images))
+    # Untrained, it is 0.11. NT-Xent reaches 0.41, and the weakest, NT-Logistic, 0.30.
+    assert accuracy(model, images) > untrained + 0.12

@@ -11,7 +11,7 @@ from tiny import augmentation_of, fit, tiny_encoder, tiny_model, weights
 
 from tf_simclr.augment import Augmentation, simclr_chain
 from tf_simclr.keras import keras
-from tf_simclr.losses import LOSSES, NTXent, Pairs, SupCon
+from tf_simclr.losses import NTXent, Pairs, SupCon
 from tf_simclr.models.heads import ProjectionHead
 from tf_simclr.models.resnet import resnet
 from tf_simclr.models.simclr import SimCLR
@@ -201,30 +201,23 @@ def test_online_classifier_without_labels_is_an_error(photos):
         tiny_model(lars).fit(photos, batch_size=8, verbose=0)
 
 
-@pytest.mark.parametrize(
-    "loss", [pytest.param(name, marks=() if name == "nt_xent" else pytest.mark.slow) for name in LOSSES]
-)
-def test_learns_to_tell_images_apart_from_an_array(loss, photos):
+def test_learns_to_tell_images_apart_from_an_array(photos):
     keras.utils.set_random_seed(0)
     chain = simclr_chain(crop_area=(0.8, 1.0), jitter_strength=0.2, blur_probability=0)
     model = SimCLR(
         resnet(10, 0.125, "strided", num_groups=2, dtype="mixed_bfloat16"),
         ProjectionHead(2, 16),
         image_size=32,
-        loss=LOSSES[loss](**({} if "margin" in loss else {"temperature": 0.2})),
+        temperature=0.2,
         augmentation=Augmentation(32, branches=(chain, chain)),
     )
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
     model.optimizer.build(model.trainable_variables)
-    labels = np.where(np.arange(16) < 8, -1, np.arange(16) % 8)  # of which half are known, each once
-    history = model.fit(photos, labels, batch_size=16, epochs=150, verbose=0).history
+    history = model.fit(photos, batch_size=16, epochs=150, verbose=0).history
     assert history["contrastive_top_1_accuracy"][0] < 0.35
-    # A single step's accuracy moves by a fifth from one to the next, whatever the seed. The paper finds two families
-    # of losses weaker than NT-Xent (table 4), and they are slower here: untrained, it is 0.2.
-    least = 0.4 if loss.startswith(("nt_logistic", "margin_triplet")) else 0.6
-    assert np.mean(history["contrastive_top_1_accuracy"][-10:]) > least
-    if loss == "nt_xent":  # In the softmax of others there may be no positive that could stand out.
-        assert np.mean(history["contrastive_entropy"][-10:]) < history["contrastive_entropy"][0]
+    # A single step's accuracy moves by a fifth from one to the next, whatever the seed.
+    assert np.mean(history["contrastive_top_1_accuracy"][-10:]) > 0.6
+    assert np.mean(history["contrastive_entropy"][-10:]) < history["contrastive_entropy"][0]
     assert model.predict(photos / np.float32(255), verbose=0).shape == (16, 16)
 
 
