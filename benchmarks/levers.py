@@ -84,7 +84,7 @@ FIXED = {
     "eval.protocols": ("knn", "linear"),
     "eval.baselines": False,
 }
-OWN = {*FIXED, "seed", "model_dir", "optimizer.warmup_epochs", "train.steps"}
+OWN = {*FIXED, "seed", "model_dir", "data.dataset", "data.data_dir", "optimizer.warmup_epochs", "train.steps"}
 WARMUP_SHARE = 0.1
 ROUNDS, STEPS_PER_ROUND = 3, 8
 
@@ -205,13 +205,15 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all cases")
     parser.add_argument("--model_dir", default="runs/levers", help="one for each --set; it keeps what was measured")
     options = parser.parse_args()
+    if any("=" not in one for one in options.set):
+        parser.error(f"--set needs NAME=VALUE. Received: {', '.join(options.set)}")
     if fixed := [one for one in options.set if one.partition("=")[0] in OWN]:
         parser.error(f"--set: this program sets it itself. Received: {', '.join(fixed)}")
     path = pathlib.Path(options.model_dir) / f"ledger_{options.seconds}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     what = {"data_dir": options.data_dir, "set": sorted(options.set)}
     ledger: dict[str, Any] = files.read_json(path) if path.is_file() else what | {"seconds_per_step": {}, "runs": {}}
-    if any(ledger[name] != value for name, value in what.items()):
+    if any(ledger.get(name) != value for name, value in what.items()):
         parser.error(f"{path} is of other data or another --set: use another --model_dir")
     images = builders.build_sources(base_config(options), pathlib.Path(tempfile.mkdtemp()))
     tf.get_logger().setLevel("ERROR")  # Every model is traced, and TensorFlow takes them for one.

@@ -40,8 +40,8 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     command += [f"--data_dir={options.data_dir}"] if options.data_dir else []
     new = {"command": command[2:], "processor": 0.0, "clock": 0.0, "is_done": False, "is_running": False, "lost": False}
     taken = files.read_json(ledger) if ledger.is_file() else new
-    if taken["command"] != new["command"]:
-        sys.exit(f"{ledger} is of another command: use another --model_dir. Received: {' '.join(taken['command'])}")
+    if taken.get("command") != new["command"]:
+        sys.exit(f"{ledger} is of another command: use another --model_dir")
     if not taken["is_done"]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         taken |= {"lost": taken["lost"] or taken["is_running"], "is_running": True}
@@ -53,6 +53,7 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
             _, status, usage = os.wait4(process.pid, 0)
         except KeyboardInterrupt:  # It has got it, too.
             _, status, usage = os.wait4(process.pid, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         taken["processor"] += usage.ru_utime + usage.ru_stime
         taken["clock"] += time.monotonic() - start
         files.write_json(ledger, taken | {"is_done": status == 0, "is_running": False})

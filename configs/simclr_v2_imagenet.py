@@ -7,9 +7,9 @@ command continues what was interrupted. --set=STAGE.section.field=value changes 
 have a larger teacher, --set=finetune_1.model.resnet_depth=152 and so on, and then a temperature of 1.
 
 The settings are the paper's (SimCLR v2, section 3.1 and appendix D); it does not say from which weights the student
-starts, and here these are the pretrained ones. Hardware: 32 to 128 TPU v3 cores or as many large
-GPUs. Expected for this network, according to the paper (figure 6, some of it read off the plot): 57.9 % top-1
-fine-tuned on 1 % of the labels and 60.0 % self-distilled; 68.4 and 70.5 % with 10 %. We have not run it.
+starts, and here these are the pretrained ones. Hardware: 32 to 128 TPU v3 cores or as many large GPUs. Expected for
+this network, according to the paper (figure 6, some of it read off the plot): 57.9 % top-1 fine-tuned on 1 % of the
+labels and 60.0 % self-distilled; 68.4 and 70.5 % with 10 %. We have not run it.
 """
 
 import dataclasses

@@ -142,7 +142,7 @@ def test_what_is_left_to_adam_is_said_before_muon_is_built():
 
 
 def test_lars_says_by_what_it_excludes_from_weight_decay():
-    with pytest.raises(ValueError, match="by exclude_from_adaptation"):
+    with pytest.raises(ValueError, match="use exclude_from_adaptation"):
         LARS(0.1, weight_decay=0.1).exclude_from_weight_decay([tf.Variable(tf.ones([2, 2]))])
 
 

@@ -45,8 +45,8 @@ class _Momentum(keras.optimizers.Optimizer):
             return
         excluded, undecayed = ([var_list[i] for i in positions] for positions in self._positions.values())
         self._exclude(excluded)
-        if undecayed:
-            self._exclude_from_weight_decay = [self._var_key(variable) for variable in undecayed]
+        known = getattr(self, "_exclude_from_weight_decay", [])
+        self._exclude_from_weight_decay = [*known, *(self._var_key(variable) for variable in undecayed)]
         self._positions = {
             "excluded_positions": [i for i, one in enumerate(var_list) if self._var_key(one) in self._excluded],
             "undecayed_positions": [i for i, one in enumerate(var_list) if not self._use_weight_decay(one)],
@@ -69,7 +69,7 @@ class _Momentum(keras.optimizers.Optimizer):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(learning_rate=self._serialize_hyperparameter(self._learning_rate), momentum=self.momentum)
-        return config | self._positions
+        return config | {name: list(positions) for name, positions in self._positions.items()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "_Momentum":
@@ -139,7 +139,7 @@ class LARS(_Momentum):
         Raises:
           ValueError: Always.
         """
-        raise ValueError("LARS excludes variables from weight decay by exclude_from_adaptation, with their adaptation")
+        raise ValueError("LARS has no exclusion from weight decay alone: use exclude_from_adaptation")
 
     def _update(self, gradient: tf.Tensor, variable: tf.Variable, index: int, learning_rate: tf.Tensor) -> None:
         velocity = self._velocities[index]

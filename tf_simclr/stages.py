@@ -11,7 +11,7 @@ from tf_simclr import files
 from tf_simclr.keras import keras
 from tf_simclr.metrics.paired import difference_interval
 from tf_simclr.runs import predictions, saved_models, weights
-from tf_simclr.runs.folder import as_started, list_checkpoints
+from tf_simclr.runs.folder import as_started, list_checkpoints, make_folder
 from tf_simclr.runs.results import LABEL, headline
 from tf_simclr.runs.saved_outputs import Place
 from tf_simclr.settings import RunConfig, flatten, to_dict
@@ -54,8 +54,9 @@ def _run_once(planned: RunConfig, run: Callable[[RunConfig], str]) -> None:
         logging.info("The stage is finished")
         return
     path, starts = pathlib.Path(config.folder, _DONE), done.get("starts", {}) | _digests(planned)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, {"starts": starts})
+    if "settings" not in done:  # Of a stage that was finished, these are known, and its new settings may be refused.
+        make_folder(config)
+        files.write_json(path, {"starts": starts})
     run(config)
     files.write_json(path, {"settings": settings, "starts": starts})
     keras.backend.clear_session()  # Its graphs would stay in memory.

@@ -294,8 +294,11 @@ def test_legacy_optimizers_are_refused(model):
 
 
 def test_optimizers_that_scale_the_loss_are_refused(model):
-    with pytest.raises(ValueError, match="does not scale its loss: train in mixed_bfloat16. Received: mixed_float16"):
+    with pytest.raises(ValueError, match="do not train in float16: use .* Received: LossScaleOptimizer"):
         model.compile(keras.mixed_precision.LossScaleOptimizer(keras.optimizers.SGD(0.1)))
+    half = SimCLR(keras.Sequential([keras.layers.Dense(2, dtype="mixed_float16", name="half")]), image_size=16)
+    with pytest.raises(ValueError, match="do not train in float16: use .* Received: half in float16"):
+        half.compile("sgd")
 
 
 def test_the_losses_and_metrics_of_keras_are_refused(model):

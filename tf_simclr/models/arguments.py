@@ -1,10 +1,12 @@
 """Arguments of models: which of them go together."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 
 from tf_simclr.augment import FIRST_SMALL_VIEW, Augmentation
+from tf_simclr.keras import keras
 from tf_simclr.losses import Loss, NTXent, Pairs
 
 _SMALL_VIEW_PAIRS = ("large", "all")
@@ -61,3 +63,13 @@ def check_optimizer(optimizer: Any) -> None:
             "compared with all others: use microbatch_size in place of gradient_accumulation_steps. "
             f"Received: gradient_accumulation_steps={steps}"
         )
+
+
+def check_precision(optimizer: Any, layers: Iterable[keras.layers.Layer]) -> None:
+    """Raises a `ValueError` if gradients would be float16, in which small ones vanish: no step scales its loss."""
+    if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
+        found = type(optimizer).__name__
+    else:
+        found = next((f"{layer.name} in float16" for layer in layers if layer.compute_dtype == "float16"), "")
+    if found:
+        raise ValueError(f"Models do not train in float16: use mixed_bfloat16 or float32. Received: {found}")

@@ -11,7 +11,7 @@ from tf_simclr import distribute
 from tf_simclr.augment import Augmentation, content_keys, example_keys, pixels
 from tf_simclr.keras import check_is_ours, keras
 from tf_simclr.metrics import classification
-from tf_simclr.models.arguments import check_small_images
+from tf_simclr.models.arguments import check_precision, check_small_images
 from tf_simclr.models.inputs import checking_inputs
 from tf_simclr.models.loading import check_weights_file
 from tf_simclr.models.serialization import check_config, deserialize, serialize
@@ -97,8 +97,7 @@ class EncoderTrainer(keras.Model):
                 "The model computes its own loss and metrics: compile it with an optimizer alone, and choose the loss "
                 f"when you make the model. Received: {', '.join(given)}"
             )
-        if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer) or self.dtype_policy.name == "mixed_float16":
-            raise ValueError("The step does not scale its loss: train in mixed_bfloat16. Received: mixed_float16")
+        check_precision(optimizer, [self, *self._flatten_layers()])
         super().compile(optimizer=optimizer, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:

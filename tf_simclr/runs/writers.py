@@ -83,9 +83,10 @@ def events(folder: pathlib.Path, suffix: str) -> Iterator[None]:
     for path in [path for path in folder.iterdir() if path.name.startswith("events.") and path.name.endswith(suffix)]:
         path.unlink()
     writer = tf.summary.create_file_writer(files.for_tensorflow(folder), filename_suffix=suffix)
-    with writer.as_default():
-        yield
-    writer.close()
+    with _saying_what_is_written():
+        with writer.as_default():
+            yield
+        writer.close()
 
 
 def cut_after(path: pathlib.Path, step: int) -> None:

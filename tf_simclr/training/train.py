@@ -43,11 +43,12 @@ def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> 
     source = images.train
     model, checkpoint, start_step = models.load_model(config, source)
     _check_agreement(start_step)
+    trains = start_step < config.total_steps(source.num_examples)
+    if trains and config.train_mode == "distill":
+        teachers.attach(config, model, source, folder, start_step)
     with _explaining(source, folder), stopping.catch_signals() as stop_request:
         identity.check_same_images(images, config.data, folder, start_step)
-        if start_step < config.total_steps(source.num_examples):
-            if config.train_mode == "distill":
-                teachers.attach(config, model, source, folder, start_step)
+        if trains:
             _check_space(config, model, folder)
             if start_step == 0 or export_inputs.load(folder) is None:
                 export_inputs.keep(export_inputs.of_sources(config, images), folder)
@@ -132,8 +133,6 @@ def _explaining(source: sources.Source, folder: pathlib.Path) -> Iterator[None]:
         ) from error
     except tf.errors.OpError:
         source.broken.check()
-        raise
-    except FileNotFoundError:  # Something that the run reads.
         raise
     except OSError as error:
         raise OSError(
