@@ -296,7 +296,8 @@ def test_legacy_optimizers_are_refused(model):
 def test_optimizers_that_scale_the_loss_are_refused(model):
     with pytest.raises(ValueError, match="do not train in float16: use .* Received: LossScaleOptimizer"):
         model.compile(keras.mixed_precision.LossScaleOptimizer(keras.optimizers.SGD(0.1)))
-    half = SimCLR(keras.Sequential([keras.layers.Dense(2, dtype="mixed_float16", name="half")]), image_size=16)
+    half = keras.layers.GlobalAveragePooling2D(dtype="mixed_float16", name="half")
+    half = SimCLR(keras.Sequential([half, keras.layers.Dense(2, dtype="float32")]), image_size=16)
     with pytest.raises(ValueError, match="do not train in float16: use .* Received: half in float16"):
         half.compile("sgd")
 
