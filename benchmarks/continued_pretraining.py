@@ -1,6 +1,6 @@
 """Continued pretraining against pretraining from scratch and against the frozen start, at equal processor time.
 
-    python benchmarks/continued_pretraining.py --checkpoint=runs/cifar10_cpu --data_dir=flowers --seconds=2400
+    python benchmarks/continued_pretraining.py --checkpoint=runs/cifar10_lars --data_dir=flowers --seconds=2400
     python benchmarks/continued_pretraining.py --checkpoint=runs/shapes --seconds=60 --model_dir=runs/try
 
 Takes the settings of configs/continue_photos_cpu.py, without --data_dir on the embedded data. Measures first what a

@@ -35,7 +35,7 @@ LAYERS = ((32, 64), (16, 128), (8, 256), (4, 512))
 KERNEL = 3
 # Name: (settings of the network, pixels of a view)
 NETWORKS = {
-    "ResNet-10 of configs/cifar10_cpu.py, 24 px": ({"depth": 10, "stem": "strided", "num_groups": 3}, 24),
+    "ResNet-10 of configs/cifar10_lars.py, 24 px": ({"depth": 10, "stem": "strided", "num_groups": 3}, 24),
     "ResNet-18, stem cifar, 32 px": ({"depth": 18, "stem": "cifar"}, 32),
 }
 

@@ -3,7 +3,7 @@
     python benchmarks/health.py --data_dir=cifar10
     python benchmarks/health.py --steps=20 --runs=3 --model_dir=runs/try
 
-Takes the settings of configs/cifar10_cpu.py, without --data_dir on the embedded data, and trains once with every change
+Takes the settings of configs/cifar10_lars.py, without --data_dir on the embedded data, and trains once with every change
 of RUNS, for --steps of 256 images each, or as many images with other batches. Measures each encoder at the end as
 training does, and by the protocol `linear`. Prints a table of the runs, and Spearman's rank correlation of every number
 with the linear accuracy, with its 95 % bootstrap interval over the runs: for all of them, and for those that are not
@@ -106,7 +106,7 @@ def config_of(name: str, options: argparse.Namespace, num_examples: int) -> RunC
 def base_config(options: argparse.Namespace) -> RunConfig:
     """The settings without a change."""
     place = {"data.dataset": "folder" if options.data_dir else "shapes", "data.data_dir": options.data_dir}
-    return override(load_config(ROOT / "configs" / "cifar10_cpu.py"), place)
+    return override(load_config(ROOT / "configs" / "cifar10_lars.py"), place)
 
 
 def run_case(config: RunConfig, images: builders.Sources) -> dict[str, float]:

@@ -3,7 +3,7 @@
     python benchmarks/levers.py --data_dir=cifar10 --seconds=240 --cases=as_it_is,views_4,views_8
     python benchmarks/levers.py --seconds=20 --seeds=1 --model_dir=runs/try
 
-Takes the settings of configs/cifar10_cpu.py, without --data_dir on the embedded data, and changes one thing a case;
+Takes the settings of configs/cifar10_lars.py, without --data_dir on the embedded data, and changes one thing a case;
 CASES says what. --set=optimizer.name=muon, as of run.py, changes a setting in all cases, unless this program sets it.
 The peak learning rate is that of the config whatever the batch, unless the case changes it.
 
@@ -107,7 +107,7 @@ def base_config(options: argparse.Namespace) -> RunConfig:
     """The settings without a change."""
     place = {"data.dataset": "folder" if options.data_dir else "shapes", "data.data_dir": options.data_dir}
     changes = dict(one.split("=", 1) for one in options.set)
-    return override(load_config(ROOT / "configs" / "cifar10_cpu.py"), place | changes)
+    return override(load_config(ROOT / "configs" / "cifar10_lars.py"), place | changes)
 
 
 class ProcessorClock(keras.callbacks.Callback):
