@@ -34,9 +34,8 @@ def test_a_metrics_file_is_cut_where_the_checkpoint_was_taken(tmp_path):
     cut_after(path, 6)
     assert not path.exists()
     lines = [json.dumps({"step": step}) for step in (3, 6, 9)]
-    path.write_bytes(
-        "\n".join(lines).encode() + b'\n\xff\0\n{"step": 5\n{"step": 12, "lo'
-    )  # after a kill, or a full disk
+    broken = b'\n\xff\0\n{"step": 5\n{"step": 12, "lo'  # after a kill, or a full disk
+    path.write_bytes("\n".join(lines).encode() + broken)
     cut_after(path, 6)
     assert path.read_text() == '{"step": 3}\n{"step": 6}\n'
 
@@ -74,6 +73,13 @@ def test_a_full_disk_is_not_taken_for_too_little_memory(tmp_path, monkeypatch):
         writer.write("metrics.jsonl", 1, 0.0, {"loss": 1.0})
     with pytest.raises(OSError, match="events of TensorBoard: No space left"):
         writer.write_histogram("loss", 1, np.ones([2]))
+
+    def lose_a_worker(*_, **__):
+        raise tf.errors.UnavailableError(None, None, "gone")
+
+    monkeypatch.setattr(tf.summary, "scalar", lose_a_worker)
+    with pytest.raises(tf.errors.UnavailableError, match="gone"):
+        writer.write("metrics.jsonl", 1, 0.0, {"loss": 1.0})
     writer.close()
 
 

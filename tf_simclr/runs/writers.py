@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from tf_simclr import files
 
+_EVENTS = "the events of TensorBoard"
+
 
 class MetricsWriter:
     """Appends metrics to files of JSON lines, and writes the same values as TensorBoard scalars."""
@@ -36,7 +38,7 @@ class MetricsWriter:
         """
         with (self._folder / file_name).open("a", encoding="utf-8") as file:
             file.write(_line({"step": step, "epoch": epoch, **values}))
-        with _saying_what_is_written(), self._events.as_default(step=step):
+        with explaining(_EVENTS), self._events.as_default(step=step):
             for name, value in values.items():
                 if not isinstance(value, list):
                     tf.summary.scalar(f"{self._prefix}/{name}", value)
@@ -46,22 +48,24 @@ class MetricsWriter:
 
         TensorBoard shows a tag as what it was written first, so a histogram of a scalar's name would not be shown.
         """
-        with _saying_what_is_written(), self._events.as_default(step=step):
+        with explaining(_EVENTS), self._events.as_default(step=step):
             tf.summary.histogram(f"{self._prefix}/{name}_histogram", values)
 
     def close(self) -> None:
         """Flushes the buffers; nothing can be written afterwards."""
-        with _saying_what_is_written():
+        with explaining(_EVENTS):
             self._events.close()
 
 
 @contextlib.contextmanager
-def _saying_what_is_written() -> Iterator[None]:
-    """Makes a full disk an `OSError`: TensorFlow's error for it is the one for too little memory, too."""
+def explaining(what: str) -> Iterator[None]:
+    """Makes a full disk an `OSError` that says what is written: TensorFlow's may be that of too little memory."""
     try:
         yield
+    except tf.errors.UnavailableError:  # A worker that holds a part of it is gone.
+        raise
     except tf.errors.OpError as error:
-        raise OSError(errno.EIO, f"the events of TensorBoard: {error.message}") from error
+        raise OSError(errno.EIO, f"{what}: {error.message}") from error
 
 
 def write_result(folder: pathlib.Path, step: int, values: Mapping[str, float]) -> None:
@@ -83,7 +87,7 @@ def events(folder: pathlib.Path, suffix: str) -> Iterator[None]:
     for path in [path for path in folder.iterdir() if path.name.startswith("events.") and path.name.endswith(suffix)]:
         path.unlink()
     writer = tf.summary.create_file_writer(files.for_tensorflow(folder), filename_suffix=suffix)
-    with _saying_what_is_written():
+    with explaining(_EVENTS):
         with writer.as_default():
             yield
         writer.close()

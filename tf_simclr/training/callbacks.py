@@ -3,7 +3,6 @@
 They read metrics only when they need the values, because reading makes an accelerator wait.
 """
 
-import errno
 import math
 import pathlib
 from typing import Any
@@ -14,6 +13,7 @@ from absl import logging
 
 from tf_simclr import distribute, files
 from tf_simclr.keras import keras
+from tf_simclr.runs import writers
 from tf_simclr.runs.cadence import Cadence
 from tf_simclr.training.stopping import StopRequest
 
@@ -115,12 +115,8 @@ class SaveCheckpoint(StepCallback):
             _check_finite(step, logs, self.model, self._manager)
             if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
                 raise _divergence(step, self.model, self._manager, "a weight is not finite")
-            try:
+            with writers.explaining(f"the checkpoint of step {step}"):
                 self._manager.save(checkpoint_number=step)
-            except tf.errors.UnavailableError:  # A worker that holds part of a metric is gone.
-                raise
-            except tf.errors.OpError as error:
-                raise OSError(errno.EIO, f"the checkpoint of step {step}: {error.message}") from error
 
     def _must_stop(self, step: int) -> bool:
         """Whether to stop after this step; a signal to one worker stops all of them at the same step."""
