@@ -39,7 +39,7 @@ from tf_simclr.keras import keras  # noqa: E402
 from tf_simclr.runs import models  # noqa: E402
 from tf_simclr.runs.folder import open_run  # noqa: E402
 from tf_simclr.settings import RunConfig, override  # noqa: E402
-from tf_simclr.settings.command_line import load_config  # noqa: E402
+from tf_simclr.settings.command_line import load_config, parse_assignments  # noqa: E402
 from tf_simclr.training.train import train  # noqa: E402
 
 SIZE = "train.global_batch_size"
@@ -106,8 +106,7 @@ def config_of(case: str, options: argparse.Namespace, num_examples: int, steps: 
 def base_config(options: argparse.Namespace) -> RunConfig:
     """The settings without a change."""
     place = {"data.dataset": "folder" if options.data_dir else "shapes", "data.data_dir": options.data_dir}
-    changes = dict(one.split("=", 1) for one in options.set)
-    return override(load_config(ROOT / "configs" / "cifar10_lars.py"), place | changes)
+    return override(load_config(ROOT / "configs" / "cifar10_lars.py"), place | options.set)
 
 
 class ProcessorClock(keras.callbacks.Callback):
@@ -205,13 +204,15 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all cases")
     parser.add_argument("--model_dir", default="runs/levers", help="one for each --set; it keeps what was measured")
     options = parser.parse_args()
-    if any("=" not in one for one in options.set):
-        parser.error(f"--set needs NAME=VALUE. Received: {', '.join(options.set)}")
-    if fixed := [one for one in options.set if one.partition("=")[0] in OWN]:
+    try:
+        options.set = parse_assignments(options.set)
+    except ValueError as error:
+        parser.error(str(error))
+    if fixed := sorted(OWN & options.set.keys()):
         parser.error(f"--set: this program sets it itself. Received: {', '.join(fixed)}")
     path = pathlib.Path(options.model_dir) / f"ledger_{options.seconds}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    what = {"data_dir": options.data_dir, "set": sorted(options.set)}
+    what = {"data_dir": options.data_dir, "set": options.set}
     ledger: dict[str, Any] = files.read_json(path) if path.is_file() else what | {"seconds_per_step": {}, "runs": {}}
     if any(ledger.get(name) != value for name, value in what.items()):
         parser.error(f"{path} is of other data or another --set: use another --model_dir")

@@ -200,7 +200,17 @@ def _changes(values: flags.FlagValues) -> dict[str, Any]:
     for name, reason in STALE_FLAGS.items():
         if values[name].value is not None:
             logging.warning("The flag --%s is accepted and ignored: %s", name, reason)
-    for assignment in values.set:
+    return changes | parse_assignments(values.set)
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
+    """What `--set` says, by setting.
+
+    Raises:
+      ValueError: If one is not of the form section.field=value.
+    """
+    changes = {}
+    for assignment in assignments:
         field, separator, value = assignment.partition("=")
         if not separator:
             raise ValueError(f"--set needs section.field=value. Received: {assignment}")
