@@ -1,4 +1,4 @@
-"""CIFAR-10 on two CPU cores in less than an hour.
+"""CIFAR-10 on a CPU, in 80 minutes of processor time.
 
     python run.py --mode=train_then_eval --config=configs/cifar10_cpu.py --data_dir=cifar10
     python benchmarks/time_to_accuracy.py --data_dir=cifar10

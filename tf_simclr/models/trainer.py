@@ -97,7 +97,7 @@ class EncoderTrainer(keras.Model):
                 "The model computes its own loss and metrics: compile it with an optimizer alone, and choose the loss "
                 f"when you make the model. Received: {', '.join(given)}"
             )
-        check_precision(optimizer, [self, *self._flatten_layers()])
+        check_precision(optimizer, self._flatten_layers())
         super().compile(optimizer=optimizer, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ class AugmentationConfig:
         flag="operators",
     )  # fmt: skip
     one_branch: bool = setting(
-        False, "Applies the operators to the first view only, of V views; and to every V-th small one.",
+        False, "Applies the operators to the first view only, and to as large a share of the small ones.",
         flag="one_branch",
         needs=PRETRAINING,
     )  # fmt: skip
