@@ -5,11 +5,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_simclr import devices
 from tf_simclr.keras import check_is_ours, keras
 
 # Of Muon: Adam's constants, those of Keras, and the root mean square of a step of Adam at a learning rate of 1.
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _RMS_OF_ADAM = 0.2
+_STEPS = 5  # of the iteration that makes a matrix orthogonal
 
 
 class _Momentum(keras.optimizers.Optimizer):
@@ -247,16 +249,38 @@ def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
     """Nearly the orthogonal matrix closest to a matrix [n, m] up to its scale: singular values of about 1.
 
     Five steps of the Newton-Schulz iteration of Jordan et al., whose polynomial trades exactness for speed: it brings
-    singular values of at least 0.01 times the norm of the matrix to between 0.68 and 1.21. Those of 0 stay 0. It bears
-    the rounding of products in TensorFloat-32 and bfloat16, in which accelerators compute them.
+    singular values of at least 0.01 times the norm of the matrix to between 0.68 and 1.21. Those of 0 stay 0.
+
+    On accelerators, each step multiplies the matrix, which bears the rounding of products in TensorFloat-32 and
+    bfloat16. On CPUs, all steps multiply the smaller Gram matrix, and the matrix is multiplied once, at the end: half
+    the time for the kernel of a 3x3 convolution. In float32, that changes the result by less than a thousandth.
     """
     is_tall = matrix.shape[0] > matrix.shape[1]
     matrix /= tf.norm(matrix) + _EPSILON
-    for _ in range(5):
-        gram = tf.matmul(matrix, matrix, transpose_a=is_tall, transpose_b=not is_tall)
-        factor = -4.7750 * gram + 2.0315 * tf.matmul(gram, gram)
-        matrix = 3.4445 * matrix + (tf.matmul(matrix, factor) if is_tall else tf.matmul(factor, matrix))
-    return matrix
+    if devices.on_accelerator():
+        for _ in range(_STEPS):
+            # The largest term stays out of the product, which rounds.
+            matrix = 3.4445 * matrix + _times(matrix, _factor(_gram(matrix, is_tall)), is_tall)
+        return matrix
+    gram = _gram(matrix, is_tall)
+    product = identity = tf.eye(gram.shape[0], dtype=gram.dtype)
+    for _ in range(_STEPS):
+        factor = 3.4445 * identity + _factor(gram)
+        product = tf.matmul(product, factor)
+        gram = tf.matmul(factor, tf.matmul(gram, factor))
+    return _times(matrix, product, is_tall)
+
+
+def _gram(matrix: tf.Tensor, is_tall: bool) -> tf.Tensor:
+    return tf.matmul(matrix, matrix, transpose_a=is_tall, transpose_b=not is_tall)
+
+
+def _factor(gram: tf.Tensor) -> tf.Tensor:
+    return -4.7750 * gram + 2.0315 * tf.matmul(gram, gram)
+
+
+def _times(matrix: tf.Tensor, factor: tf.Tensor, is_tall: bool) -> tf.Tensor:
+    return tf.matmul(matrix, factor) if is_tall else tf.matmul(factor, matrix)
 
 
 def _check_weight_decay(weight_decay: float) -> None:
