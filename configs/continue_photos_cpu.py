@@ -1,9 +1,9 @@
 """Continued pretraining of a CIFAR-10 encoder on a folder of a few thousand photographs, on two CPU cores.
 
     python run.py --mode=train_then_eval --config=configs/continue_photos_cpu.py \\
-      --checkpoint=runs/cifar10_cpu --data_dir=flowers
+      --checkpoint=runs/cifar10_lars --data_dir=flowers
 
-The checkpoint is a run of configs/cifar10_cpu.py; one of configs/shapes.py fits as well. It decides the architecture:
+The checkpoint is a run of configs/cifar10_lars.py; one of configs/shapes.py fits as well. It decides the architecture:
 the encoder and the head are those of that config. The stem, which "auto" would choose by the image size, is therefore
 named here. The network is convolutional, so it takes larger images than it has seen: 64 px with views of 48 px, twice
 the sizes of CIFAR-10 and in the same proportion. A step costs four times as much as there, and a little more than half
@@ -31,7 +31,7 @@ from tf_simclr.settings import (
 def get_config() -> RunConfig:
     return RunConfig(
         name="continue_photos_cpu",
-        checkpoint="runs/cifar10_cpu",
+        checkpoint="runs/cifar10_lars",
         data=DataConfig(dataset="folder", image_size=64),
         augmentation=AugmentationConfig(view_size=48, crop_min_area=0.2, color_jitter_strength=0.5),
         model=ModelConfig(

@@ -1,6 +1,7 @@
 """The command line: which config results from which flags."""
 
 import json
+import pathlib
 
 import pytest
 from absl import flags
@@ -339,6 +340,12 @@ def test_configs_load_and_carry_their_own_name(path):
     planned = parse_stages(f"--config={path}") or {path.stem: command_line.load_config(path)}
     assert {name: run.name for name, run in planned.items()} == {name: name for name in planned}
     assert all(from_dict(to_dict(run)) == run for run in planned.values())
+    for run in planned.values():  # Who starts from the run of another config has its encoder.
+        start = ROOT / "configs" / f"{pathlib.Path(run.checkpoint or '').name}.py"
+        if start.is_file():
+            theirs = command_line.load_config(start).model
+            for field in ("encoder", "resnet_depth", "width_multiplier", "stem", "num_groups", "sk_ratio", "se_ratio"):
+                assert getattr(run.model, field) == getattr(theirs, field), field
 
 
 @pytest.mark.parametrize(
