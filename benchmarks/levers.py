@@ -64,7 +64,11 @@ CASES: dict[str, dict[str, Any]] = {
     "adamw": {OPTIMIZER: "adamw", RATE: 2e-3, DECAY: 1e-2},
     "muon": {OPTIMIZER: "muon", RATE: 2.4e-2, DECAY: 1e-2},
     "momentum": {OPTIMIZER: "momentum", RATE: 0.1},
+    "decay_0.05": {DECAY: 0.05},
+    "decay_0.15": {DECAY: 0.15},
+    "decay_0.4": {DECAY: 0.4},
     "view_16": {"augmentation.view_size": 16},
+    "view_20": {"augmentation.view_size": 20},
     "view_32": {"augmentation.view_size": 32},
     "crop_0.08": {"augmentation.crop_min_area": 0.08},
     "grayscale_0.1": {"augmentation.grayscale_probability": 0.1},
@@ -73,7 +77,9 @@ CASES: dict[str, dict[str, Any]] = {
     "depth_18": {"model.resnet_depth": 18},
     "groups_4": {"model.num_groups": 4},
     "stem_cifar": {"model.stem": "cifar"},
+    "squeeze": {"model.se_ratio": 0.0625},
     "head_3": {"model.num_proj_layers": 3},
+    "hidden_1024": {"model.proj_hidden_dim": 1024},
     "memory_4096": {"model.memory_size": 4096},
 }
 # What all runs have in common.

@@ -336,6 +336,17 @@ def test_what_settings_imply(changes, severity, topic, monkeypatch):
     assert found[topic].severity == severity and found[topic].advice
 
 
+@pytest.mark.parametrize("decay", [0.01, 1.0, 100.0])
+def test_the_decay_that_muon_is_advised_suits_the_run(decay, monkeypatch):
+    """10 over a run of 1,000 steps of 4 images at a rate of 0.01."""
+    monkeypatch.setattr(settings.memory, "estimate", lambda *arguments: memory.Memory(1, 1, 1))
+    monkeypatch.setattr(settings.models, "initial_model", lambda *arguments: None)
+    muon = {"optimizer.name": "muon", "optimizer.learning_rate_scaling": "none", "optimizer.base_learning_rate": 0.01}
+    config = override(RunConfig(), SETTINGS | muon | {"train.epochs": 40, "optimizer.weight_decay": decay})
+    advice = [one.advice for one in settings.examine(config, 100, 2)[0] if one.topic == "weight decay"]
+    assert advice == ([] if decay == 1.0 else ["Use --weight_decay=1."])
+
+
 def test_an_array_of_images_without_labels(photos, tmp_path):
     train, test = (survey.survey(sources.ArraySource(images)) for images in (photos[[0, 1, 2, 0]], photos[[3, 2]]))
     surveys, sheet_path = {"train": train, "test": test}, tmp_path / "check_duplicates.png"

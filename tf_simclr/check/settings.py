@@ -8,6 +8,7 @@ from tf_simclr.check.findings import Finding, in_bytes
 from tf_simclr.devices import on_accelerator
 from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs import models
+from tf_simclr.schedules import peak_learning_rate
 from tf_simclr.settings import RunConfig
 
 _MIN_STEPS_PER_EPOCH = 10
@@ -15,13 +16,16 @@ _MAX_WARMUP_SHARE = 0.25
 _MAX_MEMORY_SHARE = 0.7
 _HOPELESS_MEMORY_SHARE = 1.4  # the estimate was up to 1.4 times the measured memory
 _SMALL_PX = 32
+# Muon's learning rate times its weight decay times the steps of a run: what is best, and what is far from it. A run of
+# fewer steps is a trial.
+_BEST_DECAY, _LEAST_DECAY, _MOST_DECAY, _MIN_STEPS_OF_DECAY = 10, 3, 30, 100
 
 
 def examine(
     config: RunConfig, num_examples: int, num_classes: int | None
 ) -> tuple[list[Finding], EncoderTrainer | None]:
     """All findings about the settings, and the run's model if it can be built. Call it in the scope of the strategy."""
-    findings = [*_length(config, num_examples), *_augmentation(config)]
+    findings = [*_length(config, num_examples), *_augmentation(config), *_decay(config, num_examples)]
     try:
         model = models.initial_model(config, num_examples, num_classes)
     except (ValueError, FileNotFoundError) as error:
@@ -64,6 +68,21 @@ def _augmentation(config: RunConfig) -> Iterator[Finding]:
         yield Finding(
             "warn", "blur", f"Half of the views would be blurred at {config.view_size} px, "
             "where there is little detail to spare.", "Use --use_blur=False, as the paper does for CIFAR-10.",
+        )  # fmt: skip
+
+
+def _decay(config: RunConfig, num_examples: int) -> Iterator[Finding]:
+    optimizer, steps = config.optimizer, config.total_steps(num_examples)
+    if config.train_mode != "pretrain" or optimizer.name != "muon" or steps < _MIN_STEPS_OF_DECAY:
+        return
+    batch = config.global_batch_size(num_examples)
+    travelled = steps * peak_learning_rate(optimizer.base_learning_rate, batch, optimizer.learning_rate_scaling)
+    decayed = travelled * optimizer.weight_decay
+    if travelled > 0 and not _LEAST_DECAY <= decayed <= _MOST_DECAY:
+        yield Finding(
+            "warn", "weight decay", f"Muon's learning rate, times its weight decay, times {steps:,} steps, is "
+            f"{decayed:.2g}; the best trainings that were measured had 5 to 15 (docs/method.md).",
+            f"Use --weight_decay={_BEST_DECAY / travelled:.2g}.",
         )  # fmt: skip
 
 
