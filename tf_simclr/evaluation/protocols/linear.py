@@ -47,7 +47,7 @@ class Linear:
     seed: int = 0
     # On standardised features, the best is seldom at either end.
     regularization_grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    max_iterations: int = 100
+    max_iterations: int = 200
 
     name: ClassVar[str] = "linear"
     title: ClassVar[str] = "linear"
