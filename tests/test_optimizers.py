@@ -130,12 +130,20 @@ def test_small_singular_values_do_not_grow_from_rounding(values, on_accelerator,
         bits = tf.bitcast(tensor, tf.int32)
         return tf.bitcast((bits + (1 << 12)) & ~((1 << 13) - 1), tf.float32)
 
+    monkeypatch.setattr(devices, "on_accelerator", lambda: on_accelerator)
     if on_accelerator:
-        monkeypatch.setattr(devices, "on_accelerator", lambda: True)
         monkeypatch.setattr(tf, "matmul", lambda a, b, **how: product(rounded(a), rounded(b), **how))
-    found = orthogonal(tf.constant(matrix, tf.float32))
+    with tf.device("CPU"):
+        found = orthogonal(tf.constant(matrix, tf.float32))
     error = np.linalg.norm(found - orthogonalized(matrix)) / np.linalg.norm(orthogonalized(matrix))
-    assert error < (5e-3 if on_accelerator else 2e-3)
+    assert error < (5e-3 if on_accelerator else 1e-3)
+
+
+def test_orthogonal_bears_a_matrix_of_rank_1_in_bfloat16():
+    """Whose Gram matrix has small negative eigenvalues from rounding, which the polynomial would let grow."""
+    vectors = tf.random.stateless_normal([2, 288], (0, 0))
+    found = orthogonal(tf.cast(vectors[0, :, None] * vectors[1, :64], tf.bfloat16))
+    assert 0.5 < np.linalg.norm(tf.cast(found, tf.float32), 2) < 1.5
 
 
 def test_what_is_left_to_adam_is_said_before_muon_is_built():

@@ -336,15 +336,31 @@ def test_what_settings_imply(changes, severity, topic, monkeypatch):
     assert found[topic].severity == severity and found[topic].advice
 
 
-@pytest.mark.parametrize("decay", [0.01, 1.0, 100.0])
-def test_the_decay_that_muon_is_advised_suits_the_run(decay, monkeypatch):
-    """10 over a run of 1,000 steps of 4 images at a rate of 0.01."""
+MUON = {"optimizer.name": "muon", "optimizer.base_learning_rate": 0.64, "train.epochs": 40}
+
+
+@pytest.mark.parametrize(
+    ("changes", "advised"),
+    [
+        ({"optimizer.weight_decay": 0.29}, "1."),
+        ({"optimizer.weight_decay": 0.31}, None),
+        ({"optimizer.weight_decay": 2.9}, None),
+        ({"optimizer.weight_decay": 3.1}, "1."),
+        ({"optimizer.learning_rate_scaling": "none"}, "0.016."),
+        ({"optimizer.base_learning_rate": 0.0}, None),
+        ({"optimizer.name": "adamw"}, None),
+        ({"train.epochs": 3}, None),
+        ({"train_mode": "supervised"}, None),
+        ({"checkpoint": "runs/other"}, None),
+    ],
+)
+def test_the_weight_decay_that_muon_is_advised_suits_the_run(changes, advised, monkeypatch):
+    """1,001 steps of 4 images, at a rate of 0.64 * 4 / 256 = 0.01: a decay of 1 makes 10 of rate, decay and steps."""
     monkeypatch.setattr(settings.memory, "estimate", lambda *arguments: memory.Memory(1, 1, 1))
     monkeypatch.setattr(settings.models, "initial_model", lambda *arguments: None)
-    muon = {"optimizer.name": "muon", "optimizer.learning_rate_scaling": "none", "optimizer.base_learning_rate": 0.01}
-    config = override(RunConfig(), SETTINGS | muon | {"train.epochs": 40, "optimizer.weight_decay": decay})
+    config = override(RunConfig(), SETTINGS | MUON | changes)
     advice = [one.advice for one in settings.examine(config, 100, 2)[0] if one.topic == "weight decay"]
-    assert advice == ([] if decay == 1.0 else ["Use --weight_decay=1."])
+    assert advice == ([f"Use --weight_decay={advised}"] if advised else [])
 
 
 def test_an_array_of_images_without_labels(photos, tmp_path):

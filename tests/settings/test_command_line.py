@@ -340,12 +340,14 @@ def test_configs_load_and_carry_their_own_name(path):
     planned = parse_stages(f"--config={path}") or {path.stem: command_line.load_config(path)}
     assert {name: run.name for name, run in planned.items()} == {name: name for name in planned}
     assert all(from_dict(to_dict(run)) == run for run in planned.values())
-    for run in planned.values():  # Who starts from the run of another config has its encoder.
-        start = ROOT / "configs" / f"{pathlib.Path(run.checkpoint or '').name}.py"
-        if start.is_file():
-            theirs = command_line.load_config(start).model
-            for field in ("encoder", "resnet_depth", "width_multiplier", "stem", "num_groups", "sk_ratio", "se_ratio"):
-                assert getattr(run.model, field) == getattr(theirs, field), field
+    for run in planned.values():
+        start = pathlib.Path(run.checkpoint or "")
+        if start.parent.name == "runs":  # Who starts from the run of another config has its encoder, and its head.
+            fields = ["encoder", "resnet_depth", "width_multiplier", "stem", "num_groups", "sk_ratio", "se_ratio"]
+            if run.train_mode == "pretrain":
+                fields += ["num_proj_layers", "proj_hidden_dim", "proj_out_dim"]
+            theirs = command_line.load_config(ROOT / "configs" / f"{start.name}.py").model
+            assert {name: getattr(run.model, name) for name in fields} == {n: getattr(theirs, n) for n in fields}
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ def _augmentation(config: RunConfig) -> Iterator[Finding]:
 
 def _decay(config: RunConfig, num_examples: int) -> Iterator[Finding]:
     optimizer, steps = config.optimizer, config.total_steps(num_examples)
-    if config.train_mode != "pretrain" or optimizer.name != "muon" or steps < _MIN_STEPS_OF_DECAY:
+    starts_anew = config.train_mode == "pretrain" and not config.checkpoint
+    if not starts_anew or optimizer.name != "muon" or steps < _MIN_STEPS_OF_DECAY:
         return
     batch = config.global_batch_size(num_examples)
     travelled = steps * peak_learning_rate(optimizer.base_learning_rate, batch, optimizer.learning_rate_scaling)
@@ -81,7 +82,7 @@ def _decay(config: RunConfig, num_examples: int) -> Iterator[Finding]:
     if travelled > 0 and not _LEAST_DECAY <= decayed <= _MOST_DECAY:
         yield Finding(
             "warn", "weight decay", f"Muon's learning rate, times its weight decay, times {steps:,} steps, is "
-            f"{decayed:.2g}; the best trainings that were measured had 5 to 15 (docs/method.md).",
+            f"{decayed:.2g}; the best of the measured runs, of 300 and 1,800 steps, had 6 to 15 (docs/method.md).",
             f"Use --weight_decay={_BEST_DECAY / travelled:.2g}.",
         )  # fmt: skip
 

@@ -177,7 +177,9 @@ class OptimizerConfig:
         flag="momentum",
         needs=("optimizer.name", "lars", "momentum", "muon"),
     )
-    weight_decay: float = setting(1e-6, "Weight decay.", rule=rules.AT_LEAST_0, flag="weight_decay")
+    weight_decay: float = setting(
+        1e-6, "Weight decay; muon wants about 10 / (learning rate * steps).", rule=rules.AT_LEAST_0, flag="weight_decay"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
