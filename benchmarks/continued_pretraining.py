@@ -5,7 +5,7 @@
 
 Takes the settings of configs/continue_photos_cpu.py, without --data_dir on the embedded data. Measures first what a
 step costs, then gives both ways to start as many steps as fit into --seconds of processor time, for every seed. From
-scratch, the learning rate is that of configs/photos_cpu.py. Prints the accuracies on the test images, the difference
+scratch, the learning rate is that of configs/cifar10_lars.py. Prints the accuracies on the test images, the difference
 of the continued encoder to both others with its interval, and the processor time that the trainings took in fact. A
 second start of the same command goes on where the first one stopped; what the second finds, it does not compute again.
 """
@@ -50,7 +50,7 @@ def config_of(way: str, seed: int, options: argparse.Namespace) -> RunConfig:
     else:
         changes["data.data_dir"] = options.data_dir
     if way == "scratch":
-        rate = load_config(ROOT / "configs" / "photos_cpu.py").optimizer.base_learning_rate
+        rate = load_config(ROOT / "configs" / "cifar10_lars.py").optimizer.base_learning_rate
         changes["optimizer.base_learning_rate"] = rate
     return override(load_config(ROOT / "configs" / "continue_photos_cpu.py"), changes)
 

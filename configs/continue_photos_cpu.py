@@ -6,9 +6,9 @@
 The checkpoint is a run of configs/cifar10_lars.py; one of configs/shapes.py fits as well. It decides the architecture:
 the encoder and the head are those of that config. The stem, which "auto" would choose by the image size, is therefore
 named here. The network is convolutional, so it takes larger images than it has seen: 64 px with views of 48 px, twice
-the sizes of CIFAR-10 and in the same proportion. A step costs four times as much as there, and a little more than half
-of what it costs with the ResNet-18 at 96 px of configs/photos_cpu.py. The learning rate is a third of the one from
-scratch (docs/continued_pretraining.md).
+the sizes of CIFAR-10 and in the same proportion. An image costs four times as much as there, as with
+configs/photos_cpu.py, which trains the same network from random weights. The learning rate is a third of that of
+configs/cifar10_lars.py (docs/continued_pretraining.md).
 
 Measured with 11 of the 60 epochs on 4,317 photographs of flowers, from an encoder of 20 epochs on CIFAR-10, seeds 0
 and 1: 67.6 and 69.4 % linear, 63.4 and 64.1 % kNN top-1 on 448 held-out ones; the frozen start has 68.1 and 67.6 %,
