@@ -342,8 +342,8 @@ MUON = {"optimizer.name": "muon", "optimizer.base_learning_rate": 0.64, "train.e
 @pytest.mark.parametrize(
     ("changes", "advised"),
     [
-        ({"optimizer.weight_decay": 0.29}, "1."),
-        ({"optimizer.weight_decay": 0.31}, None),
+        ({"optimizer.weight_decay": 0.09}, "1."),
+        ({"optimizer.weight_decay": 0.11}, None),
         ({"optimizer.weight_decay": 2.9}, None),
         ({"optimizer.weight_decay": 3.1}, "1."),
         ({"optimizer.learning_rate_scaling": "none"}, "0.016."),

@@ -18,7 +18,7 @@ _HOPELESS_MEMORY_SHARE = 1.4  # the estimate was up to 1.4 times the measured me
 _SMALL_PX = 32
 # Muon's learning rate times its weight decay times the steps of a run: what is best, and what is far from it. A run of
 # fewer steps is a trial.
-_BEST_DECAY, _LEAST_DECAY, _MOST_DECAY, _MIN_STEPS_OF_DECAY = 10, 3, 30, 100
+_BEST_DECAY, _LEAST_DECAY, _MOST_DECAY, _MIN_STEPS_OF_DECAY = 10, 1, 30, 100
 
 
 def examine(
