@@ -3,12 +3,12 @@
     python benchmarks/health.py --data_dir=cifar10
     python benchmarks/health.py --steps=20 --runs=3 --model_dir=runs/try
 
-Takes configs/cifar10_lars.py, without --data_dir on the embedded data, and trains once with every change
-of RUNS, for --steps of 256 images each, or as many images with other batches. Measures each encoder at the end as
-training does, and by the protocol `linear`. Prints a table of the runs, and Spearman's rank correlation of every number
-with the linear accuracy, with its 95 % bootstrap interval over the runs: for all of them, and for those that are not
-sick. A second start of the same command goes on where the first one stopped. With 200 steps on CIFAR-10, a run takes
-two to three minutes on two CPU cores.
+Takes configs/cifar10_lars.py, without --data_dir on the embedded data, and trains once with every change of RUNS, for
+--steps of 256 images each, or as many images with other batches. Measures each encoder at the end as training does, and
+by the protocol `linear`. Prints a table of the runs, and Spearman's rank correlation of every number with the linear
+accuracy, with its 95 % bootstrap interval over the runs: for all of them, and for those that are not sick. A second
+start of the same command goes on where the first one stopped. With 200 steps on CIFAR-10, a run takes two to three
+minutes on two CPU cores.
 """
 
 import argparse
