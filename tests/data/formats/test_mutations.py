@@ -1,6 +1,7 @@
 """Hundreds of damaged files, in the batches of a run."""
 
 import numpy as np
+import tensorflow as tf
 import zoo
 
 from tf_simclr.augment import Augmentation
@@ -69,3 +70,11 @@ def test_damaged_files_crash_nothing_and_leave_their_neighbours_as_they_are():
     is_broken = labels != expected_labels
     assert sorted(source.broken.paths()) == sorted(str(label) for label in expected_labels[is_broken])
     assert MUTATIONS / 4 < is_broken.sum() < MUTATIONS
+
+
+def test_a_broken_file_is_never_taken_for_a_cancelled_step():
+    cut_palette = zoo.files()["palette.bmp"][:279]
+    cut_header = b"\x89PNG\r\n\x1a\neXIf" + bytes([0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 9])  # ends before its bits
+    contents = tf.data.Dataset.from_tensor_slices([cut_palette, cut_header]).repeat(3000)
+    sizes = contents.map(lambda content: tf.size(decode.try_decode_image(content)), num_parallel_calls=16)
+    assert list(sizes.as_numpy_iterator()) == 6000 * [0]

@@ -2,6 +2,9 @@
 
 Everything here uses core TensorFlow operations, takes dynamic shapes and keeps no Python state, so an exported
 SavedModel can include it.
+
+What may fail runs alone. TensorFlow cancels the branches beside a branch that fails and may report the CancelledError
+of one of them instead of the error. `Dataset.ignore_errors` leaves out elements with an error, but stops at that one.
 """
 
 import functools
@@ -46,9 +49,10 @@ def _decoders(max_pixels: int) -> tuple[Any, Any]:
     """Decoders of the files that `headers.is_plain_jpeg` says are JPEGs, and of all others."""
 
     def check(num_pixels: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
-        is_known = tf.Assert(num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or still WebP image"])
-        fits = tf.Assert(num_pixels <= max_pixels, [f"more than {max_pixels} pixels (data.max_pixels):", num_pixels])
-        with tf.control_dependencies([is_known, fits]):
+        too_many = f"more than {max_pixels} pixels (data.max_pixels):"
+        with tf.control_dependencies([tf.Assert(num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or still WebP image"])]):
+            fits = tf.Assert(num_pixels <= max_pixels, [too_many, num_pixels])
+        with tf.control_dependencies([fits]):
             return tf.identity(encoded)
 
     def decode_plain_jpeg(encoded: tf.Tensor) -> tf.Tensor:
@@ -73,7 +77,10 @@ _decode_plainly = headers.branch(lambda still: _decode(still))
 @headers.branch
 def _decode_with_care(still: tf.Tensor) -> tf.Tensor:
     """Decodes a file that is not plain, see `headers.Header`."""
-    orientation, bits, has_own_channels, palette = details.read(still)
+    all_details = details.read(still)
+    orientation, bits, has_own_channels, palette = all_details
+    with tf.control_dependencies(all_details):
+        still = tf.identity(still)
     image = tf.case(
         [
             (bits < 16, lambda: _upper_eight(_decode(still, dtype=tf.uint16), bits)),

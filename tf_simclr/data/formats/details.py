@@ -121,7 +121,7 @@ def _find(encoded: tf.Tensor, first: int, look: Callable[[tf.Tensor], tuple[tf.T
 
 def _start_of_block(encoded: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
     """The bytes from a place in a file on, int32 [_BLOCK_BYTES]; zeros behind its end."""
-    content = tf.strings.substr(encoded, at, _BLOCK_BYTES)
+    content = tf.strings.substr(encoded, tf.minimum(at, tf.strings.length(encoded)), _BLOCK_BYTES)
     return tf.cast(tf.io.decode_raw(content, tf.uint8, fixed_length=_BLOCK_BYTES), tf.int32)
 
 
