@@ -1,4 +1,4 @@
-"""The convolution with its own gradient of the kernel: against TensorFlow's, and in the networks."""
+"""The convolution by matrix products: against TensorFlow's, and in the networks."""
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ def normal(*shape, seed, dtype="float64"):
 @pytest.mark.parametrize(
     ("size", "kernel_size", "stride", "padding"),
     [((5, 7), 3, 1, "SAME"), ((3, 3), 3, 1, "SAME"), ((9, 8), 3, 2, "VALID"), ((8, 9), 3, 2, "VALID"),
+     ((4, 6), 3, 1, "VALID"), ((4, 3), 5, 1, "SAME"), ((1, 2), 5, 1, "SAME"), ((2, 2), 2, 2, "VALID"),
      ((6, 5), 1, 1, "SAME"), ((6, 7), 1, 2, "VALID"), ((9, 9), 3, 3, "VALID"), ((1, 2), 3, 1, "SAME")],
 )  # fmt: skip
 def test_output_and_gradients_are_those_of_tensorflow(size, kernel_size, stride, padding):
@@ -33,62 +34,72 @@ def test_output_and_gradients_are_those_of_tensorflow(size, kernel_size, stride,
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def test_in_bfloat16_the_gradient_is_as_precise_as_that_of_tensorflow():
-    images, slopes = tf.nn.relu(normal(64, 8, 8, 64, seed=0)), 1e-4 * (normal(64, 8, 8, 64, seed=1) + 0.2)
-    images, slopes = tf.cast(images, tf.bfloat16), tf.cast(slopes, tf.bfloat16)
-    same = {"filter_sizes": [3, 3, 64, 64], "strides": [1, 1, 1, 1], "padding": "SAME"}
+@pytest.mark.parametrize("size", [8, 3])
+def test_in_bfloat16_products_are_as_precise_as_tensorflow(size):
+    images, slopes = (normal(64, size, size, 64, seed=seed) for seed in (0, 1))
+    values = (tf.nn.relu(images), 0.04 * normal(3, 3, 64, 64, seed=2), 1e-4 * (slopes + 0.2))
+    halves = [tf.cast(value, tf.bfloat16) for value in values]
 
-    def of_tensorflow(dtype):
-        return tf.raw_ops.Conv2DBackpropFilter(
-            input=tf.cast(images, dtype), out_backprop=tf.cast(slopes, dtype), **same
-        )
+    def run(convolve, dtype):
+        images, kernel, slopes = (tf.cast(value, dtype) for value in halves)
+        with tf.GradientTape() as tape:
+            tape.watch([images, kernel])
+            outputs = convolve(images, kernel, 1, "SAME")
+        return outputs, *tape.gradient(outputs, [images, kernel], slopes)
 
-    exact = of_tensorflow(tf.float32)
-    ours, theirs = (
-        np.linalg.norm(tf.cast(found, tf.float32) - exact)
-        for found in (convolution.kernel_gradient(images, slopes, 3, 1, 1), of_tensorflow(tf.bfloat16))
-    )
-    assert 0 < ours <= 1.01 * theirs
+    exact = run(tf.nn.conv2d, tf.float32)
+    for ours, theirs, truth in zip(
+        run(convolution.convolve, tf.bfloat16), run(tf.nn.conv2d, tf.bfloat16), exact, strict=True
+    ):
+        error, allowed = (np.linalg.norm(tf.cast(found, tf.float32) - truth) for found in (ours, theirs))
+        assert 0 < error <= 1.01 * allowed
 
 
-def operations(layer, size=8, training=True):
-    """The kinds of operations of a layer's forward and backward pass."""
+def by_tensorflow(layer, size=8, training=True):
+    """What TensorFlow's convolution does in a layer's forward and backward pass, of the output and two gradients."""
 
     @tf.function
     def run(images):
         with tf.GradientTape() as tape:
+            tape.watch(images)
             loss = tf.reduce_sum(layer(images, training=training))
-        return tape.gradient(loss, layer.trainable_weights)
+        return tape.gradient(loss, [images, layer.kernel])
 
     graph = run.get_concrete_function(tf.TensorSpec([4, size, size, layer.channels])).graph
-    return {operation.type for operation in graph.get_operations()}
+    kinds = [operation.type for operation in graph.get_operations()]
+    assert ("MatMul" in kinds) == ("Conv2DBackpropFilter" not in kinds)
+    return [kind in kinds for kind in ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")]
+
+
+ALL, NOT_KERNEL, ONLY_IMAGES, NOTHING = [True, True, True], [True, True, False], [False, True, False], [False] * 3
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [({}, True), ({"strides": 2}, True), ({"use_bias": True}, True), ({"size": 16}, False), ({"channels": 32}, False),
-     ({"dtype": "float32"}, False), ({"training": False}, False), ({"on_accelerator": True}, False)],
+    [({}, NOT_KERNEL), ({"strides": 2, "size": 14}, NOT_KERNEL), ({"use_bias": True}, NOT_KERNEL), ({"size": 16}, ALL),
+     ({"channels": 32}, ALL), ({"dtype": "float32"}, ALL), ({"training": False}, ALL), ({"on_accelerator": True}, ALL),
+     ({"size": 4}, NOTHING), ({"size": 4, "dtype": "float32"}, NOTHING), ({"strides": 2}, ONLY_IMAGES),
+     ({"size": 4, "kernel_size": 1}, NOT_KERNEL), ({"size": 4, "training": False}, ALL), ({"size": 5}, NOT_KERNEL)],
 )  # fmt: skip
-def test_only_small_images_of_many_channels_in_bfloat16_on_a_cpu_take_products(changes, expected, monkeypatch):
-    settings = {"strides": 1, "use_bias": False, "dtype": "mixed_bfloat16"} | changes
+def test_only_small_images_of_many_channels_on_a_cpu_take_products(changes, expected, monkeypatch):
+    settings = {"kernel_size": 3, "strides": 1, "use_bias": False, "dtype": "mixed_bfloat16"} | changes
     run = {name: settings.pop(name) for name in ("size", "training") if name in settings}
     channels = settings.pop("channels", 64)
     is_accelerated = settings.pop("on_accelerator", False)
     monkeypatch.setattr(devices, "on_accelerator", lambda: is_accelerated)
-    layer = convolution.Conv2D(8, 3, padding="valid" if settings["strides"] == 2 else "same", **settings)
+    layer = convolution.Conv2D(8, padding="valid" if settings["strides"] == 2 else "same", **settings)
     layer.channels = channels
-    found = operations(layer, **run)
-    assert ("MatMul" in found, "Conv2DBackpropFilter" in found) == (expected, not expected)
+    assert by_tensorflow(layer, **run) == expected
 
 
 def test_a_network_learns_as_well_from_products(monkeypatch):
     """Its gradients in bfloat16 are as near to those of float32 as TensorFlow's."""
     images = normal(6, 16, 16, 3, seed=0, dtype="float32")
-    gradients = []
-    for pixels, dtype in ((0, "float32"), (0, "mixed_bfloat16"), (convolution.MAX_PIXELS, "mixed_bfloat16")):
-        monkeypatch.setattr(convolution, "MAX_PIXELS", pixels)
+    gradients, pays = [], convolution.Conv2D._pays
+    for products, dtype in ((False, "float32"), (False, "mixed_bfloat16"), (True, "mixed_bfloat16")):
+        monkeypatch.setattr(convolution.Conv2D, "_pays", pays if products else lambda *_: False)
         keras.utils.set_random_seed(1)
-        network = resnet(18, stem="strided", num_groups=2, image_size=16, dtype=dtype)
+        network = resnet(18, stem="strided", num_groups=3, image_size=16, dtype=dtype)
         for gamma in [one for one in network.trainable_weights if not one.numpy().any() and "gamma" in one.name]:
             gamma.assign(tf.ones_like(gamma))  # So that the gradient of no kernel is zero.
         with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""The convolution of the ResNets: Keras' layer, with a faster gradient of its kernel on CPUs."""
+"""The convolution of the ResNets: Keras' layer, which trains faster on CPUs where its images are small."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,18 +8,20 @@ import tensorflow as tf
 from tf_simclr import devices
 from tf_simclr.keras import keras
 
-# Up to this many pixels of the output, and from this many channels on, matrix products are the faster way.
-MAX_PIXELS, MIN_CHANNELS = 64, 64
+# Up to this many pixels of the output, and from this many channels on, matrix products are the faster way: for the
+# gradient of the kernel in bfloat16, and for everything in any precision.
+MAX_PIXELS, FEW_PIXELS, MIN_CHANNELS = 64, 16, 64
 
 
 @keras.saving.register_keras_serializable("tf_simclr")
 class Conv2D(keras.layers.Conv2D):
-    """Keras' convolution, which on CPUs trains faster in bfloat16 where its images are small.
+    """Keras' convolution, which on CPUs trains faster where its images are small.
 
-    Where the output has few pixels, oneDNN takes longer for the gradient of the kernel in bfloat16 than for all else
-    together: up to nine times as long as for the output, on processors with AMX. One matrix product for each place of
-    the kernel is up to four times as fast there, and the same to rounding. The images' gradient, the output, and all
-    other cases are left to TensorFlow (docs/performance.md).
+    oneDNN is slow where the output has few pixels. In bfloat16, it takes longer for the gradient of the kernel than for
+    all else together: up to nine times as long as for the output, on processors with AMX. With very few pixels, it is
+    slow at the output and the images' gradient, too, and multiplies with the zeros around the images, two fifths of all
+    where a 3x3 kernel meets 3x3 pixels. Matrix products are up to four times as fast there, and the same to rounding.
+    Evaluation, exports, accelerators and all other sizes are left to TensorFlow (docs/performance.md).
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -31,16 +33,17 @@ class Conv2D(keras.layers.Conv2D):
     def _pays(self, inputs: tf.Tensor) -> bool:
         height, width = self.compute_output_shape(inputs.shape)[1:3]
         return (
-            inputs.dtype == tf.bfloat16
-            and inputs.shape[-1] >= MIN_CHANNELS
+            inputs.shape[-1] >= MIN_CHANNELS
             and None not in (height, width)
-            and height * width <= MAX_PIXELS
+            and height * width <= (MAX_PIXELS if inputs.dtype == tf.bfloat16 else FEW_PIXELS)
             and not devices.on_accelerator()
         )
 
 
 def convolve(images: tf.Tensor, kernel: tf.Tensor, stride: int, padding: str) -> tf.Tensor:
     """`tf.nn.conv2d` whose gradient with respect to the kernel is a sum of matrix products.
+
+    With few pixels, the output and, with stride 1, the gradient with respect to the images are matrix products, too.
 
     Args:
       images: Float tensor [B, H, W, C] with known H, W and C.
@@ -51,23 +54,62 @@ def convolve(images: tf.Tensor, kernel: tf.Tensor, stride: int, padding: str) ->
     Returns:
       Tensor [B, h, w, F] of the same dtype.
     """
+    size = kernel.shape[0]
+    margin = size // 2 if padding == "SAME" else 0
+    height, width = ((side + 2 * margin - size) // stride + 1 for side in images.shape[1:3])
+    is_few = size > 1 and height * width <= FEW_PIXELS
 
     @tf.custom_gradient
     def forward(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         def gradient(slopes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            of_images = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(images),
-                filter=kernel,
-                out_backprop=slopes,
-                strides=[1, stride, stride, 1],
-                padding=padding,
-            )
-            margin = kernel.shape[0] // 2 if padding == "SAME" else 0
-            return of_images, kernel_gradient(images, slopes, kernel.shape[0], stride, margin)
+            if is_few and stride == 1:
+                turned = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
+                of_images = convolution_of_few(slopes, turned, 1, size - 1 - margin)
+            else:
+                of_images = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=tf.shape(images),
+                    filter=kernel,
+                    out_backprop=slopes,
+                    strides=[1, stride, stride, 1],
+                    padding=padding,
+                )
+            return of_images, kernel_gradient(images, slopes, size, stride, margin)
 
+        if is_few:
+            return convolution_of_few(images, kernel, stride, margin), gradient
         return tf.nn.conv2d(images, kernel, stride, padding), gradient
 
     return forward(images, kernel)
+
+
+def convolution_of_few(images: tf.Tensor, kernel: tf.Tensor, stride: int, margin: int) -> tf.Tensor:
+    """A convolution as one matrix product for each pixel of the output, without the zeros around the images.
+
+    Args:
+      images: Float tensor [B, H, W, C].
+      kernel: Tensor [k, k, C, F] of the same dtype.
+      stride: In both directions.
+      margin: How many rows and columns of zeros there would be on each side.
+
+    Returns:
+      Tensor [B, h, w, F] of the same dtype.
+    """
+    size, channels, filters = kernel.shape[0], *kernel.shape[2:]
+    # (start in the images, start in the kernel, length) of what an output row or column sees
+    rows, columns = (
+        [
+            (max(first, 0), max(-first, 0), min(first + size, side) - max(first, 0))
+            for first in range(-margin, side + margin - size + 1, stride)
+        ]
+        for side in images.shape[1:3]
+    )
+    pixels = []
+    for top, row, height in rows:
+        for left, column, width in columns:
+            seen = tf.reshape(images[:, top : top + height, left : left + width], [-1, height * width * channels])
+            part = kernel[row : row + height, column : column + width]
+            pixels.append(tf.matmul(seen, tf.reshape(part, [-1, filters])))
+    return tf.reshape(tf.stack(pixels, axis=1), [-1, len(rows), len(columns), filters])
 
 
 def kernel_gradient(images: tf.Tensor, slopes: tf.Tensor, size: int, stride: int, margin: int) -> tf.Tensor:
@@ -77,21 +119,26 @@ def kernel_gradient(images: tf.Tensor, slopes: tf.Tensor, size: int, stride: int
       images: Float tensor.
       slopes: Tensor of the same dtype.
       size: k.
-      stride: In both directions.
+      stride: In both directions; 1 with a margin.
       margin: How many rows and columns of zeros the convolution adds on each side.
     """
     height, width, channels = images.shape[1:]
-    after = [margin + -(side + 2 * margin) % stride for side in (height, width)]
-    images = tf.pad(images, [[0, 0], [margin, after[0]], [margin, after[1]], [0, 0]])
-    height, width = images.shape[1:3]
-    # What a place of the kernel sees is then a block without gaps, which is faster to cut out.
-    blocks = tf.reshape(images, [-1, height // stride, stride, width // stride, stride * channels])
     h, w, filters = slopes.shape[1:]
-    slopes = tf.reshape(slopes, [-1, filters])
+    images = tf.pad(images, [[0, 0], [0, -height % stride], [0, -width % stride], [0, 0]])
+    # What a place of the kernel sees is then a block without gaps, which is faster to cut out.
+    blocks = tf.reshape(images, [-1, -(-height // stride), stride, -(-width // stride), stride * channels])
     products = []
     for row in range(size):
         for column in range(size):
             (top, i), (left, j) = divmod(row, stride), divmod(column, stride)
-            seen = blocks[:, top : top + h, i, left : left + w, j * channels : (j + 1) * channels]
-            products.append(tf.matmul(tf.reshape(seen, [-1, channels]), slopes, transpose_a=True))
+            # The outputs that see the images there, not the zeros around them.
+            first, start = max(margin - top, 0), max(margin - left, 0)
+            last = max(min(margin - top + blocks.shape[1], h), first)
+            end = max(min(margin - left + blocks.shape[3], w), start)
+            seen = blocks[
+                :, top - margin + first : top - margin + last, i, left - margin + start : left - margin + end,
+                j * channels : (j + 1) * channels,
+            ]  # fmt: skip
+            seen_from = tf.reshape(slopes[:, first:last, start:end], [-1, filters])
+            products.append(tf.matmul(tf.reshape(seen, [-1, channels]), seen_from, transpose_a=True))
     return tf.reshape(tf.stack(products), [size, size, channels, filters])
