@@ -3,15 +3,18 @@
     python benchmarks/convolutions.py
     python benchmarks/convolutions.py --precision=float32
 
-Prints GFLOP/s (a multiplication and an addition count as two) of TensorFlow's kernels for the output, the gradient of
-the images and the gradient of the kernel, and of two other ways to compute the last, which agree up to rounding:
-  matrix products   one for every place of the kernel, as in tf_simclr/models/convolution.py;
-  convolution       of the images with the slopes as its kernel, batch and channels swapped.
-Then the time of a forward and backward pass of two networks with and without the first of these, by the clock and by
-processor time. All take turns, so that a busy machine slows all alike; the best round counts, for networks the median.
+Prints GFLOP/s (a multiplication and an addition count as two, those with the zeros around the images, too) of
+TensorFlow's kernels for the output, the gradient of the images and the gradient of the kernel, and of other ways, which
+agree up to rounding:
+  products     matrix products, as in tf_simclr/models/convolution.py: one for every pixel of the output or of the
+               images, where there are not many, and one for every place of the kernel;
+  convolution  the kernel's gradient as one of the images with the slopes as its kernel, batch and channels swapped.
+Then the time of a forward and backward pass of networks with and without matrix products, by the clock and by processor
+time. All take turns, so that a busy machine slows all alike; the best round counts, for networks the median.
 """
 
 import argparse
+import math
 import os
 import pathlib
 import sys
@@ -30,12 +33,16 @@ from tf_simclr.keras import keras  # noqa: E402
 from tf_simclr.models import convolution  # noqa: E402
 from tf_simclr.models.resnet import resnet  # noqa: E402
 
-# (height and width of the output, channels) of the four groups of blocks
-LAYERS = ((32, 64), (16, 128), (8, 256), (4, 512))
+# (height and width of the output, channels) of the groups of blocks
+LAYERS = ((32, 64), (16, 128), (8, 256), (4, 512), (3, 256), (3, 384))
 KERNEL = 3
+MAX_PRODUCTS = 8  # of a side of the output, for one matrix product each
+WAYS = ("output", "output, products", "images", "images, products", "kernel", "kernel, products", "kernel, convolution")
+WIDTH = max(map(len, WAYS))
 # Name: (settings of the network, pixels of a view)
 NETWORKS = {
     "ResNet-10 of configs/cifar10_lars.py, 24 px": ({"depth": 10, "stem": "strided", "num_groups": 3}, 24),
+    "the same, 1.5 times as wide": ({"depth": 10, "stem": "strided", "num_groups": 3, "width_multiplier": 1.5}, 24),
     "ResNet-18, stem cifar, 32 px": ({"depth": 18, "stem": "cifar"}, 32),
 }
 
@@ -53,21 +60,34 @@ def make_candidates(size: int, channels: int, num_views: int, dtype: tf.DType) -
         result = tf.nn.conv2d(by_channel, tf.transpose(slopes, (1, 2, 0, 3)), 1, "VALID")
         return tf.transpose(result, (1, 2, 0, 3))
 
-    candidates = {
+    turned = tf.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
+    of_tensorflow = {
         "output": lambda: tf.nn.conv2d(images, kernel, 1, "SAME"),
         "images": lambda: tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=slopes, **same),
         "kernel": lambda: tf.raw_ops.Conv2DBackpropFilter(
             input=images, filter_sizes=kernel_shape, out_backprop=slopes, **same
         ),
-        "matrix products": lambda: convolution.kernel_gradient(images, slopes, KERNEL, 1, 1),
-        "convolution": swapped,
     }
-    return {name: tf.function(function) for name, function in candidates.items()}
+    others = {
+        "kernel, products": lambda: convolution.kernel_gradient(images, slopes, KERNEL, 1, 1),
+        "kernel, convolution": swapped,
+    }
+    if size <= MAX_PRODUCTS:
+        others |= {
+            "output, products": lambda: convolution.convolution_of_few(images, kernel, 1, 1),
+            "images, products": lambda: convolution.convolution_of_few(slopes, turned, 1, 1),
+        }
+    return {name: tf.function(function) for name, function in (of_tensorflow | others).items()}
 
 
-def make_pass(settings: dict, size: int, num_views: int, max_pixels: int, policy: str) -> Callable[[], tf.Tensor]:
-    """A forward and backward pass of a network that uses matrix products up to so many pixels."""
-    before, convolution.MAX_PIXELS = convolution.MAX_PIXELS, max_pixels
+def difference_of(candidates: dict[str, Callable[[], tf.Tensor]], name: str) -> float:
+    """How far a candidate is from TensorFlow's kernel, as a share of its norm."""
+    found, expected = (tf.cast(candidates[one](), tf.float32) for one in (name, name.split(",")[0]))
+    return float(tf.norm(found - expected) / tf.norm(expected))
+
+
+def make_pass(settings: dict, size: int, num_views: int, *, products: bool, policy: str) -> Callable[[], tf.Tensor]:
+    """A forward and backward pass of a network, with matrix products where they pay, or without."""
     network = resnet(**settings, image_size=size, dtype=policy)
     images = tf.random.stateless_uniform((num_views, size, size, 3), seed=(0, 4))
 
@@ -77,8 +97,10 @@ def make_pass(settings: dict, size: int, num_views: int, max_pixels: int, policy
             loss = tf.reduce_sum(network(images, training=True))
         return tf.add_n([tf.norm(gradient) for gradient in tape.gradient(loss, network.trainable_weights)])
 
-    run()  # Builds the graph, with that limit.
-    convolution.MAX_PIXELS = before
+    pays = convolution.Conv2D._pays
+    convolution.Conv2D._pays = lambda layer, inputs: products and pays(layer, inputs)
+    run()  # Builds the graph.
+    convolution.Conv2D._pays = pays
     return run
 
 
@@ -86,7 +108,7 @@ def compare_networks(num_views: int, policy: str, rounds: int) -> None:
     """Prints the time of both ways, which take turns, and their ratio."""
     for name, (settings, size) in NETWORKS.items():
         keras.backend.clear_session()
-        ways = [make_pass(settings, size, num_views, pixels, policy) for pixels in (0, convolution.MAX_PIXELS)]
+        ways = [make_pass(settings, size, num_views, products=way, policy=policy) for way in (False, True)]
         taken = np.empty((rounds, 2, 2))
         for times in taken:
             for way, run in enumerate(ways):
@@ -111,21 +133,19 @@ def main() -> None:
     options = parser.parse_args()
     policy = "mixed_bfloat16" if options.precision == "bfloat16" else "float32"
     print(f"TensorFlow {tf.__version__}, {options.precision}, {options.num_views} views, GFLOP/s")
-    for row, (size, channels) in enumerate(LAYERS):
+    print(f"{'layer':12}", *(f"{name:>{WIDTH}}" for name in WAYS), f"{'difference':>12}")
+    for size, channels in LAYERS:
         candidates = make_candidates(size, channels, options.num_views, tf.dtypes.as_dtype(options.precision))
-        gradients = [tf.cast(candidates[name](), tf.float32) for name in ("kernel", "matrix products", "convolution")]
-        difference = max(float(tf.norm(other - gradients[0]) / tf.norm(gradients[0])) for other in gradients[1:])
-        seconds = np.empty((options.rounds, len(candidates)))
-        for times in seconds:
-            for index, run in enumerate(candidates.values()):
+        difference = max(difference_of(candidates, name) for name in candidates)
+        seconds = dict.fromkeys(candidates, math.inf)
+        for _ in range(options.rounds):
+            for name, run in candidates.items():
                 start = time.perf_counter()
                 run()
-                times[index] = time.perf_counter() - start
+                seconds[name] = min(seconds[name], time.perf_counter() - start)
         gigaflop = 2e-9 * options.num_views * (size * channels * KERNEL) ** 2
-        if row == 0:
-            print(f"{'layer':12}", *(f"{name:>16}" for name in candidates), f"{'difference':>12}")
-        rates = gigaflop / seconds[1:].min(axis=0)
-        print(f"{f'{size}x{size}x{channels}':12}", *(f"{rate:16.0f}" for rate in rates), f"{difference:12.1e}")
+        rates = (f"{gigaflop / seconds[name]:.0f}" if name in seconds else "" for name in WAYS)
+        print(f"{f'{size}x{size}x{channels}':12}", *(f"{rate:>{WIDTH}}" for rate in rates), f"{difference:12.1e}")
     compare_networks(2 * options.num_views, policy, options.rounds)
 
 
