@@ -265,13 +265,21 @@ def orthogonal(matrix: tf.Tensor) -> tf.Tensor:
             matrix = 3.4445 * matrix + _times(matrix, _factor(_gram(matrix, is_tall)), is_tall)
         return matrix
     gram = _gram(matrix, is_tall)
-    identity = tf.eye(gram.shape[0], dtype=gram.dtype)
-    product = factor = 3.4445 * identity + _factor(gram)
+    product = factor = _plus_identity(_factor(gram))
     for _ in range(_STEPS - 1):
         gram = tf.matmul(factor, tf.matmul(gram, factor))
-        factor = 3.4445 * identity + _factor(gram)
+        factor = _plus_identity(_factor(gram))
         product = tf.matmul(product, factor)
     return _times(matrix, product, is_tall)
+
+
+def _plus_identity(factor: tf.Tensor) -> tf.Tensor:
+    """Adds 3.4445 to the diagonal.
+
+    As a sum of three matrices, TensorFlow's optimizer of graphs would order it anew in every process, and a resumed run
+    would round otherwise.
+    """
+    return tf.linalg.set_diag(factor, tf.linalg.diag_part(factor) + 3.4445)
 
 
 def _gram(matrix: tf.Tensor, is_tall: bool) -> tf.Tensor:
