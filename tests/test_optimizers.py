@@ -146,6 +146,21 @@ def test_orthogonal_bears_a_matrix_of_rank_1_in_bfloat16():
     assert 0.5 < np.linalg.norm(tf.cast(found, tf.float32), 2) < 1.5
 
 
+@pytest.mark.parametrize("make", [lambda: Muon(0.1, weight_decay=0.1), lambda: LARS(0.1, weight_decay=0.1)])
+def test_a_step_rounds_alike_in_every_process(make):
+    """TensorFlow's optimizer of graphs makes one sum of nested ones, in an order that depends on the process."""
+    optimizer, variables = make(), [tf.Variable(tf.random.normal(shape)) for shape in ([3, 3, 3, 64], [64, 8], [8])]
+    optimizer.build(variables)
+    step = tf.function(lambda *gradients: optimizer.apply_gradients(zip(gradients, variables, strict=True)))
+    graph = step.get_concrete_function(*(tf.TensorSpec(variable.shape) for variable in variables)).graph
+    sums = [operation for operation in graph.get_operations() if operation.type in ("AddV2", "AddN")]
+    nested = [
+        operation.name for operation in sums
+        if operation.outputs[0].shape.rank and any(operand.op in sums for operand in operation.inputs)
+    ]  # fmt: skip
+    assert nested == []
+
+
 def test_what_is_left_to_adam_is_said_before_muon_is_built():
     kernel, depthwise = tf.Variable(tf.ones([4, 4])), tf.Variable(tf.ones([3, 3, 4, 1]))
     optimizer = Muon()
