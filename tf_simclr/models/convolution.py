@@ -94,7 +94,7 @@ def convolution_of_few(images: tf.Tensor, kernel: tf.Tensor, stride: int, margin
     Returns:
       Tensor [B, h, w, F] of the same dtype.
     """
-    size, channels, filters = kernel.shape[0], *kernel.shape[2:]
+    size, _, channels, filters = kernel.shape
     # (start in the images, start in the kernel, length) of what an output row or column sees
     rows, columns = (
         [
