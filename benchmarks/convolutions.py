@@ -36,7 +36,7 @@ from tf_simclr.models.resnet import resnet  # noqa: E402
 # (height and width of the output, channels) of the groups of blocks
 LAYERS = ((32, 64), (16, 128), (8, 256), (4, 512), (3, 256), (3, 384))
 KERNEL = 3
-MAX_PRODUCTS = 8  # of a side of the output, for one matrix product each
+MAX_PRODUCTS = 8  # Up to this side of the output, one matrix product for each of its pixels is timed, too.
 WAYS = ("output", "output, products", "images", "images, products", "kernel", "kernel, products", "kernel, convolution")
 WIDTH = max(map(len, WAYS))
 # Name: (settings of the network, pixels of a view)
@@ -60,7 +60,6 @@ def make_candidates(size: int, channels: int, num_views: int, dtype: tf.DType) -
         result = tf.nn.conv2d(by_channel, tf.transpose(slopes, (1, 2, 0, 3)), 1, "VALID")
         return tf.transpose(result, (1, 2, 0, 3))
 
-    turned = tf.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
     of_tensorflow = {
         "output": lambda: tf.nn.conv2d(images, kernel, 1, "SAME"),
         "images": lambda: tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=slopes, **same),
@@ -75,7 +74,9 @@ def make_candidates(size: int, channels: int, num_views: int, dtype: tf.DType) -
     if size <= MAX_PRODUCTS:
         others |= {
             "output, products": lambda: convolution.convolution_of_few(images, kernel, 1, 1),
-            "images, products": lambda: convolution.convolution_of_few(slopes, turned, 1, 1),
+            "images, products": lambda: convolution.convolution_of_few(
+                slopes, tf.transpose(tf.reverse(kernel, (0, 1)), (0, 1, 3, 2)), 1, 1
+            ),
         }
     return {name: tf.function(function) for name, function in (of_tensorflow | others).items()}
 

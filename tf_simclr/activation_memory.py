@@ -6,9 +6,12 @@ import tensorflow as tf
 
 from tf_simclr.keras import keras
 
+# The scope of operations whose outputs the backward pass does not need.
+TEMPORARY = "temporary"
+
 
 def bytes_per_view(encoder: keras.Model, image_size: int) -> int:
-    """The size of all outputs of the operations in the encoder's forward pass, for one view, in bytes.
+    """The size of what the operations of the encoder's forward pass put out, for one view, in bytes.
 
     The backward pass needs most of them; it allocates its own arrays as it frees these.
 
@@ -18,7 +21,11 @@ def bytes_per_view(encoder: keras.Model, image_size: int) -> int:
     """
     views = tf.TensorSpec([None, image_size, image_size, 3])
     graph = tf.function(lambda images: encoder(images, training=True)).get_concrete_function(views).graph
-    operations = [operation for operation in graph.get_operations() if operation.type != "Identity"]
+    operations = [
+        operation
+        for operation in graph.get_operations()
+        if operation.type != "Identity" and TEMPORARY not in operation.name
+    ]
     outputs = [output for operation in operations for output in operation.outputs if output.shape.rank]
     return sum(
         output.shape[1:].num_elements() * output.dtype.size

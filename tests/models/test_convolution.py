@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr import devices
+from tf_simclr.activation_memory import bytes_per_view
 from tf_simclr.keras import keras
 from tf_simclr.models import convolution
 from tf_simclr.models.resnet import resnet
@@ -90,6 +91,26 @@ def test_only_small_images_of_many_channels_on_a_cpu_take_products(changes, expe
     layer = convolution.Conv2D(8, padding="valid" if settings["strides"] == 2 else "same", **settings)
     layer.channels = channels
     assert by_tensorflow(layer, **run) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"activation": "relu"}, {"dilation_rate": 2}, {"groups": 2}, {"strides": (1, 2)}, {"strides": 2},
+     {"kernel_size": (3, 1)}, {"kernel_size": 2}, {"use_bias": True}],
+)  # fmt: skip
+def test_training_gives_the_output_of_evaluation_with_every_option_of_the_layer(changes):
+    layer = convolution.Conv2D(**({"filters": 8, "kernel_size": 3, "padding": "same"} | changes))
+    images = normal(2, 4, 4, 64, seed=0, dtype="float32")
+    layer.build(images.shape)
+    layer.set_weights([normal(*weight.shape, seed=1) for weight in layer.get_weights()])
+    np.testing.assert_allclose(layer(images, training=True), layer(images, training=False), rtol=1e-4, atol=1e-4)
+
+
+def test_products_are_not_taken_for_memory_that_a_view_needs(monkeypatch):
+    network = resnet(10, stem="strided", num_groups=3, image_size=24)
+    found = bytes_per_view(network, 24)
+    monkeypatch.setattr(convolution.Conv2D, "_pays", lambda *_: False)
+    assert 1 < found / bytes_per_view(network, 24) < 1.15
 
 
 def test_a_network_learns_as_well_from_products(monkeypatch):

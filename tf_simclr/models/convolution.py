@@ -6,11 +6,14 @@ from typing import Any
 import tensorflow as tf
 
 from tf_simclr import devices
+from tf_simclr.activation_memory import TEMPORARY
 from tf_simclr.keras import keras
 
-# Up to this many pixels of the output, and from this many channels on, matrix products are the faster way: for the
-# gradient of the kernel in bfloat16, and for everything in any precision.
-MAX_PIXELS, FEW_PIXELS, MIN_CHANNELS = 64, 16, 64
+# Where matrix products are the faster way: from this many channels of the input on; up to this many pixels of the
+# output for the gradient of the kernel in bfloat16; and up to this many for everything in any precision.
+MIN_CHANNELS = 64
+MAX_PIXELS = 64
+FEW_PIXELS = 16
 
 
 @keras.saving.register_keras_serializable("tf_simclr")
@@ -28,22 +31,32 @@ class Conv2D(keras.layers.Conv2D):
         if not training or not self._pays(inputs):
             return super().call(inputs)
         outputs = convolve(inputs, tf.convert_to_tensor(self.kernel), self.strides[0], self.padding.upper())
-        return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
+        outputs = tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
+        return outputs if self.activation is None else self.activation(outputs)
 
     def _pays(self, inputs: tf.Tensor) -> bool:
         height, width = self.compute_output_shape(inputs.shape)[1:3]
         return (
-            inputs.shape[-1] >= MIN_CHANNELS
+            self._is_plain()
+            and inputs.shape.rank == 4
+            and inputs.shape[-1] >= MIN_CHANNELS
             and None not in (height, width)
             and height * width <= (MAX_PIXELS if inputs.dtype == tf.bfloat16 else FEW_PIXELS)
             and not devices.on_accelerator()
         )
 
+    def _is_plain(self) -> bool:
+        """Whether `convolve` can do it."""
+        is_square = len(set(self.kernel_size)) == len(set(self.strides)) == 1
+        is_whole = self.groups == 1 and set(self.dilation_rate) == {1} and self.data_format == "channels_last"
+        is_same = self.padding == "same" and set(self.strides) == {1} and self.kernel_size[0] % 2 == 1
+        return is_square and is_whole and (self.padding == "valid" or is_same)
+
 
 def convolve(images: tf.Tensor, kernel: tf.Tensor, stride: int, padding: str) -> tf.Tensor:
     """`tf.nn.conv2d` whose gradient with respect to the kernel is a sum of matrix products.
 
-    With few pixels, the output and, with stride 1, the gradient with respect to the images are matrix products, too.
+    With few pixels and k > 1, so are the output and, with stride 1, the gradient with respect to the images.
 
     Args:
       images: Float tensor [B, H, W, C] with known H, W and C.
@@ -57,13 +70,13 @@ def convolve(images: tf.Tensor, kernel: tf.Tensor, stride: int, padding: str) ->
     size = kernel.shape[0]
     margin = size // 2 if padding == "SAME" else 0
     height, width = ((side + 2 * margin - size) // stride + 1 for side in images.shape[1:3])
-    is_few = size > 1 and height * width <= FEW_PIXELS
+    is_few = size > 1 and height * width <= FEW_PIXELS  # With k = 1, a convolution is a matrix product already.
 
     @tf.custom_gradient
     def forward(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         def gradient(slopes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             if is_few and stride == 1:
-                turned = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
+                turned = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
                 of_images = convolution_of_few(slopes, turned, 1, size - 1 - margin)
             else:
                 of_images = tf.raw_ops.Conv2DBackpropInput(
@@ -103,13 +116,15 @@ def convolution_of_few(images: tf.Tensor, kernel: tf.Tensor, stride: int, margin
         ]
         for side in images.shape[1:3]
     )
-    pixels = []
-    for top, row, height in rows:
-        for left, column, width in columns:
-            seen = tf.reshape(images[:, top : top + height, left : left + width], [-1, height * width * channels])
-            part = kernel[row : row + height, column : column + width]
-            pixels.append(tf.matmul(seen, tf.reshape(part, [-1, filters])))
-    return tf.reshape(tf.stack(pixels, axis=1), [-1, len(rows), len(columns), filters])
+    with tf.name_scope(TEMPORARY):
+        pixels = []
+        for top, row, height in rows:
+            for left, column, width in columns:
+                seen = tf.reshape(images[:, top : top + height, left : left + width], [-1, height * width * channels])
+                part = kernel[row : row + height, column : column + width]
+                pixels.append(tf.matmul(seen, tf.reshape(part, [-1, filters])))
+        outputs = tf.stack(pixels, axis=1)
+    return tf.reshape(outputs, [-1, len(rows), len(columns), filters])
 
 
 def kernel_gradient(images: tf.Tensor, slopes: tf.Tensor, size: int, stride: int, margin: int) -> tf.Tensor:
