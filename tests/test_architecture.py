@@ -35,9 +35,8 @@ LAYERS = (
     ),
     (
         "losses*", "augment*", "metrics*", "models.*", "distribute*", "optimizers", "schedules", "gradient_cache",
-        "activation_memory",
     ),
-    ("parquet",),
+    ("parquet", "activation_memory"),
     ("files", "devices", "keras"),
 )  # fmt: skip
 # The same for the rooms of the data.
