@@ -2,9 +2,9 @@
 
     python run.py --mode=train_then_eval
 
-Measured on two cores of an AMD EPYC with AVX512-BF16, TensorFlow 2.21: in float32, seeds 0, 1 and 2 reach 99.0, 99.1
-and 98.5 % linear and 98.6, 98.4 and 97.7 % kNN top-1 (untrained encoder: 12.0, 12.4 and 14.5 % linear); in
-mixed_bfloat16, which "auto" chooses there, seed 0 reaches 99.0 and 98.3 %. docs/shapes.md has the times.
+Measured on two cores of an AMD EPYC with AVX512-BF16, TensorFlow 2.21: in float32, seeds 0, 1 and 2 reach 99.0, 98.7
+and 99.0 % linear and 98.0, 98.2 and 98.4 % kNN top-1 (untrained encoder: 12.0, 12.4 and 14.5 % linear); in
+mixed_bfloat16, which "auto" chooses there, seed 0 reaches 98.9 and 98.1 %. docs/shapes.md has the times.
 """
 
 from tf_simclr.settings import (
