@@ -160,8 +160,8 @@ def test_what_the_command_line_refuses(arguments, message):
     assert message in str(error.value)
 
 
-def test_small_views_that_the_encoder_or_the_sampler_does_not_take():
-    small = ["--dataset=shapes", "--image_size=32", "--num_small_views=2"]
+def test_small_views_that_the_encoder_or_the_sampler_does_not_take(tmp_path):
+    small = ["--dataset=shapes", "--image_size=32", "--num_small_views=2", f"--model_dir={tmp_path}"]
     config = parse(*small, "--small_view_size=7", "--stem=strided")
     with pytest.raises(ValueError, match="factor of 16: use --small_view_size=16. Received: small_view_size 7"):
         builders.build_encoder(config)
