@@ -74,9 +74,7 @@ def make_candidates(size: int, channels: int, num_views: int, dtype: tf.DType) -
     if size <= MAX_PRODUCTS:
         others |= {
             "output, products": lambda: convolution.convolution_of_few(images, kernel, 1, 1),
-            "images, products": lambda: convolution.convolution_of_few(
-                slopes, tf.transpose(tf.reverse(kernel, (0, 1)), (0, 1, 3, 2)), 1, 1
-            ),
+            "images, products": lambda: convolution.images_gradient_of_few(slopes, kernel, 1),
         }
     return {name: tf.function(function) for name, function in (of_tensorflow | others).items()}
 

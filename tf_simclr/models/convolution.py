@@ -76,8 +76,7 @@ def convolve(images: tf.Tensor, kernel: tf.Tensor, stride: int, padding: str) ->
     def forward(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         def gradient(slopes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             if is_few and stride == 1:
-                turned = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
-                of_images = convolution_of_few(slopes, turned, 1, size - 1 - margin)
+                of_images = images_gradient_of_few(slopes, kernel, margin)
             else:
                 of_images = tf.raw_ops.Conv2DBackpropInput(
                     input_sizes=tf.shape(images),
@@ -127,6 +126,12 @@ def convolution_of_few(images: tf.Tensor, kernel: tf.Tensor, stride: int, margin
     return tf.reshape(outputs, [-1, len(rows), len(columns), filters])
 
 
+def images_gradient_of_few(slopes: tf.Tensor, kernel: tf.Tensor, margin: int) -> tf.Tensor:
+    """The gradient of the images, [B, H, W, C], of `convolution_of_few` with stride 1, from that of its output."""
+    turned = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
+    return convolution_of_few(slopes, turned, 1, kernel.shape[0] - 1 - margin)
+
+
 def kernel_gradient(images: tf.Tensor, slopes: tf.Tensor, size: int, stride: int, margin: int) -> tf.Tensor:
     """The gradient of the kernel, [k, k, C, F], from the images [B, H, W, C] and that of the output, [B, h, w, F].
 
@@ -142,18 +147,20 @@ def kernel_gradient(images: tf.Tensor, slopes: tf.Tensor, size: int, stride: int
     images = tf.pad(images, [[0, 0], [0, -height % stride], [0, -width % stride], [0, 0]])
     # What a place of the kernel sees is then a block without gaps, which is faster to cut out.
     blocks = tf.reshape(images, [-1, -(-height // stride), stride, -(-width // stride), stride * channels])
+    # Of each row or column of the kernel: (place in a block, start in the blocks, start in the output, length) of the
+    # outputs that see the images there, not the zeros around them.
+    rows, columns = (
+        [
+            (place % stride, max(shift, 0), max(-shift, 0), max(min(side - shift, count) - max(-shift, 0), 0))
+            for place in range(size)
+            for shift in [place // stride - margin]
+        ]
+        for side, count in ((blocks.shape[1], h), (blocks.shape[3], w))
+    )
     products = []
-    for row in range(size):
-        for column in range(size):
-            (top, i), (left, j) = divmod(row, stride), divmod(column, stride)
-            # The outputs that see the images there, not the zeros around them.
-            first, start = max(margin - top, 0), max(margin - left, 0)
-            last = max(min(margin - top + blocks.shape[1], h), first)
-            end = max(min(margin - left + blocks.shape[3], w), start)
-            seen = blocks[
-                :, top - margin + first : top - margin + last, i, left - margin + start : left - margin + end,
-                j * channels : (j + 1) * channels,
-            ]  # fmt: skip
-            seen_from = tf.reshape(slopes[:, first:last, start:end], [-1, filters])
-            products.append(tf.matmul(tf.reshape(seen, [-1, channels]), seen_from, transpose_a=True))
+    for i, top, row, height in rows:
+        for j, left, column, width in columns:
+            seen = blocks[:, top : top + height, i, left : left + width, j * channels : (j + 1) * channels]
+            seen_by = tf.reshape(slopes[:, row : row + height, column : column + width], [-1, filters])
+            products.append(tf.matmul(tf.reshape(seen, [-1, channels]), seen_by, transpose_a=True))
     return tf.reshape(tf.stack(products), [size, size, channels, filters])

@@ -3,8 +3,8 @@
 Everything here uses core TensorFlow operations, takes dynamic shapes and keeps no Python state, so an exported
 SavedModel can include it.
 
-What may fail runs alone. TensorFlow cancels the branches beside a branch that fails and may report the CancelledError
-of one of them instead of the error. `Dataset.ignore_errors` leaves out elements with an error, but stops at that one.
+No branch runs beside one that may fail. TensorFlow would cancel it, and may report its CancelledError instead of the
+error. `Dataset.ignore_errors` leaves out elements with an error, but stops at that one.
 """
 
 import functools
@@ -49,10 +49,9 @@ def _decoders(max_pixels: int) -> tuple[Any, Any]:
     """Decoders of the files that `headers.is_plain_jpeg` says are JPEGs, and of all others."""
 
     def check(num_pixels: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
-        too_many = f"more than {max_pixels} pixels (data.max_pixels):"
-        with tf.control_dependencies([tf.Assert(num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or still WebP image"])]):
-            fits = tf.Assert(num_pixels <= max_pixels, [too_many, num_pixels])
-        with tf.control_dependencies([fits]):
+        is_known = tf.Assert(num_pixels > 0, ["not a JPEG, PNG, GIF, BMP or still WebP image"])
+        fits = tf.Assert(num_pixels <= max_pixels, [f"more than {max_pixels} pixels (data.max_pixels):", num_pixels])
+        with tf.control_dependencies([is_known, fits]):
             return tf.identity(encoded)
 
     def decode_plain_jpeg(encoded: tf.Tensor) -> tf.Tensor:
