@@ -1,0 +1,345 @@
+"""What tricks of fast training that are no settings are worth: linear and kNN accuracy for as much work.
+
+    python benchmarks/tricks.py --data_dir=cifar10 --tricks=none,whitening,growing_views
+    python benchmarks/tricks.py --steps=20 --tricks=none,whitening
+
+The settings are those of configs/cifar10_lars.py with Muon, as in levers.py; --set changes one. A trick is a function
+below, which changes the model before it is trained, or is called after every step.
+
+All are trained for as many steps, but for those that change the size of the views: they get the processor time of the
+others, by a few steps of each size that are measured first. The learning rate warms up for a tenth of the steps.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import os
+import pathlib
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.arguments import at_least_1  # noqa: E402
+from benchmarks.levers import FIXED, WARMUP_SHARE, ProcessorClock  # noqa: E402
+from tf_simclr import builders  # noqa: E402
+from tf_simclr.augment import Augmentation, RandomFlip  # noqa: E402
+from tf_simclr.data import batches  # noqa: E402
+from tf_simclr.evaluation.evaluate import evaluate  # noqa: E402
+from tf_simclr.keras import keras  # noqa: E402
+from tf_simclr.models.simclr import SimCLR  # noqa: E402
+from tf_simclr.runs import models  # noqa: E402
+from tf_simclr.runs.folder import open_run  # noqa: E402
+from tf_simclr.schedules import WarmupCosine  # noqa: E402
+from tf_simclr.settings import RunConfig, override  # noqa: E402
+from tf_simclr.settings.command_line import load_config, parse_assignments  # noqa: E402
+
+MUON = {"optimizer.name": "muon", "optimizer.base_learning_rate": 0.024, "optimizer.weight_decay": 0.15}
+TIMED_STEPS = 16
+
+
+@dataclasses.dataclass
+class Trial:
+    """What a trick may change.
+
+    Attributes:
+      model: The model, built, not yet trained.
+      batch: Images to train on.
+      steps: How many it is trained for.
+      callbacks: Are called after every step.
+      averages: More weights of the encoder to judge, by name.
+    """
+
+    model: SimCLR
+    batch: dict[str, tf.Tensor]
+    steps: int
+    callbacks: list[keras.callbacks.Callback] = dataclasses.field(default_factory=list)
+    averages: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
+
+
+class AfterStep(keras.callbacks.Callback):
+    """Calls a function after every step, with the number of steps so far."""
+
+    def __init__(self, function: Callable[[int], None]):
+        super().__init__()
+        self._function = function
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._function(int(self.model.optimizer.iterations.numpy()))
+
+
+class WarmupLinear(WarmupCosine):
+    """Falls along a line."""
+
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        step = tf.cast(step, tf.float32)
+        rest = (self.total_steps - step) / (self.total_steps - self.warmup_steps)
+        return self.peak_learning_rate * tf.clip_by_value(tf.minimum(step / self.warmup_steps, rest), 0.0, 1.0)
+
+
+def nothing(trial: Trial) -> None:
+    """The settings as they are."""
+
+
+def whitening(trial: Trial) -> None:
+    """The first convolution starts at the whitened principal components of the views' patches, of both signs.
+
+    Source: Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (2024), as the next three and `flips_in_turn`.
+    """
+    kernel = kernels(trial.model)[0]
+    height, width, channels, filters = kernel.shape
+    ones = [1, 1, 1, 1]
+    patches = tf.image.extract_patches(trial.model.make_views(trial.batch), [1, height, width, 1], ones, ones, "VALID")
+    values, vectors = np.linalg.eigh(np.cov(tf.reshape(patches, [-1, height * width * channels]).numpy().T))
+    components = (vectors / np.sqrt(values + 5e-4))[:, ::-1][:, : filters // 2]
+    start = kernel.numpy().reshape(-1, filters)  # Filters that are left over stay random.
+    start[:, : 2 * components.shape[1]] = np.concatenate([components, -components], axis=1)
+    kernel.assign(start.reshape(kernel.shape))
+
+
+def frozen_whitening(trial: Trial) -> None:
+    """The same, and it stays there."""
+    whitening(trial)
+    scale_steps(trial, kernels(trial.model)[:1], 0.0)
+
+
+def identity(trial: Trial) -> None:
+    """The first filters of every 3x3 convolution but the first start at the identity."""
+    for kernel in kernels(trial.model)[1:]:
+        if kernel.shape[0] == 3:
+            start, count = kernel.numpy(), min(kernel.shape[2:])
+            start[..., :count] = 0
+            start[1, 1, range(count), range(count)] = 1
+            kernel.assign(start)
+
+
+def fast_offsets(trial: Trial) -> None:
+    """The offsets of batch norm make steps eight times as long."""
+    scale_steps(trial, [one for one in trial.model.encoder.trainable_variables if "beta" in one.name], 8.0)
+
+
+def lookahead(trial: Trial) -> None:
+    """After every fifth step, all weights go back to a slow average, which catches up with them at first."""
+    variables = trial.model.trainable_variables
+    slow = [variable.numpy() for variable in variables]
+
+    def update(step: int) -> None:
+        if step % 5 == 0:
+            kept = 0.95**5 * (step / trial.steps) ** 3
+            for i, variable in enumerate(variables):
+                slow[i] = kept * slow[i] + (1 - kept) * variable.numpy()
+                variable.assign(slow[i])
+
+    trial.callbacks.append(AfterStep(update))
+
+
+def averages(trial: Trial) -> None:
+    """Exponential moving averages of the encoder's weights are judged as well."""
+    variables = trial.model.encoder.variables
+
+    def update(step: int) -> None:
+        del step
+        now = [variable.numpy() for variable in variables]
+        for decay in (0.99, 0.998):
+            kept = trial.averages.get(f"average of {decay}", now)
+            trial.averages[f"average of {decay}"] = [
+                decay * old + (1 - decay) * new for old, new in zip(kept, now, strict=True)
+            ]
+
+    trial.callbacks.append(AfterStep(update))
+
+
+def flips_in_turn(trial: Trial) -> None:
+    """The two views of an image are mirrored in turn: in four epochs, each of the four ways once."""
+    augmentation = trial.model.augmentation
+    branches = tuple(tuple(one for one in chain if not isinstance(one, RandomFlip)) for chain in augmentation.branches)
+    trial.model.augmentation = FlipsInTurn(augmentation.image_size, branches, augmentation.seed)
+
+
+class FlipsInTurn(Augmentation):
+    """Two views of every image, and which of them are mirrored, by the epoch and a start of each image's own."""
+
+    def __call__(self, images: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        views = super().__call__(images, keys)
+        start = tf.bitwise.right_shift(keys[:, 1] * 2654435761, 16)
+        turn = tf.math.floormod(keys[:, 0] + start, 4)
+        flips = tf.concat([turn % 2, turn // 2], axis=0) == 1
+        return tf.where(flips[:, tf.newaxis, tf.newaxis, tf.newaxis], tf.reverse(views, [2]), views)
+
+
+def straight_decay(trial: Trial) -> None:
+    """The learning rate falls along a line in place of a cosine."""
+    optimizer = trial.model.optimizer
+    optimizer.learning_rate = WarmupLinear(**optimizer.get_config()["learning_rate"]["config"])
+
+
+def of_size(*phases: tuple[int, float]) -> "Trick":
+    return Trick(nothing, phases)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trick:
+    """A trick.
+
+    Attributes:
+      apply: Changes a trial.
+      phases: Sides of the views in pixels, and the share of the time that is trained with them.
+    """
+
+    apply: Callable[[Trial], None]
+    phases: tuple[tuple[int, float], ...] = ((24, 1.0),)
+
+
+TRICKS = {
+    "none": Trick(nothing),
+    "whitening": Trick(whitening),
+    "frozen_whitening": Trick(frozen_whitening),
+    "identity": Trick(identity),
+    "fast_offsets": Trick(fast_offsets),
+    "lookahead": Trick(lookahead),
+    "averages": Trick(averages),
+    "flips_in_turn": Trick(flips_in_turn),
+    "straight_decay": Trick(straight_decay),
+    "views_16": of_size((16, 1.0)),
+    "views_16_24": of_size((16, 0.4), (24, 0.6)),
+    "views_20_32": of_size((20, 0.7), (32, 0.3)),
+    "views_24_32": of_size((24, 0.8), (32, 0.2)),
+}
+
+
+def kernels(model: SimCLR) -> list[tf.Variable]:
+    """The kernels of the encoder's convolutions."""
+    return [variable for variable in model.encoder.trainable_variables if variable.shape.rank == 4]
+
+
+def scale_steps(trial: Trial, variables: list[tf.Variable], factor: float) -> None:
+    """Makes the steps of some variables longer or shorter."""
+    before = [variable.numpy() for variable in variables]
+
+    def update(step: int) -> None:
+        del step
+        for i, variable in enumerate(variables):
+            before[i] = before[i] + factor * (variable.numpy() - before[i])
+            variable.assign(before[i])
+
+    trial.callbacks.append(AfterStep(update))
+
+
+def config_of(options: argparse.Namespace, num_examples: int, steps: int, seed: int) -> RunConfig:
+    """The settings of a run."""
+    place = {"data.dataset": "folder" if options.data_dir else "shapes", "data.data_dir": options.data_dir}
+    config = override(load_config(ROOT / "configs" / "cifar10_lars.py"), place | MUON | FIXED | options.set)
+    size = config.global_batch_size(num_examples)
+    changes = {"optimizer.warmup_epochs": WARMUP_SHARE * steps * size / num_examples, "train.steps": steps}
+    return override(config, changes | {"seed": seed, "model_dir": tempfile.mkdtemp()})
+
+
+def batches_of(trial: Trial, config: RunConfig, source: Any, side: int, start_step: int = 0) -> tf.data.Dataset:
+    """Batches to train on from a step on, with views of this side."""
+    trial.model.augmentation = dataclasses.replace(trial.model.augmentation, image_size=side)
+    trial.model.train_function = None  # It was traced for another side.
+    return batches.train_dataset(
+        source,
+        global_batch_size=config.global_batch_size(source.num_examples),
+        seed=config.seed,
+        start_step=start_step,
+        total_steps=1 << 20,
+        augmentation=trial.model.augmentation,
+    )
+
+
+def seconds_per_step(sides: set[int], options: argparse.Namespace, source: Any) -> dict[int, float]:
+    """Processor time of a step by the side of the views."""
+    config, seconds = config_of(options, source.num_examples, 1 << 20, 0), {}
+    for side in sorted(sides):
+        trial = Trial(models.initial_model(config, source.num_examples, source.num_classes), {}, 0)
+        dataset, clock = batches_of(trial, config, source, side), ProcessorClock()
+        trial.model.fit(dataset, steps_per_epoch=2 + TIMED_STEPS, verbose=0, callbacks=[clock])
+        seconds[side] = statistics.median(clock.seconds[2:])
+    return seconds
+
+
+def steps_of(trick: Trick, options: argparse.Namespace, seconds: dict[int, float]) -> list[tuple[int, int]]:
+    """Sides of the views, and how many steps are trained with them."""
+    return [(side, round(options.steps * share * seconds[24] / seconds[side])) for side, share in trick.phases]
+
+
+def run(name: str, seed: int, options: argparse.Namespace, images: Any, seconds: dict[int, float]) -> None:
+    """Trains and evaluates, and prints what was reached."""
+    keras.backend.clear_session()
+    source, trick = images.train, TRICKS[name]
+    phases = steps_of(trick, options, seconds)
+    total = sum(steps for _, steps in phases)
+    config = config_of(options, source.num_examples, total, seed)
+    with open_run(config) as folder:
+        start = time.process_time()
+        model = models.initial_model(config, source.num_examples, source.num_classes)
+        trial = Trial(model, {}, total)
+        first = next(iter(batches_of(trial, config, source, phases[0][0])))
+        trial.batch = first[0] if isinstance(first, tuple) else first
+        trick.apply(trial)
+        done = 0
+        for side, steps in phases:
+            dataset = batches_of(trial, config, source, side, done)
+            model.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=trial.callbacks)
+            done += steps
+        taken = time.process_time() - start
+        report(f"{name}, seed {seed}", total, taken, evaluate(config, model, images.probe, images.test, folder))
+        for title, weights in trial.averages.items():
+            for variable, value in zip(model.encoder.variables, weights, strict=True):
+                variable.assign(value)
+            shutil.rmtree(folder / "features")  # of the weights of before
+            result = evaluate(config, model, images.probe, images.test, folder)
+            report(f"{name}, seed {seed}, {title}", total, taken, result)
+    shutil.rmtree(config.folder)
+
+
+def report(title: str, steps: int, seconds: float, result: dict[str, Any]) -> None:
+    """Prints a line."""
+    cells = []
+    for protocol in ("linear", "knn"):
+        value, low, high = (100 * result[f"eval/{protocol}_top_1_accuracy{end}"] for end in ("", "_low", "_high"))
+        cells.append(f"{value:.1f} % {protocol} [{low:.1f}, {high:.1f}]")
+    print(f"{title}: {', '.join(cells)} after {steps:,} steps, {seconds:,.0f} s", flush=True)
+
+
+def main() -> None:
+    """Runs the tricks one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data_dir", help="the images, with labels; by default the embedded ones")
+    parser.add_argument("--steps", type=at_least_1, default=1790, help="training steps, with views of 24 px")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--tricks", default="none,whitening", help=f"of {', '.join(TRICKS)}")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all")
+    options = parser.parse_args()
+    try:
+        options.set = parse_assignments(options.set)
+    except ValueError as error:
+        parser.error(str(error))
+    names = options.tricks.split(",")
+    if unknown := sorted(set(names) - TRICKS.keys()):
+        parser.error(f"--tricks: there is none of this name. Received: {', '.join(unknown)}")
+    config = config_of(options, 1 << 20, 1, 0)
+    images = builders.build_sources(config, pathlib.Path(tempfile.mkdtemp()))
+    tf.get_logger().setLevel("ERROR")  # Every model is traced, and TensorFlow takes them for one.
+    sides = {side for name in names for side, _ in TRICKS[name].phases}
+    seconds = seconds_per_step(sides | {24}, options, images.train) if sides != {24} else {24: 1.0}
+    for side, value in seconds.items() if len(seconds) > 1 else ():
+        print(f"views of {side} px: {value:.3f} s per step", flush=True)
+    for name, seed in itertools.product(names, map(int, options.seeds.split(","))):
+        run(name, seed, options, images, seconds)
+
+
+if __name__ == "__main__":
+    main()
