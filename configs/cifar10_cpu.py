@@ -32,15 +32,16 @@ def get_config() -> RunConfig:
             view_size=24, crop_min_area=0.2, color_jitter_strength=0.5, blur_probability=0.0
         ),
         model=ModelConfig(
-            resnet_depth=10,
-            width_multiplier=1.5,
+            resnet_depth=18,
             stem="strided",
             num_groups=3,
+            final_width=1024,
             num_proj_layers=2,
+            proj_hidden_dim=256,
             temperature=0.2,
             objective_weight=1.0,
         ),
-        optimizer=OptimizerConfig(name="muon", base_learning_rate=0.024, warmup_epochs=1, weight_decay=0.05),
-        train=TrainConfig(global_batch_size=256, epochs=40, checkpoint_epochs=2),
+        optimizer=OptimizerConfig(name="muon", base_learning_rate=0.024, warmup_epochs=1, weight_decay=0.06),
+        train=TrainConfig(global_batch_size=256, epochs=33, checkpoint_epochs=2),
         eval=EvalConfig(baselines=True),
     )

@@ -24,6 +24,7 @@ def _build_resnet(config: RunConfig, **settings: Any) -> ResNet:
         num_groups=config.model.num_groups,
         sk_ratio=config.model.sk_ratio or 0.0,
         se_ratio=config.model.se_ratio or 0.0,
+        final_width=config.model.final_width or 0,
         image_size=_image_size(config),
         dtype=_policy(config),
         **settings,

@@ -52,8 +52,8 @@ class ResNet(keras.Model):
           training: Whether batch norm uses the statistics of the batch and updates its moving averages.
 
         Returns:
-          initial_conv, initial_max_pool and block_group1 to block_group4, [B, h, w, c], and final_avg_pool, [B, F];
-          in the dtypes of the layers.
+          initial_conv, initial_max_pool, block_group1 to block_group4 and, with a `final_width`, final_conv,
+          [B, h, w, c], and final_avg_pool, [B, F]; in the dtypes of the layers.
         """
         outputs = {}
         for part in self.layers[1:]:
@@ -65,9 +65,9 @@ class ResNet(keras.Model):
         """Freezes the weights from the input on; frozen batch norm runs in inference mode.
 
         Args:
-          after_block: Last part to freeze: 0 the stem, 1 to 4 a group of blocks.
+          after_block: Last part to freeze: 0 the stem, 1 to 3 a group of blocks, 4 everything.
         """
-        for part in self.layers[: 3 + after_block]:
+        for part in self.layers if after_block == NUM_GROUPS else self.layers[: 3 + after_block]:
             part.trainable = False
 
 
@@ -79,6 +79,7 @@ def resnet(
     num_groups: int = 4,
     sk_ratio: float = 0.0,
     se_ratio: float = 0.0,
+    final_width: int = 0,
     image_size: int | None = None,
     synchronized: bool = False,
     batch_norm_momentum: float = 0.9,
@@ -97,6 +98,8 @@ def resnet(
       sk_ratio: Above 0, bottlenecks have selective kernels (Li et al., 2019) whose mixing layer is this share of their
         width, and the "imagenet" stem and all shortcuts are those of ResNet-D (He et al., 2018). SimCLR v2: 0.0625.
       se_ratio: Above 0, residual branches end in a squeeze-and-excitation (Hu et al., 2017) of this share.
+      final_width: Above 0, a 1x1 convolution to this many channels, batch norm and ReLU come before the pooling, as in
+        MobileNetV2 (Sandler et al., 2018), and F is this. Not in the reference.
       image_size: Height and width of the images; `None` leaves them free.
       synchronized: Whether batch-norm statistics cover the batches of all replicas together.
       batch_norm_momentum: Share of the moving averages that a step keeps.
@@ -117,6 +120,8 @@ def resnet(
         raise ValueError(f"stem must be one of {', '.join(STEM_STRIDES)}. Received: {stem}")
     if not 1 <= num_groups <= NUM_GROUPS:
         raise ValueError(f"num_groups must be from 1 to {NUM_GROUPS}. Received: {num_groups}")
+    if final_width < 0:
+        raise ValueError(f"final_width must be positive, or 0 for none. Received: {final_width}")
     if width_multiplier <= 0:
         raise ValueError(f"width_multiplier must be positive. Received: {width_multiplier}")
     if image_size is not None and image_size < total_stride(stem, num_groups):
@@ -132,6 +137,8 @@ def resnet(
     features = _stem(build, images, filters[0], stem)
     for group in range(num_groups):
         features = _block_group(build, features, filters[group], block_counts[group], is_bottleneck, group + 1)
+    if final_width:
+        features = _final_convolution(build, features, final_width)
     representation = keras.layers.GlobalAveragePooling2D(dtype=tf.float32, name="final_avg_pool")(features)
     return ResNet(images, representation, name=name)
 
@@ -177,6 +184,13 @@ def _block_group(
     for _ in range(num_blocks - 1):
         outputs = block(build, outputs, filters, 1, project=False)
     return keras.Model(inputs, outputs, name=f"block_group{number}")(features)
+
+
+def _final_convolution(build: LayerFactory, features: tf.Tensor, filters: int) -> tf.Tensor:
+    """More channels, for a representation of more numbers, as a model of its own."""
+    inputs = keras.Input(features.shape[1:], dtype=features.dtype)
+    outputs = build.batch_norm(build.convolution(inputs, filters, 1))
+    return keras.Model(inputs, outputs, name="final_conv")(features)
 
 
 def _basic_block(build: LayerFactory, inputs: tf.Tensor, filters: int, stride: int, project: bool) -> tf.Tensor:

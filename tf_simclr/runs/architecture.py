@@ -57,7 +57,7 @@ def read_architecture(path: str | os.PathLike[str]) -> dict[str, Any]:
       path: What `find_checkpoint` takes.
 
     Returns:
-      resnet_depth, width_multiplier, stem, num_groups, sk_ratio and se_ratio of `resnet`; num_proj_layers,
+      resnet_depth, width_multiplier, stem, num_groups, sk_ratio, se_ratio and final_width of `resnet`; num_proj_layers,
       proj_hidden_dim and proj_out_dim of `ProjectionHead` (see `settings_of_head`); and num_classes, `None` without a
       classifier.
 
@@ -155,6 +155,9 @@ def _encoder_architecture(path: str, shapes: dict[Place, Shape]) -> dict[str, An
         mixing = [after[3] for kernel, after in itertools.pairwise(blocks) if kernel[0] == 3]
         sk_ratio = _factor(widths, mixing, lambda size: max(int(size), MIN_SELECTIVE_FILTERS))
     squeezed = [kernels[index][3] for index in biased[::2]]
+    # Behind the last 3x3 convolution, a bottleneck has one more, and two more that mix the streams.
+    num_last = (3 if sk_ratio else 1) if is_bottleneck else 0
+    has_final = len(blocks) - 1 - spatial[-1] > num_last
     return {
         "resnet_depth": depths[0],
         "width_multiplier": _factor(GROUP_FILTERS, filters, lambda size: max(round(size), 1)),
@@ -162,6 +165,7 @@ def _encoder_architecture(path: str, shapes: dict[Place, Shape]) -> dict[str, An
         "num_groups": len(counts),
         "sk_ratio": sk_ratio,
         "se_ratio": _factor(widths, squeezed, lambda size: max(int(size), 1)) if squeezed else 0.0,
+        "final_width": blocks[-1][3] if has_final else 0,
     }
 
 

@@ -67,7 +67,7 @@ class ModelConfig:
     """Encoder, heads and loss."""
 
     encoder: str = setting(
-        "resnet", "Name of the encoder; the settings from resnet_depth to se_ratio apply to resnet only.",
+        "resnet", "Name of the encoder; the settings from resnet_depth to final_width apply to resnet only.",
         flag="encoder",
     )  # fmt: skip
     resnet_depth: Literal[10, 18, 34, 50, 101, 152, 200] = setting(
@@ -93,6 +93,10 @@ class ModelConfig:
         unset=0,
         needs=_RESNET,
     )
+    final_width: int | None = setting(
+        None, "Channels of a last 1x1 convolution, and so of the representations; none leaves it out.",
+        rule=rules.AT_LEAST_1, unset=0, needs=_RESNET,
+    )  # fmt: skip
     global_bn: bool = setting(True, "Computes batch-norm statistics over all replicas.", flag="global_bn")
     batch_norm_momentum: float = setting(
         0.9, "Share of the moving averages that a step keeps.", rule=rules.SHARE, flag="batch_norm_decay"
