@@ -41,7 +41,7 @@ def get_config() -> RunConfig:
             temperature=0.2,
             objective_weight=1.0,
         ),
-        optimizer=OptimizerConfig(name="muon", base_learning_rate=0.024, warmup_epochs=1, weight_decay=0.06),
-        train=TrainConfig(global_batch_size=256, epochs=33, checkpoint_epochs=2),
+        optimizer=OptimizerConfig(name="muon", base_learning_rate=0.024, warmup_epochs=1, weight_decay=0.065),
+        train=TrainConfig(global_batch_size=256, epochs=31, checkpoint_epochs=2),
         eval=EvalConfig(baselines=True),
     )
