@@ -120,6 +120,26 @@ def test_squeeze_and_excitation_scales_channels():
     np.testing.assert_allclose(model(image[None].astype(np.float32))[0], expected, rtol=1e-4)
 
 
+def test_a_final_convolution_widens_the_representation():
+    encoder = resnet(10, 0.1, "strided", num_groups=2, final_width=7)
+    rng = np.random.default_rng(0)
+    encoder.set_weights([rng.uniform(0.1, 1, weight.shape) * rng.choice([-1, 1], weight.shape) ** (weight.ndim > 3)
+                         for weight in encoder.get_weights()])  # fmt: skip
+    images = rng.uniform(size=[3, 8, 6, 3]).astype(np.float32)
+    outputs = {name: value.numpy() for name, value in encoder.endpoints(images).items()}
+    assert list(outputs)[-3:] == ["block_group2", "final_conv", "final_avg_pool"]
+    kernel, gamma, beta, mean, variance = encoder.get_layer("final_conv").get_weights()
+    normalized = gamma * (outputs["block_group2"] @ kernel[0, 0] - mean) / np.sqrt(variance + 1e-5) + beta
+    expected = np.maximum(normalized, 0)
+    assert expected.shape == (3, 2, 2, 7) and 0.1 < np.mean(expected > 0) < 0.9
+    np.testing.assert_allclose(outputs["final_conv"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(encoder(images), expected.mean((1, 2)), rtol=1e-4, atol=1e-5)
+    encoder.freeze(2)
+    assert count(encoder.trainable_variables) == count(encoder.get_layer("final_conv").trainable_variables)
+    encoder.freeze(4)
+    assert not encoder.trainable_variables
+
+
 def test_moving_variance_is_that_of_the_batch():
     layer = BatchNormalization(momentum=0.0)
     images = np.random.default_rng(0).normal(size=[3, 1, 1, 2]).astype(np.float32)
@@ -148,6 +168,7 @@ def test_l2_penalty_is_half_the_sum_of_the_squared_kernels():
         ({"width_multiplier": 0}, "width_multiplier must be positive"),
         ({"stem": "imagenet", "image_size": 16}, "shrinks images by a factor of 32"),
         ({"num_groups": 5}, "num_groups must be from 1 to 4"),
+        ({"final_width": -1}, "final_width must be positive"),
     ],
 )
 def test_resnet_rejects_what_it_cannot_build(arguments, message):

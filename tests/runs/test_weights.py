@@ -160,7 +160,22 @@ def test_training_goes_on_as_in_the_reference(golden_dir, export, outputs):
     np.testing.assert_allclose(features, golden["final_avg_pool_after"], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("arguments", [SK, SE], ids=["selective kernels", "squeeze and excitation"])
+WIDENED = {
+    "widened selective kernels": SK | {"final_width": 9},
+    "widened squeeze and excitation": SE | {"final_width": 9},
+    "widened bottlenecks": {
+        "depth": 50,
+        "width_multiplier": 0.0625,
+        "stem": "cifar",
+        "num_groups": 1,
+        "final_width": 9,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "arguments", [SK, SE, *WIDENED.values()], ids=["selective kernels", "squeeze and excitation", *WIDENED]
+)
 def test_own_checkpoints_are_read_back(arguments, tmp_path):
     hidden_dim = 7 if arguments is SK else None
     saved = make_model(arguments, hidden_dim=hidden_dim)
@@ -170,7 +185,8 @@ def test_own_checkpoints_are_read_back(arguments, tmp_path):
     path = save(saved, tmp_path / "ckpt", optimizer)
 
     found = architecture.read_architecture(path)
-    expected = {"resnet_depth": arguments["depth"], "sk_ratio": 0, "se_ratio": 0, "num_groups": 4} | arguments
+    defaults = {"sk_ratio": 0, "se_ratio": 0, "num_groups": 4, "final_width": 0}
+    expected = {"resnet_depth": arguments["depth"]} | defaults | arguments
     expected |= {"num_proj_layers": 2, "proj_hidden_dim": hidden_dim, "proj_out_dim": 5, "num_classes": 3}
     del expected["depth"]
     assert found == expected | {"width_multiplier": pytest.approx(expected["width_multiplier"], rel=0.05)}

@@ -343,7 +343,16 @@ def test_configs_load_and_carry_their_own_name(path):
     for run in planned.values():
         start = pathlib.Path(run.checkpoint or "")
         if start.parent.name == "runs":  # Who starts from the run of another config has its encoder, and its head.
-            fields = ["encoder", "resnet_depth", "width_multiplier", "stem", "num_groups", "sk_ratio", "se_ratio"]
+            fields = [
+                "encoder",
+                "resnet_depth",
+                "width_multiplier",
+                "stem",
+                "num_groups",
+                "sk_ratio",
+                "se_ratio",
+                "final_width",
+            ]
             if run.train_mode == "pretrain":
                 fields += ["num_proj_layers", "proj_hidden_dim", "proj_out_dim"]
             theirs = command_line.load_config(ROOT / "configs" / f"{start.name}.py").model
