@@ -112,8 +112,27 @@ def resnet(
       The encoder.
 
     Raises:
-      ValueError: If the depth or stem is unknown, or an image is smaller than the total stride.
+      ValueError: If the depth or stem is unknown, a number is out of its range, or an image is smaller than the total
+        stride.
     """
+    _check(depth, width_multiplier, stem, num_groups, final_width, image_size)
+    build = LayerFactory(synchronized, batch_norm_momentum, l2, dtype, sk_ratio, se_ratio)
+    filters = [max(1, round(count * width_multiplier)) for count in GROUP_FILTERS]
+    block_counts, is_bottleneck = DEPTHS[depth]
+    images = keras.Input([image_size, image_size, 3], name="images")
+    features = _stem(build, images, filters[0], stem)
+    for group in range(num_groups):
+        features = _block_group(build, features, filters[group], block_counts[group], is_bottleneck, group + 1)
+    if final_width:
+        features = _final_convolution(build, features, final_width)
+    representation = keras.layers.GlobalAveragePooling2D(dtype=tf.float32, name="final_avg_pool")(features)
+    return ResNet(images, representation, name=name)
+
+
+def _check(
+    depth: int, width_multiplier: float, stem: str, num_groups: int, final_width: int, image_size: int | None
+) -> None:
+    """Raises a `ValueError` unless there is such a ResNet."""
     if depth not in DEPTHS:
         raise ValueError(f"depth must be one of {', '.join(map(str, DEPTHS))}. Received: {depth}")
     if stem not in STEM_STRIDES:
@@ -129,18 +148,6 @@ def resnet(
             f"A ResNet with the {stem} stem shrinks images by a factor of {total_stride(stem, num_groups)}: use larger "
             f"images or another stem. Received: image_size {image_size}"
         )
-
-    build = LayerFactory(synchronized, batch_norm_momentum, l2, dtype, sk_ratio, se_ratio)
-    filters = [max(1, round(count * width_multiplier)) for count in GROUP_FILTERS]
-    block_counts, is_bottleneck = DEPTHS[depth]
-    images = keras.Input([image_size, image_size, 3], name="images")
-    features = _stem(build, images, filters[0], stem)
-    for group in range(num_groups):
-        features = _block_group(build, features, filters[group], block_counts[group], is_bottleneck, group + 1)
-    if final_width:
-        features = _final_convolution(build, features, final_width)
-    representation = keras.layers.GlobalAveragePooling2D(dtype=tf.float32, name="final_avg_pool")(features)
-    return ResNet(images, representation, name=name)
 
 
 def total_stride(stem: str, num_groups: int = NUM_GROUPS) -> int:
