@@ -77,6 +77,7 @@ CASES: dict[str, dict[str, Any]] = {
     "depth_18": {"model.resnet_depth": 18},
     "groups_4": {"model.num_groups": 4},
     "stem_cifar": {"model.stem": "cifar"},
+    # Otherwise, the head would be as wide inside.
     "final_1024": {"model.final_width": 1024, "model.proj_hidden_dim": 256},
     "squeeze": {"model.se_ratio": 0.0625},
     "head_3": {"model.num_proj_layers": 3},

@@ -3,7 +3,7 @@
     python benchmarks/orthogonal.py
     python benchmarks/orthogonal.py --width=1.5 --rounds=20
 
-Takes the kernels of the network of configs/cifar10_cpu.py with --width times the channels. Both ways take turns on one
+Takes the kernels of the network of configs/cifar10_lars.py with --width times the channels. Both ways take turns on one
 thread. Prints their processor time and how far apart their results are, relative to the norm; the last row is all
 kernels together. On CPUs, `tf_simclr.optimizers.orthogonal` takes the second way for float32 and float64.
 """

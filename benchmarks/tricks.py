@@ -1,6 +1,6 @@
 """What tricks of fast training that are no settings are worth: linear and kNN accuracy for as much work.
 
-    python benchmarks/tricks.py --data_dir=cifar10 --tricks=none,whitening,growing_views
+    python benchmarks/tricks.py --data_dir=cifar10 --tricks=none,frozen_whitening,views_16_24
     python benchmarks/tricks.py --steps=20 --tricks=none,whitening
 
 The settings are those of configs/cifar10_lars.py with Muon, as in levers.py; --set changes one. A trick is a function
@@ -13,10 +13,10 @@ others, by a few steps of each size that are measured first. The learning rate w
 import argparse
 import dataclasses
 import itertools
+import math
 import os
 import pathlib
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.arguments import at_least_1  # noqa: E402
-from benchmarks.levers import FIXED, WARMUP_SHARE, ProcessorClock  # noqa: E402
+from benchmarks.levers import FIXED, OWN, WARMUP_SHARE, base_config, measure_steps  # noqa: E402
 from tf_simclr import builders  # noqa: E402
 from tf_simclr.augment import Augmentation, RandomFlip  # noqa: E402
 from tf_simclr.data import batches  # noqa: E402
@@ -43,10 +43,11 @@ from tf_simclr.runs import models  # noqa: E402
 from tf_simclr.runs.folder import open_run  # noqa: E402
 from tf_simclr.schedules import WarmupCosine  # noqa: E402
 from tf_simclr.settings import RunConfig, override  # noqa: E402
-from tf_simclr.settings.command_line import load_config, parse_assignments  # noqa: E402
+from tf_simclr.settings.command_line import parse_assignments  # noqa: E402
 
 MUON = {"optimizer.name": "muon", "optimizer.base_learning_rate": 0.024, "optimizer.weight_decay": 0.15}
-TIMED_STEPS = 16
+# The beginnings of what is not to be set: the size of the images and of the views, and small ones.
+VIEWS = ("data.image_size", "augmentation.view_size", "augmentation.num_", "eval.protocols")
 
 
 @dataclasses.dataclass
@@ -85,7 +86,7 @@ class WarmupLinear(WarmupCosine):
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         rest = (self.total_steps - step) / (self.total_steps - self.warmup_steps)
-        return self.peak_learning_rate * tf.clip_by_value(tf.minimum(step / self.warmup_steps, rest), 0.0, 1.0)
+        return self.peak_learning_rate * tf.clip_by_value(tf.minimum(step / max(self.warmup_steps, 1), rest), 0.0, 1.0)
 
 
 def nothing(trial: Trial) -> None:
@@ -95,7 +96,8 @@ def nothing(trial: Trial) -> None:
 def whitening(trial: Trial) -> None:
     """The first convolution starts at the whitened principal components of the views' patches, of both signs.
 
-    Source: Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (2024), as the next three and `flips_in_turn`.
+    Source: Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (2024), where they stay there; the same for
+    `identity`, `fast_offsets`, `lookahead` and `flips_in_turn`.
     """
     kernel = kernels(trial.model)[0]
     height, width, channels, filters = kernel.shape
@@ -130,7 +132,7 @@ def fast_offsets(trial: Trial) -> None:
 
 
 def lookahead(trial: Trial) -> None:
-    """After every fifth step, all weights go back to a slow average, which catches up with them at first."""
+    """Every fifth step, all weights go back to an average, which is close to them at first and moves ever less."""
     variables = trial.model.trainable_variables
     slow = [variable.numpy() for variable in variables]
 
@@ -238,11 +240,14 @@ def scale_steps(trial: Trial, variables: list[tf.Variable], factor: float) -> No
 
 def config_of(options: argparse.Namespace, num_examples: int, steps: int, seed: int) -> RunConfig:
     """The settings of a run."""
-    place = {"data.dataset": "folder" if options.data_dir else "shapes", "data.data_dir": options.data_dir}
-    config = override(load_config(ROOT / "configs" / "cifar10_lars.py"), place | MUON | FIXED | options.set)
-    size = config.global_batch_size(num_examples)
-    changes = {"optimizer.warmup_epochs": WARMUP_SHARE * steps * size / num_examples, "train.steps": steps}
-    return override(config, changes | {"seed": seed, "model_dir": tempfile.mkdtemp()})
+    base = override(base_config(options), FIXED)
+    changes = {
+        "optimizer.warmup_epochs": WARMUP_SHARE * steps * base.global_batch_size(num_examples) / num_examples,
+        "train.steps": steps,
+        "seed": seed,
+        "model_dir": os.path.join(options.model_dir, "run"),
+    }
+    return override(base, changes)
 
 
 def batches_of(trial: Trial, config: RunConfig, source: Any, side: int, start_step: int = 0) -> tf.data.Dataset:
@@ -259,20 +264,9 @@ def batches_of(trial: Trial, config: RunConfig, source: Any, side: int, start_st
     )
 
 
-def seconds_per_step(sides: set[int], options: argparse.Namespace, source: Any) -> dict[int, float]:
-    """Processor time of a step by the side of the views."""
-    config, seconds = config_of(options, source.num_examples, 1 << 20, 0), {}
-    for side in sorted(sides):
-        trial = Trial(models.initial_model(config, source.num_examples, source.num_classes), {}, 0)
-        dataset, clock = batches_of(trial, config, source, side), ProcessorClock()
-        trial.model.fit(dataset, steps_per_epoch=2 + TIMED_STEPS, verbose=0, callbacks=[clock])
-        seconds[side] = statistics.median(clock.seconds[2:])
-    return seconds
-
-
 def steps_of(trick: Trick, options: argparse.Namespace, seconds: dict[int, float]) -> list[tuple[int, int]]:
     """Sides of the views, and how many steps are trained with them."""
-    return [(side, round(options.steps * share * seconds[24] / seconds[side])) for side, share in trick.phases]
+    return [(side, math.ceil(options.steps * share * seconds[24] / seconds[side])) for side, share in trick.phases]
 
 
 def run(name: str, seed: int, options: argparse.Namespace, images: Any, seconds: dict[int, float]) -> None:
@@ -299,10 +293,9 @@ def run(name: str, seed: int, options: argparse.Namespace, images: Any, seconds:
         for title, weights in trial.averages.items():
             for variable, value in zip(model.encoder.variables, weights, strict=True):
                 variable.assign(value)
-            shutil.rmtree(folder / "features")  # of the weights of before
             result = evaluate(config, model, images.probe, images.test, folder)
             report(f"{name}, seed {seed}, {title}", total, taken, result)
-    shutil.rmtree(config.folder)
+    shutil.rmtree(folder)
 
 
 def report(title: str, steps: int, seconds: float, result: dict[str, Any]) -> None:
@@ -314,8 +307,8 @@ def report(title: str, steps: int, seconds: float, result: dict[str, Any]) -> No
     print(f"{title}: {', '.join(cells)} after {steps:,} steps, {seconds:,.0f} s", flush=True)
 
 
-def main() -> None:
-    """Runs the tricks one after the other."""
+def parse() -> argparse.Namespace:
+    """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data_dir", help="the images, with labels; by default the embedded ones")
     parser.add_argument("--steps", type=at_least_1, default=1790, help="training steps, with views of 24 px")
@@ -324,21 +317,32 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all")
     options = parser.parse_args()
     try:
-        options.set = parse_assignments(options.set)
+        options.set = MUON | parse_assignments(options.set)
     except ValueError as error:
         parser.error(str(error))
-    names = options.tricks.split(",")
-    if unknown := sorted(set(names) - TRICKS.keys()):
+    if fixed := sorted(name for name in options.set if name in OWN or name.startswith(VIEWS)):
+        parser.error(f"--set: this program sets it itself. Received: {', '.join(fixed)}")
+    options.tricks = options.tricks.split(",")
+    if unknown := sorted(set(options.tricks) - TRICKS.keys()):
         parser.error(f"--tricks: there is none of this name. Received: {', '.join(unknown)}")
-    config = config_of(options, 1 << 20, 1, 0)
-    images = builders.build_sources(config, pathlib.Path(tempfile.mkdtemp()))
-    tf.get_logger().setLevel("ERROR")  # Every model is traced, and TensorFlow takes them for one.
-    sides = {side for name in names for side, _ in TRICKS[name].phases}
-    seconds = seconds_per_step(sides | {24}, options, images.train) if sides != {24} else {24: 1.0}
-    for side, value in seconds.items() if len(seconds) > 1 else ():
-        print(f"views of {side} px: {value:.3f} s per step", flush=True)
-    for name, seed in itertools.product(names, map(int, options.seeds.split(","))):
-        run(name, seed, options, images, seconds)
+    return options
+
+
+def main() -> None:
+    """Runs the tricks one after the other."""
+    options, seconds = parse(), {24: 1.0}
+    with tempfile.TemporaryDirectory() as options.model_dir:
+        images = builders.build_sources(base_config(options), pathlib.Path(options.model_dir))
+        tf.get_logger().setLevel("ERROR")  # Every model is traced, and TensorFlow takes them for one.
+        sides = {side for name in options.tricks for side, _ in TRICKS[name].phases}
+        if sides != {24}:
+            cases = {side: "as_it_is" if side == 24 else f"view_{side}" for side in sorted(sides | {24})}
+            measured = measure_steps(list(cases.values()), options, images.train)
+            seconds = {side: measured[case] for side, case in cases.items()}
+            for side, value in seconds.items():
+                print(f"views of {side} px: {value:.3f} s per step", flush=True)
+        for name, seed in itertools.product(options.tricks, map(int, options.seeds.split(","))):
+            run(name, seed, options, images, seconds)
 
 
 if __name__ == "__main__":

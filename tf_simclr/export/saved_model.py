@@ -46,8 +46,8 @@ def export_encoder(
     The loaded model can also be called like an export of the reference: `loaded(images, trainable=False)` takes what
     `encode` takes, or uint8 [B, S, S, 3], which it scales, and returns a dictionary of float32 tensors under the
     reference's names: final_avg_pool and, where the model has them, initial_conv, initial_max_pool, block_group1 to
-    block_group4, proj_head_input, proj_head_output and logits_sup. With `trainable=True` batch norm learns, and
-    `trainable_variables_list` holds the variables to differentiate.
+    block_group4, proj_head_input, proj_head_output and logits_sup; and final_conv, which the reference does not have.
+    With `trainable=True` batch norm learns, and `trainable_variables_list` holds the variables to differentiate.
 
     The directory also holds `model_card.json` and, in `assets.extra/`, the warm-up requests of TensorFlow Serving. The
     files are written beside it under a name that no server takes for a version, audited (see `audit`), then renamed, so

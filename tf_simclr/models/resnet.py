@@ -34,7 +34,10 @@ MIN_SELECTIVE_FILTERS = 32
 
 @keras.saving.register_keras_serializable("tf_simclr")
 class ResNet(keras.Model):
-    """A functional Keras model whose layers have the names that the reference gives their outputs."""
+    """A functional Keras model whose layers have the names that the reference gives their outputs.
+
+    The reference has no "final_conv".
+    """
 
     def load_weights(
         self, filepath: Any, skip_mismatch: bool = False, by_name: bool = False, options: Any = None
@@ -68,7 +71,8 @@ class ResNet(keras.Model):
           after_block: Last part to freeze: 0 the stem, 1 to 3 a group of blocks, 4 everything.
         """
         for part in self.layers if after_block == NUM_GROUPS else self.layers[: 3 + after_block]:
-            part.trainable = False
+            if part.name != "final_conv" or after_block == NUM_GROUPS:  # There may be fewer groups.
+                part.trainable = False
 
 
 def resnet(
@@ -94,7 +98,7 @@ def resnet(
       width_multiplier: Real number > 0 that scales the number of channels.
       stem: "cifar" (3x3, stride 1), "strided" (3x3, stride 2) or "imagenet" (7x7, stride 2, then 3x3 max-pooling).
       num_groups: How many of the four groups of blocks to build, from the first. With all four, F is
-        512 * width_multiplier (depth 50 and up: 2048 * width_multiplier).
+        512 * width_multiplier (depth 50 and up: 2048 * width_multiplier), unless `final_width` says otherwise.
       sk_ratio: Above 0, bottlenecks have selective kernels (Li et al., 2019) whose mixing layer is this share of their
         width, and the "imagenet" stem and all shortcuts are those of ResNet-D (He et al., 2018). SimCLR v2: 0.0625.
       se_ratio: Above 0, residual branches end in a squeeze-and-excitation (Hu et al., 2017) of this share.

@@ -95,7 +95,7 @@ class ModelConfig:
     )
     final_width: int | None = setting(
         None, "Channels of a last 1x1 convolution, and so of the representations; none leaves it out.",
-        rule=rules.AT_LEAST_1, unset=0, needs=_RESNET,
+        rule=rules.AT_LEAST_1, needs=_RESNET,
     )  # fmt: skip
     global_bn: bool = setting(True, "Computes batch-norm statistics over all replicas.", flag="global_bn")
     batch_norm_momentum: float = setting(
