@@ -1,4 +1,4 @@
-"""CIFAR-10 on a CPU, in 86 minutes of processor time.
+"""CIFAR-10 on a CPU, in two hours of processor time.
 
     python run.py --mode=train_then_eval --config=configs/cifar10_cpu.py --data_dir=cifar10
     python benchmarks/time_to_accuracy.py --data_dir=cifar10
@@ -6,11 +6,10 @@
 cifar10/train/CLASS/ and cifar10/test/CLASS/ hold the images; without --data_dir, TFDS downloads them. The second
 command does the same and prints the time.
 
-Measured by it, seed 0, on one core of an AMD EPYC with AVX512-BF16 (TensorFlow 2.21, mixed_bfloat16), on JPEG files of
-quality 75: 79.0 % linear [78.3, 79.8] and 74.5 % kNN [73.7, 75.3] top-1 on the 10,000 test images (untrained encoder:
-41.4 and 33.6 %, raw pixels: 41.4 and 30.9 %) in 5,184 s of processor time, evaluation, export and report included. It
-trained at 390 to 410 images/s on that core, while another run had the other one. docs/performance.md says what each
-setting is worth.
+Measured by it, seed 0, on two cores of an AMD EPYC with AVX512-BF16 (family 25, TensorFlow 2.21, mixed_bfloat16), on
+JPEG files of quality 75: 80.4 % linear [79.6, 81.2] and 75.0 % kNN [74.2, 75.9] top-1 on the 10,000 test images
+(untrained encoder: 42.3 and 33.3 %, raw pixels: 41.4 and 30.9 %) in 7,351 s of processor time, evaluation, export and
+report included, which took 67 min beside a few short jobs. docs/performance.md says what each setting is worth.
 """
 
 from tf_simclr.settings import (
