@@ -68,11 +68,11 @@ class ResNet(keras.Model):
         """Freezes the weights from the input on; frozen batch norm runs in inference mode.
 
         Args:
-          after_block: Last part to freeze: 0 the stem, 1 to 3 a group of blocks, 4 everything.
+          after_block: Last part to freeze: 0 the stem, 1 to 3 a group of blocks; 4, or a group that there is not,
+            everything.
         """
         for part in self.layers if after_block == NUM_GROUPS else self.layers[: 3 + after_block]:
-            if part.name != "final_conv" or after_block == NUM_GROUPS:  # There may be fewer groups.
-                part.trainable = False
+            part.trainable = False
 
 
 def resnet(
