@@ -202,6 +202,17 @@ def steps_of(seconds_per_step: float, options: argparse.Namespace) -> int:
     return max(10, int(options.seconds / seconds_per_step))
 
 
+def parse_set(parser: argparse.ArgumentParser, assignments: list[str], own: set[str]) -> dict[str, Any]:
+    """The settings of --set, which must be none of the program's own."""
+    try:
+        found = parse_assignments(assignments)
+    except ValueError as error:
+        parser.error(str(error))
+    if fixed := sorted(own & found.keys()):
+        parser.error(f"--set: this program sets it itself. Received: {', '.join(fixed)}")
+    return found
+
+
 def main() -> None:
     """Runs the study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -212,12 +223,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all cases")
     parser.add_argument("--model_dir", default="runs/levers", help="one for each --set; it keeps what was measured")
     options = parser.parse_args()
-    try:
-        options.set = parse_assignments(options.set)
-    except ValueError as error:
-        parser.error(str(error))
-    if fixed := sorted(OWN & options.set.keys()):
-        parser.error(f"--set: this program sets it itself. Received: {', '.join(fixed)}")
+    options.set = parse_set(parser, options.set, OWN)
     path = pathlib.Path(options.model_dir) / f"ledger_{options.seconds}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     what = {"data_dir": options.data_dir, "set": options.set}

@@ -62,16 +62,21 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     return files.read_json(folder / "result.json") | {"seconds": taken}
 
 
-def describe(seed: int, result: dict[str, Any]) -> str:
-    """What a seed reached, in one line."""
+def accuracies(result: dict[str, Any]) -> str:
+    """The accuracies of a result, with their intervals."""
     cells = []
     for protocol in PROTOCOLS:
         value, low, high = (100 * result[f"eval/{protocol}_top_1_accuracy{end}"] for end in ("", "_low", "_high"))
         cells.append(f"{value:.1f} % {protocol} [{low:.1f}, {high:.1f}]")
+    return ", ".join(cells)
+
+
+def describe(seed: int, result: dict[str, Any]) -> str:
+    """What a seed reached, in one line."""
     taken = result["seconds"]
     bound = "at least " if taken["lost"] else ""
     return (
-        f"seed {seed}: {', '.join(cells)} in {bound}{taken['processor']:,.0f} s of processor time, "
+        f"seed {seed}: {accuracies(result)} in {bound}{taken['processor']:,.0f} s of processor time, "
         f"{taken['clock'] / 60:.0f} min by the clock"
     )
 

@@ -32,7 +32,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.arguments import at_least_1  # noqa: E402
-from benchmarks.levers import FIXED, OWN, WARMUP_SHARE, base_config, measure_steps  # noqa: E402
+from benchmarks.levers import OWN, base_config, config_of, measure_steps, parse_set  # noqa: E402
+from benchmarks.time_to_accuracy import accuracies  # noqa: E402
 from tf_simclr import builders  # noqa: E402
 from tf_simclr.augment import Augmentation, RandomFlip  # noqa: E402
 from tf_simclr.data import batches  # noqa: E402
@@ -42,12 +43,11 @@ from tf_simclr.models.simclr import SimCLR  # noqa: E402
 from tf_simclr.runs import models  # noqa: E402
 from tf_simclr.runs.folder import open_run  # noqa: E402
 from tf_simclr.schedules import WarmupCosine  # noqa: E402
-from tf_simclr.settings import RunConfig, override  # noqa: E402
-from tf_simclr.settings.command_line import parse_assignments  # noqa: E402
+from tf_simclr.settings import RunConfig  # noqa: E402
 
 MUON = {"optimizer.name": "muon", "optimizer.base_learning_rate": 0.024, "optimizer.weight_decay": 0.15}
-# The beginnings of what is not to be set: the size of the images and of the views, and small ones.
-VIEWS = ("data.image_size", "augmentation.view_size", "augmentation.num_", "eval.protocols")
+# Not to be set, besides levers.OWN: the sizes, since tricks change them, and the number of the views.
+VIEWS = {"data.image_size", "augmentation.view_size", "augmentation.num_views", "augmentation.num_small_views"}
 
 
 @dataclasses.dataclass
@@ -238,29 +238,17 @@ def scale_steps(trial: Trial, variables: list[tf.Variable], factor: float) -> No
     trial.callbacks.append(AfterStep(update))
 
 
-def config_of(options: argparse.Namespace, num_examples: int, steps: int, seed: int) -> RunConfig:
-    """The settings of a run."""
-    base = override(base_config(options), FIXED)
-    changes = {
-        "optimizer.warmup_epochs": WARMUP_SHARE * steps * base.global_batch_size(num_examples) / num_examples,
-        "train.steps": steps,
-        "seed": seed,
-        "model_dir": os.path.join(options.model_dir, "run"),
-    }
-    return override(base, changes)
-
-
-def batches_of(trial: Trial, config: RunConfig, source: Any, side: int, start_step: int = 0) -> tf.data.Dataset:
+def batches_of(model: SimCLR, config: RunConfig, source: Any, side: int, start_step: int = 0) -> tf.data.Dataset:
     """Batches to train on from a step on, with views of this side."""
-    trial.model.augmentation = dataclasses.replace(trial.model.augmentation, image_size=side)
-    trial.model.train_function = None  # It was traced for another side.
+    model.augmentation = dataclasses.replace(model.augmentation, image_size=side)
+    model.train_function = None  # It was traced for another side.
     return batches.train_dataset(
         source,
         global_batch_size=config.global_batch_size(source.num_examples),
         seed=config.seed,
         start_step=start_step,
         total_steps=1 << 20,
-        augmentation=trial.model.augmentation,
+        augmentation=model.augmentation,
     )
 
 
@@ -275,36 +263,27 @@ def run(name: str, seed: int, options: argparse.Namespace, images: Any, seconds:
     source, trick = images.train, TRICKS[name]
     phases = steps_of(trick, options, seconds)
     total = sum(steps for _, steps in phases)
-    config = config_of(options, source.num_examples, total, seed)
+    config = config_of("as_it_is", options, source.num_examples, total, seed)
     with open_run(config) as folder:
         start = time.process_time()
         model = models.initial_model(config, source.num_examples, source.num_classes)
-        trial = Trial(model, {}, total)
-        first = next(iter(batches_of(trial, config, source, phases[0][0])))
-        trial.batch = first[0] if isinstance(first, tuple) else first
+        batch, *_ = next(iter(batches_of(model, config, source, phases[0][0])))  # The images have labels.
+        trial = Trial(model, batch, total)
         trick.apply(trial)
         done = 0
         for side, steps in phases:
-            dataset = batches_of(trial, config, source, side, done)
+            dataset = batches_of(model, config, source, side, done)
             model.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=trial.callbacks)
             done += steps
         taken = time.process_time() - start
-        report(f"{name}, seed {seed}", total, taken, evaluate(config, model, images.probe, images.test, folder))
+        result = evaluate(config, model, images.probe, images.test, folder)
+        print(f"{name}, seed {seed}: {accuracies(result)} after {total:,} steps, {taken:,.0f} s", flush=True)
         for title, weights in trial.averages.items():
             for variable, value in zip(model.encoder.variables, weights, strict=True):
                 variable.assign(value)
             result = evaluate(config, model, images.probe, images.test, folder)
-            report(f"{name}, seed {seed}, {title}", total, taken, result)
+            print(f"{name}, seed {seed}, {title}: {accuracies(result)}", flush=True)
     shutil.rmtree(folder)
-
-
-def report(title: str, steps: int, seconds: float, result: dict[str, Any]) -> None:
-    """Prints a line."""
-    cells = []
-    for protocol in ("linear", "knn"):
-        value, low, high = (100 * result[f"eval/{protocol}_top_1_accuracy{end}"] for end in ("", "_low", "_high"))
-        cells.append(f"{value:.1f} % {protocol} [{low:.1f}, {high:.1f}]")
-    print(f"{title}: {', '.join(cells)} after {steps:,} steps, {seconds:,.0f} s", flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -316,12 +295,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tricks", default="none,whitening", help=f"of {', '.join(TRICKS)}")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all")
     options = parser.parse_args()
-    try:
-        options.set = MUON | parse_assignments(options.set)
-    except ValueError as error:
-        parser.error(str(error))
-    if fixed := sorted(name for name in options.set if name in OWN or name.startswith(VIEWS)):
-        parser.error(f"--set: this program sets it itself. Received: {', '.join(fixed)}")
+    options.set = MUON | parse_set(parser, options.set, OWN | VIEWS)
     options.tricks = options.tricks.split(",")
     if unknown := sorted(set(options.tricks) - TRICKS.keys()):
         parser.error(f"--tricks: there is none of this name. Received: {', '.join(unknown)}")
