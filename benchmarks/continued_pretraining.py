@@ -27,12 +27,13 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.arguments import at_least_1  # noqa: E402
-from tf_simclr import builders, files  # noqa: E402
+from benchmarks.ledger import Ledger  # noqa: E402
+from tf_simclr import builders  # noqa: E402
 from tf_simclr.evaluation.evaluate import evaluate  # noqa: E402
 from tf_simclr.metrics import paired  # noqa: E402
 from tf_simclr.runs import predictions  # noqa: E402
 from tf_simclr.runs.folder import open_run  # noqa: E402
-from tf_simclr.settings import RunConfig, override  # noqa: E402
+from tf_simclr.settings import RunConfig, override, to_dict  # noqa: E402
 from tf_simclr.settings.command_line import load_config  # noqa: E402
 from tf_simclr.training.train import train  # noqa: E402
 
@@ -81,18 +82,6 @@ def measure_step(options: argparse.Namespace) -> float:
     return (taken[1] - taken[0]) / (LONG - SHORT)
 
 
-class Ledger:
-    """What is known by now, in a file: the cost of a step, and the processor time of every training."""
-
-    def __init__(self, path: pathlib.Path):
-        self._path = path
-        self.values: dict[str, Any] = files.read_json(path) if path.is_file() else {}
-
-    def write(self, name: str, value: Any) -> None:
-        self.values[name] = value
-        files.write_json(self._path, self.values)
-
-
 def run_case(way: str, seed: int, options: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
     """Trains and evaluates; returns the result."""
     config = with_steps(config_of(way, seed, options), ledger.values["steps"])
@@ -103,8 +92,8 @@ def run_case(way: str, seed: int, options: argparse.Namespace, ledger: Ledger) -
             model = train(config, images, folder)
     finally:  # A training that is stopped goes on later; its time counts in all.
         if not ledger.values.get(f"{name} is done"):
-            ledger.write(name, ledger.values.get(name, 0.0) + time.process_time() - start)
-    ledger.write(f"{name} is done", True)
+            ledger.write(**{name: ledger.values.get(name, 0.0) + time.process_time() - start})
+    ledger.write(**{f"{name} is done": True})
     return evaluate(config, model, images.probe, images.test, folder)
 
 
@@ -144,11 +133,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=at_least_1, default=2)
     parser.add_argument("--model_dir", default="runs/continued_pretraining")
     options = parser.parse_args()
-    pathlib.Path(options.model_dir).mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(pathlib.Path(options.model_dir) / "ledger.json")
+    settings = [to_dict(config_of(way, 0, options)) for way in WAYS]
+    ledger = Ledger(pathlib.Path(options.model_dir) / "ledger.json", settings=settings, seconds=options.seconds)
     if "steps" not in ledger.values:
-        ledger.write("seconds of a step", measure_step(options))
-        ledger.write("steps", max(2, int(options.seconds / ledger.values["seconds of a step"])))
+        seconds = measure_step(options)
+        ledger.write(steps=max(2, int(options.seconds / seconds)), **{"seconds of a step": seconds})
     print(
         f"{ledger.values['steps']} steps of {ledger.values['seconds of a step']:.3f} s of processor time, "
         f"TensorFlow {tf.__version__}\n"

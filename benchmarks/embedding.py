@@ -64,8 +64,9 @@ def seconds(step: Callable[[], None]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="run, checkpoint or SavedModel")
-    parser.add_argument("--folder", help="images")
-    parser.add_argument("--files", type=at_least_1, help="tiny files to make instead")
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument("--folder", help="images")
+    images.add_argument("--files", type=at_least_1, help="tiny files to make instead")
     parser.add_argument("--scratch", default=tempfile.gettempdir(), help="where these are made")
     parser.add_argument("--rounds", type=at_least_1, default=1)
     parser.add_argument("--image_size", type=at_least_1, default=SIDE_PX, help="if the model leaves it open")

@@ -30,11 +30,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.arguments import at_least_1  # noqa: E402
-from tf_simclr import builders, files  # noqa: E402
+from benchmarks.ledger import Ledger  # noqa: E402
+from tf_simclr import builders  # noqa: E402
 from tf_simclr.evaluation.evaluate import evaluate  # noqa: E402
 from tf_simclr.keras import keras  # noqa: E402
 from tf_simclr.runs.folder import open_run  # noqa: E402
-from tf_simclr.settings import RunConfig, override  # noqa: E402
+from tf_simclr.settings import RunConfig, override, to_dict  # noqa: E402
 from tf_simclr.settings.command_line import load_config  # noqa: E402
 from tf_simclr.training import held_out  # noqa: E402
 from tf_simclr.training.meter import Meter  # noqa: E402
@@ -184,16 +185,15 @@ def main() -> None:
     parser.add_argument("--model_dir", default="runs/health")
     options = parser.parse_args()
     path = pathlib.Path(options.model_dir) / "ledger.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    found: dict[str, dict[str, float]] = files.read_json(path) if path.is_file() else {}
+    ledger = Ledger(path, settings=to_dict(base_config(options)), runs=RUNS, steps=options.steps)
+    found: dict[str, dict[str, float]] = ledger.values
     images = builders.build_sources(base_config(options), pathlib.Path(tempfile.mkdtemp()))
     tf.get_logger().setLevel("ERROR")  # Every model is traced, and TensorFlow takes them for one.
     print(f"{options.steps} steps of {BATCH} images, TensorFlow {tf.__version__}", flush=True)
     for name in list(RUNS)[: options.runs]:
         if name not in found:
             config = config_of(name, options, images.train.num_examples)
-            found[name] = run_case(config, images)
-            files.write_json(path, found)
+            ledger.write(**{name: run_case(config, images)})
             for part in ("features", "checkpoints"):  # They would take 100 MB for each run.
                 shutil.rmtree(pathlib.Path(config.folder, part), ignore_errors=True)
         print(f"{name:24}{100 * found[name][LINEAR]:8.1f} %", flush=True)

@@ -31,14 +31,15 @@ import tensorflow as tf
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.arguments import at_least_1  # noqa: E402
-from tf_simclr import builders, files  # noqa: E402
+from benchmarks.arguments import at_least_1, names  # noqa: E402
+from benchmarks.ledger import Ledger  # noqa: E402
+from tf_simclr import builders  # noqa: E402
 from tf_simclr.data import batches  # noqa: E402
 from tf_simclr.evaluation.evaluate import evaluate  # noqa: E402
 from tf_simclr.keras import keras  # noqa: E402
 from tf_simclr.runs import models  # noqa: E402
 from tf_simclr.runs.folder import open_run  # noqa: E402
-from tf_simclr.settings import RunConfig, override  # noqa: E402
+from tf_simclr.settings import RunConfig, override, to_dict  # noqa: E402
 from tf_simclr.settings.command_line import load_config, parse_assignments  # noqa: E402
 from tf_simclr.training.train import train  # noqa: E402
 
@@ -93,6 +94,7 @@ FIXED = {
     "eval.baselines": False,
 }
 OWN = {*FIXED, "seed", "model_dir", "data.dataset", "data.data_dir", "optimizer.warmup_epochs", "train.steps"}
+OWN |= {"train.steps_per_execution"}  # Callbacks are called after every one of these.
 WARMUP_SHARE = 0.1
 ROUNDS, STEPS_PER_ROUND = 3, 8
 
@@ -171,17 +173,17 @@ def run_case(config: RunConfig, images: builders.Sources) -> dict[str, float]:
 
 
 def report(
-    ledger: dict[str, Any], cases: list[str], seeds: int, options: argparse.Namespace, num_examples: int
+    values: dict[str, Any], cases: list[str], seeds: int, options: argparse.Namespace, num_examples: int
 ) -> None:
     """Prints the table of the runs that are finished."""
     print("\n| case | batch | steps | images seen | epochs | processor time, graph included | linear | kNN |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |")
     for case in cases:
-        found = [ledger["runs"][key] for seed in range(seeds) if (key := f"{case}, seed {seed}") in ledger["runs"]]
+        found = [values[key] for seed in range(seeds) if (key := f"{case}, seed {seed}") in values]
         if not found:
             continue
         config = config_of(case, options, num_examples)
-        steps, size = steps_of(ledger["seconds_per_step"][case], options), config.global_batch_size(num_examples)
+        steps, size = steps_of(values["seconds per step"][case], options), config.global_batch_size(num_examples)
         seconds = ", ".join(f"{one['seconds']:.0f}" for one in found)
         cells = [
             ", ".join(
@@ -224,32 +226,34 @@ def main() -> None:
     parser.add_argument("--model_dir", default="runs/levers", help="one for each --set; it keeps what was measured")
     options = parser.parse_args()
     options.set = parse_set(parser, options.set, OWN)
+    cases = names(parser, options.cases, CASES)
     path = pathlib.Path(options.model_dir) / f"ledger_{options.seconds}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    what = {"data_dir": options.data_dir, "set": options.set}
-    ledger: dict[str, Any] = files.read_json(path) if path.is_file() else what | {"seconds_per_step": {}, "runs": {}}
-    if any(ledger.get(name) != value for name, value in what.items()):
-        parser.error(f"{path} is of other data or another --set: use another --model_dir")
+    ledger = Ledger(path, settings=to_dict(base_config(options)))
+    if stale := [case for case in cases if ledger.values.get("changes", CASES).get(case, CASES[case]) != CASES[case]]:
+        parser.error(f"{path} is of other cases of these names: use another --model_dir. Received: {', '.join(stale)}")
     images = builders.build_sources(base_config(options), pathlib.Path(tempfile.mkdtemp()))
     tf.get_logger().setLevel("ERROR")  # Every model is traced, and TensorFlow takes them for one.
-    cases, num_examples = options.cases.split(","), images.train.num_examples
+    num_examples = images.train.num_examples
     print(f"{num_examples:,} images, {options.seconds} s of processor time, TensorFlow {tf.__version__}", flush=True)
-    unmeasured = [case for case in cases if case not in ledger["seconds_per_step"]]
-    if unmeasured:
-        ledger["seconds_per_step"] |= measure_steps(unmeasured, options, images.train)
-        files.write_json(path, ledger)
+    known: dict[str, float] = ledger.values.get("seconds per step", {})
+    if unmeasured := [case for case in cases if case not in known]:
+        # Beside one that is known, for the machine may be slower or faster now.
+        shared = list(known)[:1]
+        measured = measure_steps([*shared, *unmeasured], options, images.train)
+        ratio = known[shared[0]] / measured[shared[0]] if shared else 1.0
+        known |= {case: ratio * measured[case] for case in unmeasured}
+        ledger.write(**{"seconds per step": known, "changes": {case: CASES[case] for case in known}})
     for case in cases:
-        seconds = ledger["seconds_per_step"][case]
+        seconds = known[case]
         print(f"{case:24}{seconds:8.3f} s per step, {steps_of(seconds, options):6,} steps", flush=True)
     for case, seed in itertools.product(cases, range(options.seeds)):
         key = f"{case}, seed {seed}"
-        if key not in ledger["runs"]:
-            steps = steps_of(ledger["seconds_per_step"][case], options)
-            ledger["runs"][key] = run_case(config_of(case, options, num_examples, steps, seed), images)
-            files.write_json(path, ledger)
-        numbers = ledger["runs"][key]
+        if key not in ledger.values:
+            steps = steps_of(known[case], options)
+            ledger.write(**{key: run_case(config_of(case, options, num_examples, steps, seed), images)})
+        numbers = ledger.values[key]
         print(f"{key:34}{100 * numbers['eval/linear_top_1_accuracy']:6.1f} % {numbers['seconds']:6.0f} s", flush=True)
-    report(ledger, cases, options.seeds, options, num_examples)
+    report(ledger.values, cases, options.seeds, options, num_examples)
 
 
 if __name__ == "__main__":

@@ -71,21 +71,21 @@ def compare(size: tuple[int, int, int], is_correlated: bool = False) -> None:
     if is_correlated:
         train.representations[:] -= train.representations.mean(axis=0)
         np.cumsum(train.representations, axis=1, out=train.representations)
-    grid = Linear.regularization_grid
+    grid, limit = Linear.regularization_grid, Linear.max_iterations
     with threadpool_limits(1, user_api="blas"):
         start = time.process_time()
         scaler = StandardScaler()
         standardized = scaler.fit_transform(train.representations)
-        classifier = LogisticRegression(max_iter=100, warm_start=True)
+        classifier = LogisticRegression(max_iter=limit, warm_start=True)
         expected = []
         for regularization_c in grid:
             classifier.set_params(C=regularization_c).fit(standardized, train.labels)
             weights = (classifier.coef_ / scaler.scale_).T
             bias = classifier.intercept_ - scaler.mean_ @ weights
-            expected.append(Regression(weights, bias, regularization_c, classifier.n_iter_.max() < 100))
+            expected.append(Regression(weights, bias, regularization_c, classifier.n_iter_.max() < limit))
         theirs = time.process_time() - start
         start = time.process_time()
-        path = list(fit_path(Objective(train.representations, train.labels, np.arange(size[0]), size[2]), grid, 100))
+        path = list(fit_path(Objective(train.representations, train.labels, np.arange(size[0]), size[2]), grid, limit))
         ours = time.process_time() - start
     objective = Objective(train.representations, train.labels, np.arange(size[0]), size[2])
     regression._GRADIENT_TOLERANCE = 1e-6

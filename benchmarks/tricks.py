@@ -1,4 +1,4 @@
-"""What tricks of fast training that are no settings are worth: linear and kNN accuracy for as much work.
+"""What tricks from fast training recipes are worth that are no settings: linear and kNN accuracy, for equal work.
 
     python benchmarks/tricks.py --data_dir=cifar10 --tricks=none,frozen_whitening,views_16_24
     python benchmarks/tricks.py --steps=20 --tricks=none,whitening
@@ -6,8 +6,9 @@
 The settings are those of configs/cifar10_lars.py with Muon, as in levers.py; --set changes one. A trick is a function
 below, which changes the model before it is trained, or is called after every step.
 
-All are trained for as many steps, but for those that change the size of the views: they get the processor time of the
-others, by a few steps of each size that are measured first. The learning rate warms up for a tenth of the steps.
+All are trained for the same number of steps, except those that change the size of the views: they get the processor
+time of the others, by a few steps of each size that are measured first. The learning rate warms up for a tenth of the
+steps.
 """
 
 import argparse
@@ -31,7 +32,7 @@ import tensorflow as tf
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.arguments import at_least_1  # noqa: E402
+from benchmarks.arguments import at_least_1, names  # noqa: E402
 from benchmarks.levers import OWN, base_config, config_of, measure_steps, parse_set  # noqa: E402
 from benchmarks.time_to_accuracy import accuracies  # noqa: E402
 from tf_simclr import builders  # noqa: E402
@@ -296,9 +297,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all")
     options = parser.parse_args()
     options.set = MUON | parse_set(parser, options.set, OWN | VIEWS)
-    options.tricks = options.tricks.split(",")
-    if unknown := sorted(set(options.tricks) - TRICKS.keys()):
-        parser.error(f"--tricks: there is none of this name. Received: {', '.join(unknown)}")
+    options.tricks = names(parser, options.tricks, TRICKS)
     return options
 
 
