@@ -19,7 +19,8 @@ import run
 from tf_simclr import builders, files, stages
 from tf_simclr.data import batches
 from tf_simclr.runs import models, predictions
-from tf_simclr.runs.folder import list_checkpoints, open_run
+from tf_simclr.runs.checkpoint_list import list_checkpoints
+from tf_simclr.runs.folder import open_run
 from tf_simclr.settings import RunConfig, override
 from tf_simclr.settings.stages import place
 from tf_simclr.training import train as program

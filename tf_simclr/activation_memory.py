@@ -8,6 +8,8 @@ from tf_simclr.keras import keras
 
 # The scope of operations whose outputs the backward pass does not need.
 TEMPORARY = "temporary"
+# Operations that put out what they take. IdentityN stands around every gradient of one's own.
+_ALIASES = ("Identity", "IdentityN")
 
 
 def bytes_per_view(encoder: keras.Model, image_size: int) -> int:
@@ -24,7 +26,7 @@ def bytes_per_view(encoder: keras.Model, image_size: int) -> int:
     operations = [
         operation
         for operation in graph.get_operations()
-        if operation.type != "Identity" and TEMPORARY not in operation.name
+        if operation.type not in _ALIASES and TEMPORARY not in operation.name
     ]
     outputs = [output for operation in operations for output in operation.outputs if output.shape.rank]
     return sum(

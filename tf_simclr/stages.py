@@ -11,7 +11,8 @@ from tf_simclr import files
 from tf_simclr.keras import keras
 from tf_simclr.metrics.paired import difference_interval
 from tf_simclr.runs import predictions, saved_models, weights
-from tf_simclr.runs.folder import as_started, list_checkpoints, make_folder
+from tf_simclr.runs.checkpoint_list import list_checkpoints
+from tf_simclr.runs.folder import as_started, make_folder
 from tf_simclr.runs.results import LABEL, headline
 from tf_simclr.runs.saved_outputs import Place
 from tf_simclr.settings import RunConfig, flatten, to_dict

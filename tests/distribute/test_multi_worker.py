@@ -16,7 +16,7 @@ from processes import SETTINGS, finish, newest_step, start, variables, wait_for_
 from launch import free_ports
 from tf_simclr import distribute
 from tf_simclr.distribute import strategy
-from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.runs.checkpoint_list import list_checkpoints
 
 CHANGES = {"train__steps": 4, "train__precision": "float32", "train__log_every_steps": 1}
 

@@ -294,3 +294,16 @@ def test_semi_hard_negatives_are_dropped_where_none_is_farther_than_the_positive
 def test_what_means_nothing_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", ["nt_xent", "dcl", "supcon"])
+def test_determinism_gives_the_same_numbers(name, monkeypatch):
+    """Under it, GPUs lack the operation that is used otherwise."""
+    loss, pairs = CASES[name][0], pairs_of(WHOLE[name], CASES[name][0])
+    z = projections(pairs.num_views)
+    expected, expected_gradient = with_gradient(loss, z, pairs)
+    monkeypatch.setattr(blocked, "is_op_determinism_enabled", lambda: True)
+    monkeypatch.setattr(tf.raw_ops, "SparseSoftmaxCrossEntropyWithLogits", None)
+    found, gradient = with_gradient(loss, z, pairs)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-12)

@@ -140,3 +140,26 @@ def test_a_head_that_nothing_reads_may_have_another_width_than_the_checkpoints(t
     same = builders.build_model(make((2, 7, 4)), 160, 3)
     models.start_from(prefix, same)
     assert are_equal(values(same.projection_head), values(saved.projection_head))
+
+
+def test_a_frozen_head_is_frozen_when_it_is_made_again():
+    h = np.random.default_rng(0).normal(size=[16, WIDTH]).astype(np.float32)
+    layer = ProjectionHead(2, 5)
+    layer(h)
+    layer.trainable = False
+    again = ProjectionHead.from_config(layer.get_config())
+    again(h)
+    before = again.get_weights()
+    again(h, training=True)
+    assert not again.trainable_variables and are_equal(again.get_weights(), before)
+
+
+def test_the_file_of_a_head_is_the_same_whatever_is_frozen():
+    h = np.random.default_rng(0).normal(size=[16, WIDTH]).astype(np.float32)
+    heads = [ProjectionHead(2, 5), ProjectionHead(2, 5, frozen_from=1)]
+    outputs, store = [head(h) for head in heads], {}
+    assert not np.allclose(*outputs)
+    heads[0].save_own_variables(store)
+    assert len(store) == len(heads[0].weights) == 9
+    heads[1].load_own_variables(store)
+    np.testing.assert_array_equal(heads[1](h), outputs[0])

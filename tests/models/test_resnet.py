@@ -168,7 +168,9 @@ def test_l2_penalty_is_half_the_sum_of_the_squared_kernels():
         ({"width_multiplier": 0}, "width_multiplier must be positive"),
         ({"stem": "imagenet", "image_size": 16}, "shrinks images by a factor of 32"),
         ({"num_groups": 5}, "num_groups must be from 1 to 4"),
-        ({"final_width": -1}, "final_width must be positive"),
+        ({"final_width": 0}, "final_width must be at least 1"),
+        ({"sk_ratio": -1}, "sk_ratio must be from 0 to 1"),
+        ({"se_ratio": 1.5}, "se_ratio must be from 0 to 1"),
     ],
 )
 def test_resnet_rejects_what_it_cannot_build(arguments, message):

@@ -12,6 +12,7 @@ from tf_simclr.augment import Augmentation, RandomCrop, RandomFlip, simclr_chain
 from tf_simclr.keras import keras
 from tf_simclr.losses import NTXent
 from tf_simclr.models.classifier import Classifier
+from tf_simclr.models.foreign import penalize
 from tf_simclr.models.heads import ProjectionHead, linear_classifier
 from tf_simclr.models.resnet import ResNet, resnet
 from tf_simclr.models.simclr import SimCLR
@@ -145,3 +146,11 @@ def test_a_config_with_an_unknown_class_is_refused():
     config["loss"]["dataclass"] = "NTYent"
     with pytest.raises(ValueError, match="that tf_simclr does not have. Received: NTYent"):
         SimCLR.from_config(config)
+
+
+def test_a_penalty_is_not_lost_in_silence(tmp_path):
+    encoder = functional_encoder()
+    penalize(encoder, 0.1)  # Its config knows nothing of it.
+    with pytest.raises(ValueError, match=r"can be loaded again.*penalties on weights are made again as"):
+        make_simclr(encoder).save(tmp_path / "model.keras")
+    assert not (tmp_path / "model.keras").exists()

@@ -185,7 +185,7 @@ def test_own_checkpoints_are_read_back(arguments, tmp_path):
     path = save(saved, tmp_path / "ckpt", optimizer)
 
     found = architecture.read_architecture(path)
-    defaults = {"sk_ratio": 0, "se_ratio": 0, "num_groups": 4, "final_width": 0}
+    defaults = {"sk_ratio": None, "se_ratio": None, "num_groups": 4, "final_width": None}
     expected = {"resnet_depth": arguments["depth"]} | defaults | arguments
     expected |= {"num_proj_layers": 2, "proj_hidden_dim": hidden_dim, "proj_out_dim": 5, "num_classes": 3}
     del expected["depth"]
@@ -367,6 +367,11 @@ def test_checkpoints_are_found(tmp_path):
     assert weights.find_checkpoint(paths[0]) == paths[0]
     assert weights.find_checkpoint(tmp_path / "run" / "checkpoints") == paths[1]
     assert weights.find_checkpoint(tmp_path / "run") == paths[1]
+    # TensorFlow's own list may be out of date, or may not have been copied.
+    (tmp_path / "run" / "checkpoints" / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"')
+    assert weights.find_checkpoint(tmp_path / "run") == paths[1]
+    (tmp_path / "run" / "checkpoints" / "checkpoint").unlink()
+    assert weights.find_checkpoint(tmp_path / "run" / "checkpoints") == paths[1]
     tf.saved_model.save(tf.Module(), str(tmp_path / "export"))
     assert weights.find_checkpoint(tmp_path / "export") == str(tmp_path / "export" / "variables" / "variables")
     for nothing in ("", "run/checkpoints/ckpt-3"):

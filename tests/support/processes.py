@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from paths import ROOT
 
-from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.runs.checkpoint_list import list_checkpoints
 
 NUM_KILLS = int(os.environ.get("KILLS", "3"))
 STEPS = max(80, 4 * NUM_KILLS)

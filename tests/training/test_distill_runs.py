@@ -20,7 +20,8 @@ from tf_simclr.data import batches, sources
 from tf_simclr.export import export_encoder
 from tf_simclr.keras import keras
 from tf_simclr.runs import models, teachers
-from tf_simclr.runs.folder import list_checkpoints, open_run
+from tf_simclr.runs.checkpoint_list import list_checkpoints
+from tf_simclr.runs.folder import open_run
 from tf_simclr.settings import RunConfig, override
 from tf_simclr.training import train as program
 
@@ -196,14 +197,18 @@ def test_a_teacher_is_known_by_the_layer_of_its_classifier_and_its_encoders_code
 def test_a_saved_model_is_compiled_only_if_that_is_asked_for_and_never_where_it_decodes_files(
     taught, export, images, monkeypatch
 ):
-    def compiles(teacher, asked):
-        return models.initial_model(distill("unused", images, teacher, train__jit_compile=asked), 20, 2).jit_compile
+    def compiles(teacher, asked, **changes):
+        config = distill("unused", images, teacher, train__jit_compile=asked, **changes)
+        return models.initial_model(config, 20, 2).jit_compile
 
     monkeypatch.setattr(devices, "resolve_jit_compile", lambda asked: asked != "off")
     assert compiles(taught[0], "auto") is True
     assert compiles(f"{export}#classify", "auto") is False
-    with pytest.raises(ValueError, match=r"takes image files does not compile: .*--teacher=PATH#FUNCTION.*Received: "):
-        compiles(f"{export}#classify", "on")
+    representations = {"distill__target": "representations"}
+    assert compiles(f"{export}#encode", "on", **representations) is True
+    for function, changes in (("classify", {}), ("pixels", representations)):  # The latter takes images of any size.
+        with pytest.raises(ValueError, match=r"image files does not compile: .*--teacher=PATH#FUNCTION.*Received: "):
+            compiles(f"{export}#{function}", "on", **changes)
 
 
 def test_classes_of_other_names_are_refused(photos, taught, tmp_path):

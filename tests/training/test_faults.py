@@ -15,7 +15,8 @@ import pytest
 from processes import NUM_KILLS, SETTINGS, STEPS, finish, newest_step, start, variables, wait_for_step, write_images
 
 from tf_simclr.runs import checkpoints, models, writers
-from tf_simclr.runs.folder import list_checkpoints, open_run
+from tf_simclr.runs.checkpoint_list import list_checkpoints
+from tf_simclr.runs.folder import open_run
 from tf_simclr.settings import RunConfig, override
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.keras import keras
 from tf_simclr.runs import checkpoints, identity, lock, weights
 from tf_simclr.runs.cadence import Cadence
-from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.runs.checkpoint_list import list_checkpoints
 from tf_simclr.settings import DataConfig
 from tf_simclr.training import callbacks, stopping
 from tf_simclr.training.progress import Progress

@@ -17,7 +17,7 @@ from tf_simclr.devices import on_accelerator
 from tf_simclr.export import preconditions
 from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs import checkpoints
-from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.runs.checkpoint_list import list_checkpoints
 from tf_simclr.settings import RunConfig
 
 _DATA_BATCH = 32

@@ -1,5 +1,6 @@
 """What must hold for the export of a run, looked at before the training instead of after it."""
 
+import collections
 import pathlib
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from tf_simclr.data import sources
 from tf_simclr.data.files.names import in_print
 from tf_simclr.export import audit, convert
 from tf_simclr.export.publish import NUM_VERIFIED_IMAGES, card_settings, check_pca_dim, check_same_settings
-from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.runs.checkpoint_list import list_checkpoints
 from tf_simclr.settings import RunConfig
 
 # The folders that a run writes in its own, by the time it has been exported.
@@ -94,7 +95,7 @@ def _temporary_files(config: RunConfig) -> Iterator[str]:
 def _names(config: RunConfig, source: sources.Source, folder: pathlib.Path) -> Iterator[str]:
     """Class names that cannot be told apart, and texts that carry a path of this machine into the export."""
     names = [in_print(name) for name in source.class_names or ()]
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    doubled = sorted(name for name, count in collections.Counter(names).items() if count > 1)
     if doubled:
         yield f"the names of classes must differ where non-UTF-8 bytes are escaped. Received: {doubled[0]} twice"
     texts = {"a class": "\n".join(names), "export.license": config.export.license}

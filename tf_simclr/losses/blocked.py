@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from tf_simclr.losses.pairs import Pairs, Part
 
@@ -172,6 +173,15 @@ def mask(products: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
 def add(slopes: tf.Tensor, value: float | tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
     """Adds a value, a scalar or [b, 1], to one of the slopes [b, M] in every row."""
     return tf.where(is_row(chosen, slopes), slopes + value, slopes)
+
+
+def cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The loss of every row of logits [b, M], [b], and its slopes, [b, M]: the softmax less 1 at the target, [b]."""
+    if is_op_determinism_enabled():  # On a GPU, the operation below is refused then.
+        logits -= tf.reduce_max(logits, axis=-1, keepdims=True)
+        losses = tf.reduce_logsumexp(logits, axis=-1) - tf.gather(logits, targets, batch_dims=1)
+        return losses, add(tf.nn.softmax(logits), -1.0, targets)
+    return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
 
 
 def find_positives(masked: tf.Tensor, positives: tf.Tensor) -> tf.Tensor:

@@ -104,8 +104,8 @@ def judge_by_cross_entropy(
         for positive in tf.unstack(positives, axis=1):
             logits = blocked.mask(logits, positive)
         targets = tf.argmax(logits, axis=-1, output_type=positives.dtype)
-    losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
-    # Entropy = log of the sum of exponentials - mean logit. The slopes are the softmax less 1 at the target.
+    losses, slopes = blocked.cross_entropy(logits, targets)
+    # Entropy = log of the sum of exponentials - mean logit.
     entropies = losses - tf.einsum("ij,ij->i", slopes, logits)
     if exclude_positives or positives.shape[1] > 1:  # All positives replace the target.
         losses += tf.gather(logits, targets, batch_dims=1) - tf.reduce_mean(near, axis=-1)

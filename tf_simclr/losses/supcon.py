@@ -84,7 +84,7 @@ def _judge(
     is_positive = tf.equal(of_anchors[:, tf.newaxis], of_candidates) & ~blocked.is_row(itself, products)
     weights = mining.weigh_all(is_positive, products.dtype)
     targets = positives[:, 0]  # Any one: it is replaced by all positives.
-    losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets)
+    losses, slopes = blocked.cross_entropy(logits, targets)
     entropies = losses - tf.einsum("ij,ij->i", slopes, logits)
     losses += tf.gather(logits, targets, batch_dims=1) - tf.einsum("ij,ij->i", weights, products)
     slopes = blocked.add(slopes, 1.0, targets) - weights

@@ -85,6 +85,8 @@ class ProjectionHead(keras.layers.Layer):
             self._layers_in_order.append((dense, batch_norm))
         if self.frozen_from is not None:
             self.freeze_from(self.frozen_from)
+        if not self.trainable:  # Nor are the layers, which are new.
+            self._freeze_layers(0)
         super().build(input_shape)
 
     def call(self, representations: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -106,6 +108,9 @@ class ProjectionHead(keras.layers.Layer):
     def freeze_from(self, first_layer: int) -> None:
         """Freezes the layers from `first_layer` on, counted from 0. Their batch norm then runs in inference mode."""
         self.frozen_from = first_layer if self.frozen_from is None else min(first_layer, self.frozen_from)
+        self._freeze_layers(first_layer)
+
+    def _freeze_layers(self, first_layer: int) -> None:
         for layer in sum(self._layers_in_order[first_layer:], ()):
             layer.trainable = False
 
@@ -124,11 +129,17 @@ class ProjectionHead(keras.layers.Layer):
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         # Keras does not look for layers in a list of pairs.
-        store.update({str(index): weight.numpy() for index, weight in enumerate(self.weights)})
+        store.update({str(index): weight.numpy() for index, weight in enumerate(self._weights_in_order())})
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
-        for index, weight in enumerate(self.weights):
+        for index, weight in enumerate(self._weights_in_order()):
             weight.assign(store[str(index)])
+
+    def _weights_in_order(self) -> list[tf.Variable]:
+        """All weights, in the order of `weights` while no layer is frozen."""
+        layers = sum(self._layers_in_order, ())
+        kinds = [layer._trainable_weights for layer in layers] + [layer._non_trainable_weights for layer in layers]
+        return sum(kinds, [])
 
 
 def head_outputs(head: keras.layers.Layer, representations: tf.Tensor, training: bool | None = None) -> list[tf.Tensor]:

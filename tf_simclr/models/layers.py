@@ -45,14 +45,20 @@ class LayerFactory:
     """Makes the layers of one network, with its settings."""
 
     def __init__(
-        self, synchronized: bool, batch_norm_momentum: float, l2: float, dtype: Any, sk_ratio: float, se_ratio: float
+        self,
+        synchronized: bool,
+        batch_norm_momentum: float,
+        l2: float,
+        dtype: Any,
+        sk_ratio: float | None,
+        se_ratio: float | None,
     ):
         self._synchronized = synchronized
         self._momentum = batch_norm_momentum
         self._regularizer = keras.regularizers.L2(l2 / 2) if l2 else None
         self._dtype = dtype
-        self.sk_ratio = sk_ratio
-        self.se_ratio = se_ratio
+        self.sk_ratio = sk_ratio or 0.0
+        self.se_ratio = se_ratio or 0.0
 
     def convolution(
         self, inputs: tf.Tensor, filters: int, kernel_size: int, stride: int = 1, *, use_bias: bool = False

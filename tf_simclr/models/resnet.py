@@ -70,7 +70,12 @@ class ResNet(keras.Model):
         Args:
           after_block: Last part to freeze: 0 the stem, 1 to 3 a group of blocks; 4, or a group that there is not,
             everything.
+
+        Raises:
+          ValueError: If it is none of these.
         """
+        if not 0 <= after_block <= NUM_GROUPS:
+            raise ValueError(f"after_block must be from 0 to {NUM_GROUPS}. Received: {after_block}")
         for part in self.layers if after_block == NUM_GROUPS else self.layers[: 3 + after_block]:
             part.trainable = False
 
@@ -81,9 +86,9 @@ def resnet(
     stem: str = "imagenet",
     *,
     num_groups: int = 4,
-    sk_ratio: float = 0.0,
-    se_ratio: float = 0.0,
-    final_width: int = 0,
+    sk_ratio: float | None = None,
+    se_ratio: float | None = None,
+    final_width: int | None = None,
     image_size: int | None = None,
     synchronized: bool = False,
     batch_norm_momentum: float = 0.9,
@@ -99,11 +104,13 @@ def resnet(
       stem: "cifar" (3x3, stride 1), "strided" (3x3, stride 2) or "imagenet" (7x7, stride 2, then 3x3 max-pooling).
       num_groups: How many of the four groups of blocks to build, from the first. With all four, F is
         512 * width_multiplier (depth 50 and up: 2048 * width_multiplier), unless `final_width` says otherwise.
-      sk_ratio: Above 0, bottlenecks have selective kernels (Li et al., 2019) whose mixing layer is this share of their
+      sk_ratio: With one, bottlenecks have selective kernels (Li et al., 2019) whose mixing layer is this share of their
         width, and the "imagenet" stem and all shortcuts are those of ResNet-D (He et al., 2018). SimCLR v2: 0.0625.
-      se_ratio: Above 0, residual branches end in a squeeze-and-excitation (Hu et al., 2017) of this share.
-      final_width: Above 0, a 1x1 convolution to this many channels, batch norm and ReLU come before the pooling, as in
-        MobileNetV2 (Sandler et al., 2018), and F is this. Not in the reference.
+        `None` or 0, the reference's value for none, leaves them out.
+      se_ratio: With one, residual branches end in a squeeze-and-excitation (Hu et al., 2017) of this share. `None` or 0
+        leaves it out.
+      final_width: With one, a 1x1 convolution to this many channels, batch norm and ReLU come before the pooling, as in
+        MobileNetV2 (Sandler et al., 2018), and F is this. `None` leaves it out. Not in the reference.
       image_size: Height and width of the images; `None` leaves them free.
       synchronized: Whether batch-norm statistics cover the batches of all replicas together.
       batch_norm_momentum: Share of the moving averages that a step keeps.
@@ -119,7 +126,8 @@ def resnet(
       ValueError: If the depth or stem is unknown, a number is out of its range, or an image is smaller than the total
         stride.
     """
-    _check(depth, width_multiplier, stem, num_groups, final_width, image_size)
+    _check(depth, width_multiplier, stem, num_groups, image_size)
+    _check_parts(sk_ratio, se_ratio, final_width)
     build = LayerFactory(synchronized, batch_norm_momentum, l2, dtype, sk_ratio, se_ratio)
     filters = [max(1, round(count * width_multiplier)) for count in GROUP_FILTERS]
     block_counts, is_bottleneck = DEPTHS[depth]
@@ -127,15 +135,22 @@ def resnet(
     features = _stem(build, images, filters[0], stem)
     for group in range(num_groups):
         features = _block_group(build, features, filters[group], block_counts[group], is_bottleneck, group + 1)
-    if final_width:
+    if final_width is not None:
         features = _final_convolution(build, features, final_width)
     representation = keras.layers.GlobalAveragePooling2D(dtype=tf.float32, name="final_avg_pool")(features)
     return ResNet(images, representation, name=name)
 
 
-def _check(
-    depth: int, width_multiplier: float, stem: str, num_groups: int, final_width: int, image_size: int | None
-) -> None:
+def _check_parts(sk_ratio: float | None, se_ratio: float | None, final_width: int | None) -> None:
+    """Raises a `ValueError` unless these are in their ranges."""
+    for name, ratio in (("sk_ratio", sk_ratio), ("se_ratio", se_ratio)):
+        if ratio is not None and not 0 <= ratio <= 1:
+            raise ValueError(f"{name} must be from 0 to 1, or None. Received: {ratio}")
+    if final_width is not None and final_width < 1:
+        raise ValueError(f"final_width must be at least 1, or None. Received: {final_width}")
+
+
+def _check(depth: int, width_multiplier: float, stem: str, num_groups: int, image_size: int | None) -> None:
     """Raises a `ValueError` unless there is such a ResNet."""
     if depth not in DEPTHS:
         raise ValueError(f"depth must be one of {', '.join(map(str, DEPTHS))}. Received: {depth}")
@@ -143,8 +158,6 @@ def _check(
         raise ValueError(f"stem must be one of {', '.join(STEM_STRIDES)}. Received: {stem}")
     if not 1 <= num_groups <= NUM_GROUPS:
         raise ValueError(f"num_groups must be from 1 to {NUM_GROUPS}. Received: {num_groups}")
-    if final_width < 0:
-        raise ValueError(f"final_width must be positive, or 0 for none. Received: {final_width}")
     if width_multiplier <= 0:
         raise ValueError(f"width_multiplier must be positive. Received: {width_multiplier}")
     if image_size is not None and image_size < total_stride(stem, num_groups):
@@ -164,7 +177,7 @@ def _stem(build: LayerFactory, images: tf.Tensor, filters: int, stem: str) -> tf
     inputs = keras.Input(images.shape[1:], dtype=images.dtype)
     if stem != "imagenet":
         features = build.convolution(inputs, filters, 3, stride=STEM_STRIDES[stem])
-    elif build.sk_ratio > 0:
+    elif build.sk_ratio:
         half = max(1, filters // 2)
         features = build.batch_norm(build.convolution(inputs, half, 3, stride=2))
         features = build.batch_norm(build.convolution(features, half, 3))
@@ -214,7 +227,7 @@ def _basic_block(build: LayerFactory, inputs: tf.Tensor, filters: int, stride: i
 def _bottleneck_block(build: LayerFactory, inputs: tf.Tensor, filters: int, stride: int, project: bool) -> tf.Tensor:
     shortcut = _shortcut(build, inputs, BOTTLENECK_EXPANSION * filters, stride) if project else inputs
     branch = build.batch_norm(build.convolution(inputs, filters, 1))
-    if build.sk_ratio > 0:
+    if build.sk_ratio:
         branch = _selective_kernel(build, branch, filters, stride)
     else:
         branch = build.batch_norm(build.convolution(branch, filters, 3, stride))
@@ -225,7 +238,7 @@ def _bottleneck_block(build: LayerFactory, inputs: tf.Tensor, filters: int, stri
 
 def _shortcut(build: LayerFactory, inputs: tf.Tensor, filters: int, stride: int) -> tf.Tensor:
     """Projects the input to the size and channels of the branch."""
-    if build.sk_ratio > 0:
+    if build.sk_ratio:
         inputs = build.average_pool(build.pad(inputs, 2) if stride > 1 else inputs, stride)
         stride = 1
     return build.batch_norm(build.convolution(inputs, filters, 1, stride), relu=False)
@@ -242,7 +255,7 @@ def _selective_kernel(build: LayerFactory, inputs: tf.Tensor, filters: int, stri
 
 def _squeeze_and_excite(build: LayerFactory, branch: tf.Tensor, filters: int) -> tf.Tensor:
     """Scales every channel by a factor that depends on the whole image; does nothing without an `se_ratio`."""
-    if build.se_ratio <= 0:
+    if not build.se_ratio:
         return branch
     squeezed = build.convolution(build.mean(branch), max(1, int(filters * build.se_ratio)), 1, use_bias=True)
     excited = build.convolution(build.relu(squeezed), branch.shape[-1], 1, use_bias=True)

@@ -60,7 +60,7 @@ def check_config(model: keras.Model) -> None:
 
     Raises:
       NotImplementedError: If a part of the model has no config.
-      ValueError: If a part is not made again, or has other weights then.
+      ValueError: If a part is not made again, or has other weights or penalties then.
     """
     config, compiled = model.get_config(), model.get_compile_config()
     try:
@@ -69,6 +69,9 @@ def check_config(model: keras.Model) -> None:
         shapes, found = ([tuple(weight.shape) for weight in each.weights] for each in (model, again))
         if shapes != found:
             raise ValueError(f"{len(shapes)} weights are made again as {len(found)} or of other shapes")
+        penalties, found_again = map(_num_penalties, (model, again))
+        if penalties != found_again:
+            raise ValueError(f"{penalties} penalties on weights are made again as {found_again}")
     except Exception as error:  # The configs are any classes' own.
         reason = re.split(r"[.:]?\s", str(error).strip(), maxsplit=12)[:12]
         raise ValueError(
@@ -76,6 +79,11 @@ def check_config(model: keras.Model) -> None:
             "of their arguments and the decorator keras.saving.register_keras_serializable, and make a Lambda a layer "
             f"of your own. Received: {type(error).__name__}: {' '.join(reason)} ..."
         ) from error
+
+
+def _num_penalties(model: keras.Model) -> int:
+    """How many losses of weights a model has, whatever its outputs add to them."""
+    return sum(len(layer._callable_losses) for layer in model._flatten_layers())
 
 
 def _class_named(name: str) -> type | None:

@@ -149,7 +149,7 @@ def _encoder_architecture(path: str, shapes: dict[Place, Shape]) -> dict[str, An
         raise ValueError(f"Cannot recognise a ResNet with groups of {list(counts)} blocks. Received: {path}")
 
     # Basic blocks have no selective kernels: only the stem shows whether there is a ratio, and any value will do.
-    sk_ratio = 1 / 16 if len(stem) > 1 else 0.0
+    sk_ratio = 1 / 16 if len(stem) > 1 else None
     if is_bottleneck and blocks[spatial[0]][3] == 2 * widths[0]:
         # One convolution computes both streams; the mixing layer follows.
         mixing = [after[3] for kernel, after in itertools.pairwise(blocks) if kernel[0] == 3]
@@ -164,8 +164,8 @@ def _encoder_architecture(path: str, shapes: dict[Place, Shape]) -> dict[str, An
         "stem": "imagenet" if len(stem) > 1 or stem[0][0] == 7 else "cifar",
         "num_groups": len(counts),
         "sk_ratio": sk_ratio,
-        "se_ratio": _factor(widths, squeezed, lambda size: max(int(size), 1)) if squeezed else 0.0,
-        "final_width": blocks[-1][3] if has_final else 0,
+        "se_ratio": _factor(widths, squeezed, lambda size: max(int(size), 1)) if squeezed else None,
+        "final_width": blocks[-1][3] if has_final else None,
     }
 
 

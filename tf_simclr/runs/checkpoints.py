@@ -12,7 +12,7 @@ from absl import logging
 
 from tf_simclr import files
 from tf_simclr.keras import keras
-from tf_simclr.runs.folder import list_checkpoints
+from tf_simclr.runs.checkpoint_list import list_checkpoints
 from tf_simclr.settings import RunConfig
 
 

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import tensorflow as tf
 from tf_simclr import files
 from tf_simclr.keras import keras
 from tf_simclr.runs import lock
+from tf_simclr.runs.checkpoint_list import list_checkpoints
 from tf_simclr.runs.identity import check_same_settings
 from tf_simclr.runs.places import check_apart
 from tf_simclr.runs.saved_settings import FILE, settings_of_run
@@ -120,13 +120,3 @@ def as_started(config: RunConfig) -> RunConfig:
     folder = run_folder(config)
     saved = settings_of_run(folder) if list_checkpoints(folder) else None
     return config if saved is None else override(config, {"checkpoint": saved.checkpoint})
-
-
-def list_checkpoints(folder: pathlib.Path) -> dict[int, str]:
-    """The checkpoints in a run's folder, oldest first: {step: path without suffix}.
-
-    Lists the files themselves: TensorFlow's own list, the file `checkpoint`, may be broken or out of date.
-    """
-    names = [re.fullmatch(r"ckpt-(\d+)\.index", path.name) for path in (folder / "checkpoints").glob("*.index")]
-    steps = sorted(int(name[1]) for name in names if name)
-    return {step: str(folder / "checkpoints" / f"ckpt-{step}") for step in steps}

@@ -48,12 +48,12 @@ def settings_of_checkpoint(path: str | os.PathLike[str]) -> RunConfig:
     folder = _folder_of_run(path)
     if folder is not None:
         changes = _settings_of_model(files.read_json(folder / FILE))
+        for name in ("model.sk_ratio", "model.se_ratio"):  # Version 1 used 0 for "none".
+            changes[name] = changes.get(name) or None
     else:
         found = architecture.read_architecture(path)
         changes = {f"model.{name}": value for name, value in found.items() if name != "num_classes"}
         changes["data.image_size"] = 32 if found["stem"] == "cifar" else 224
-    for name in ("model.sk_ratio", "model.se_ratio", "model.final_width"):  # Weights, and version 1, use 0 for "none".
-        changes[name] = changes.get(name) or None
     return override(RunConfig(), changes | {"name": pathlib.Path(path).resolve().name, "data.dataset": "shapes"})
 
 

@@ -61,7 +61,7 @@ def teach(config: RunConfig, model: Any, teacher: Teacher) -> None:
     """Gives a run's model its teacher, and leaves XLA to teachers of Keras layers.
 
     Raises:
-      ValueError: If the teacher's answers have another width than the student's, or it cannot be compiled as asked for.
+      ValueError: If the teacher's answers have another width than the student's.
     """
     model.learn_from(teacher)
     _choose_compilation(config, model)
@@ -142,6 +142,12 @@ def _answer(
 def _of_saved_model(place: Place, config: RunConfig) -> Teacher:
     """The teacher of a SavedModel; one that takes image files gets the views as PNG files."""
     found = saved_models.open_teacher(place, config.data.image_size, of_classes=_of_classes(config))
+    if found.image_size is None and config.train.jit_compile == "on":
+        raise ValueError(
+            "A teacher that is given image files does not compile: name a function for pixels of one size as "
+            "--teacher=PATH#FUNCTION, such as encode of an export of this package, or use "
+            f"{typed(train__jit_compile='off')}. Received: {config.distill.teacher}"
+        )
     size = found.image_size or config.view_size
 
     def answer(images: tf.Tensor) -> tf.Tensor:
@@ -169,17 +175,6 @@ def _check_names(config: RunConfig, source: sources.Source) -> None:
 
 
 def _choose_compilation(config: RunConfig, model: Any) -> None:
-    """Leaves XLA to teachers of Keras layers: what a SavedModel consists of may not compile.
-
-    Raises:
-      ValueError: If it is asked for, and the teacher decodes image files, which never compile.
-    """
-    if "saved_model" not in model.teacher.identity:
-        return
-    if config.train.jit_compile == "auto":
+    """Leaves XLA to teachers of Keras layers: what a SavedModel consists of may not compile."""
+    if "saved_model" in model.teacher.identity and config.train.jit_compile == "auto":
         model.jit_compile = False
-    elif config.train.jit_compile == "on" and "files" in model.teacher.identity["takes"]:
-        raise ValueError(
-            "A teacher that takes image files does not compile: name a function for pixels as --teacher=PATH#FUNCTION, "
-            f"or use {typed(train__jit_compile='off')}. Received: {config.distill.teacher}"
-        )

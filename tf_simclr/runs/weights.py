@@ -10,6 +10,7 @@ follows from its key in our own checkpoints, and from its name in other files.
 
 import collections
 import os
+import pathlib
 import re
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from tf_simclr import files
 from tf_simclr.keras import keras
 from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.runs import object_graph
+from tf_simclr.runs.checkpoint_list import list_checkpoints
 
 # Where a variable belongs: part of the model, kind of layer, number of the layer among its kind, role in the layer.
 Place = tuple[str, str, int, str]
@@ -166,6 +168,9 @@ def find_checkpoint(path: str | os.PathLike[str]) -> str:
         return os.path.join(path, "variables", "variables")
     if tf.io.gfile.exists(f"{path}.index"):
         return path
+    place = pathlib.Path(path)
+    if of_run := list_checkpoints(place.parent if place.name == "checkpoints" else place):
+        return of_run[max(of_run)]
     for folder in (os.path.join(path, "checkpoints"), path):
         newest = tf.train.latest_checkpoint(folder)
         if newest is not None:
