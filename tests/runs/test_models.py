@@ -7,7 +7,7 @@ import pytest
 
 from tf_simclr import builders
 from tf_simclr.keras import keras
-from tf_simclr.runs import models
+from tf_simclr.runs import checkpoints, models
 from tf_simclr.settings import RunConfig, override
 
 SETTINGS = {
@@ -21,6 +21,10 @@ SETTINGS = {
     "train.steps": 4,
     "train.precision": "float32",
 }
+
+
+class Source:
+    num_examples, num_classes = 40, 3
 
 
 def make_config(**changes):
@@ -50,8 +54,32 @@ def test_a_seed_gives_the_same_weights_however_often_and_builders_seed_nothing()
 
 
 def test_a_run_without_weights_is_not_evaluated(tmp_path):
-    class Source:
-        num_examples, num_classes = 40, 3
-
     with pytest.raises(FileNotFoundError, match="holds no checkpoint: train first"):
         models.load_trained_model(make_config(model_dir=str(tmp_path)), Source())
+
+
+def saved(config, folder):
+    """A model with weights of its own, and its checkpoint."""
+    model = models.initial_model(config, Source.num_examples, Source.num_classes)
+    return model, checkpoints.make_checkpoint(model).write(str(folder / "ckpt-1"))
+
+
+@pytest.mark.parametrize("mode", ["eval", "export"])
+def test_a_checkpoint_that_is_not_trained_keeps_its_heads(tmp_path, mode):
+    settings = {"train_mode": "supervised", "model.num_proj_layers": 2, "model_dir": str(tmp_path / "run")}
+    model, prefix = saved(make_config(**settings), tmp_path)
+    of_training = {"checkpoint": prefix, "finetune.zero_init": True, "data.label_percent": 10}
+    config = make_config(**settings | of_training | {"mode": mode, "model.num_proj_layers": 3})
+    assert are_equal(weights(models.load_trained_model(config, Source())), weights(model))
+    trained, *_ = models.load_model(override(config, {"mode": "train"}), Source())
+    assert not trained.classifier.kernel.numpy().any() and trained.projection_head.num_layers == 3
+
+
+def test_what_has_no_classifier_is_exported_as_an_encoder_alone(tmp_path):
+    settings = {"model.loss": "supcon", "model.online_classifier": False, "model_dir": str(tmp_path / "run")}
+    _, prefix = saved(make_config(**settings), tmp_path)
+    config = make_config(**settings | {"mode": "export", "checkpoint": prefix})
+    assert models.load_trained_model(config, Source()).classifier is None
+    message = "The checkpoint has no classifier: export its encoder with --train_mode=pretrain. Received: "
+    with pytest.raises(ValueError, match=message):
+        models.load_trained_model(override(config, {"train_mode": "finetune"}), Source())

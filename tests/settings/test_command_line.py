@@ -272,6 +272,9 @@ def test_stale_flags_are_ignored_with_a_warning(caplog):
 def test_a_tpu_is_found_by_its_name_or_else_by_the_master():
     assert parse("--dataset=x", "--master=grpc://a").tpu_name == "grpc://a"
     assert parse("--dataset=x", "--tpu_name=b", "--master=grpc://a").tpu_name == "b"
+    assert parse("--dataset=x", "--use_tpu=False", "--strategy=multi_worker").strategy == "multi_worker"
+    assert parse("--dataset=x", "--use_tpu=False", "--strategy=tpu").strategy == "auto"
+    assert parse("--dataset=x", "--use_tpu=True", "--strategy=mirrored").strategy == "tpu"
 
 
 def test_flags_override_the_config_file_and_set_overrides_flags():

@@ -24,7 +24,7 @@ def test_help_names_every_flag_once_and_fits_into_100_columns():
 def test_help_tells_default_choices_and_rule():
     text = document.help_text({"model.encoder": ("resnet", "another")})
     for expected in (
-        "  --train_batch_size  [whole number, at least 2, or none; default: none]\n      Images per step, over all ",
+        "  --train_batch_size  [whole number, at least 2, or none (by --set); default: none]\n      Images per step, ",
         "  --stem  [auto, cifar, strided, imagenet; default: auto]\n",
         "  --train_steps  [whole number, at least 1, or none (0 on the flag); default: none]\n",
         "  --tpu_name, --master  [text, or none; default: none]\n",

@@ -42,7 +42,7 @@ def test_json_round_trip():
         ({"seed": None}, "seed needs a value of type int. Received: None"),
         ({"model.temperature": 0}, "model.temperature must be positive. Received: 0"),
         ({"model.temperature": -1}, "model.temperature must be positive"),
-        ({"train.global_batch_size": 1}, "train.global_batch_size must be at least 2"),
+        ({"train.global_batch_size": 1}, r"train.global_batch_size must be at least 2, or none \(by --set\)"),
         ({"mode": "trian"}, r"--mode: mode must be one of .*Did you mean train\? Received: trian"),
         ({"optimizer.name": "sgd"}, "optimizer.name must be one of"),
         (
@@ -179,3 +179,16 @@ def test_what_happens_every_so_many_steps_happens_between_executions():
             override(RunConfig(), {"train.log_every_steps": 4, "train.steps_per_execution": 4, f"train.{name}": 6})
     settings = {"train.log_every_steps": 4, "train.steps_per_execution": 4, "train.global_batch_size": 10}
     assert [override(RunConfig(), settings).checkpoint_steps(size) for size in (10, 100, 130)] == [4, 8, 12]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("distill.label_weight", "--distill_label_weight=0"),  # A number that stands for it.
+        ("train.global_batch_size", "--set=train.global_batch_size=none"),  # Its flag takes numbers only.
+        ("distill.teacher", "--teacher=none"),
+        ("model.final_width", "--set=model.final_width=none"),
+    ],
+)
+def test_not_set_is_typed_so_that_it_can_be(name, text):
+    assert SETTINGS[name].typed(None) == text

@@ -163,7 +163,8 @@ def build_simclr(config: RunConfig, encoder: keras.Model, head: ProjectionHead, 
       ValueError: If the loss needs labels, and there are none, or it cannot use a memory.
     """
     model, loss = config.model, build_loss(config)
-    if getattr(loss, "uses_labels", False) and num_classes is None:
+    is_trained = config.trains or config.mode == "check"
+    if is_trained and getattr(loss, "uses_labels", False) and num_classes is None:
         raise ValueError(
             f"--loss={model.loss} compares images by their classes: put the images into one folder for each class, or "
             f"use {typed(model__loss='nt_xent')}. Received: images without classes"

@@ -160,7 +160,7 @@ def _again(config: RunConfig) -> str:
     mode = config.mode if config.trains else "train_then_eval"
     words = ["python", "run.py", f"--mode={mode}", "--model_dir=NEW_FOLDER", f"--dataset={config.data.dataset}"]
     changes = {"name": config.name} | changes  # Or the run would be named after its data set.
-    words += [f"--set={name}=none" if value is None else SETTINGS[name].typed(value) for name, value in changes.items()]
+    words += [SETTINGS[name].typed(value) for name, value in changes.items()]
     return _shown(words)
 
 

@@ -9,9 +9,10 @@ from tf_simclr.keras import keras
 from tf_simclr.models.momentum import MomentumSimCLR
 from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs import architecture, checkpoints, teachers, weights
+from tf_simclr.runs.checkpoint_list import list_checkpoints
 from tf_simclr.runs.export_inputs import ExportInputs
-from tf_simclr.runs.folder import list_checkpoints, run_folder
-from tf_simclr.settings import RunConfig
+from tf_simclr.runs.folder import run_folder
+from tf_simclr.settings import RunConfig, override, typed
 
 
 def initial_model(
@@ -65,18 +66,32 @@ def load_model(
     logging.info("Precision %s: %s", *devices.resolve_precision(config.train.precision))
     num_classes = source.num_classes
     has_own = bool(list_checkpoints(run_folder(config)))
-    if config.mode == "export" and config.checkpoint is not None and not has_own:
-        # Export the checkpoint unchanged: its classifier stays, whatever the images are.
-        num_classes = architecture.read_heads(config.checkpoint)["num_classes"]
+    if config.checkpoint is not None and not has_own and not config.trains:
+        # The checkpoint stays as it is: what it lacks would be random numbers.
+        heads = architecture.read_heads(config.checkpoint)
+        classes_of_checkpoint = heads.pop("num_classes")
+        config = override(config, {f"model.{name}": value for name, value in heads.items()})
+        if config.mode == "export":  # Whatever the images are.
+            num_classes = classes_of_checkpoint
+            _check_classifier(config, num_classes)
     teacher_width = teachers.kept_width(run_folder(config)) if has_own else None
     model = initial_model(config, source.num_examples, num_classes, teacher_width)
     checkpoint = checkpoints.make_checkpoint(model)
     step = checkpoints.restore_latest(checkpoint, run_folder(config))
     if step == 0 and config.checkpoint is not None:
-        # The checkpoint's classifier may have seen the labels that this run must not see.
-        is_new = config.finetune.zero_init or config.data.label_percent < 100
+        # The checkpoint's classifier may have seen the labels that this training must not see.
+        is_new = config.trains and (config.finetune.zero_init or config.data.label_percent < 100)
         start_from(config.checkpoint, model, has_new_classifier=is_new)
     return model, checkpoint, step
+
+
+def _check_classifier(config: RunConfig, num_classes: int | None) -> None:
+    """Raises a `ValueError` if a checkpoint without a classifier is to be exported as a classifier."""
+    if num_classes is None and config.train_mode in ("finetune", "supervised"):
+        raise ValueError(
+            f"The checkpoint has no classifier: export its encoder with {typed(train_mode='pretrain')}. "
+            f"Received: {config.checkpoint}"
+        )
 
 
 def load_trained_model(config: RunConfig, source: sources.Source | ExportInputs) -> EncoderTrainer:

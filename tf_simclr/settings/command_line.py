@@ -195,8 +195,11 @@ def _changes(values: flags.FlagValues) -> dict[str, Any]:
             if value is not None:
                 changes[one.name] = None if value == one.unset else value
     for name, (choices, _) in SHORTHANDS.items():
-        if values[name].value is not None:
-            changes |= choices[values[name].value]
+        # The reference's default, --use_tpu=False, says nothing against another strategy.
+        value = values[name].value
+        says_nothing = name == "use_tpu" and value is False and changes.get("strategy", "tpu") != "tpu"
+        if value is not None and not says_nothing:
+            changes |= choices[value]
     for name, reason in STALE_FLAGS.items():
         if values[name].value is not None:
             logging.warning("The flag --%s is accepted and ignored: %s", name, reason)

@@ -71,7 +71,10 @@ class Setting:
 
     def typed(self, value: Any) -> str:
         """Text that sets it on the command line, such as "--train_epochs=3"."""
-        return f"--{self.flag}={to_text(value)}" if self.flag else f"--set={self.name}={to_text(value)}"
+        if value is None and self.unset is not None:
+            return f"--{self.flag}={to_text(self.unset)}"
+        has_flag = self.flag is not None and (value is not None or self.flag_takes_none)
+        return f"--{self.flag if has_flag else f'set={self.name}'}={to_text(value)}"
 
     def check(self, value: Any) -> None:
         """Checks a value of the right type.
@@ -102,7 +105,14 @@ class Setting:
         """The value for "not set", to end a list of values; empty if it has none."""
         if not self.is_optional:
             return ""
-        return ", or none" if self.unset is None else f", or none ({self.unset} on the flag)"
+        if self.unset is not None:
+            return f", or none ({self.unset} on the flag)"
+        return ", or none" if self.flag is None or self.flag_takes_none else ", or none (by --set)"
+
+    @property
+    def flag_takes_none(self) -> bool:
+        """Whether its flag takes any text, and so "none", for "not set"."""
+        return self.is_list or self.kind is str
 
 
 def setting(
