@@ -41,3 +41,13 @@ def test_auto_compiles_with_xla_on_a_gpu_of_its_own(machine, gpus, expected):
     assert devices.resolve_jit_compile("on") and not devices.resolve_jit_compile("off")
     with mirrored(2).scope():
         assert not devices.resolve_jit_compile("auto")
+
+
+def test_a_container_has_the_memory_that_it_may_take(tmp_path, monkeypatch):
+    machine = devices.total_memory()
+    monkeypatch.setattr(devices, "_CGROUP", tmp_path)
+    for name, content in {"max": "4000\n", "current": "3500\n", "stat": "anon 3000\ninactive_file 300\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(content)
+    assert (devices.total_memory(), devices.free_memory()) == (4000, 800)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert devices.total_memory() >= machine and devices.free_memory() > 4000

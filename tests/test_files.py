@@ -49,3 +49,19 @@ def test_half_a_line_and_lines_of_other_programs_are_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1, "loss": NaN}\n[2]\nnull\n\xff\xfe\n{"loss": 2}\n{"step": 3}\n{"step": 4, "lo')
     assert [line["step"] for line in files.read_metrics(path)] == [1, 3]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_the_place_of_another(tmp_path, monkeypatch):
+    done = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("on the disk"))
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("in its place") or replace(*paths))
+    files.write_json(tmp_path / "a.json", [1])
+    assert done == ["on the disk", "in its place"] and files.read_json(tmp_path / "a.json") == [1]
+
+
+@pytest.mark.parametrize("content", [b"", b"[1", b"\xff"])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"The file is damaged: .*Received: {tmp_path}/a.json"):
+        files.read_json(tmp_path / "a.json")

@@ -5,6 +5,9 @@ import pathlib
 
 import tensorflow as tf
 
+# Where Linux says what a container may take.
+_CGROUP = pathlib.Path("/sys/fs/cgroup")
+
 
 def on_accelerator() -> bool:
     """Whether TensorFlow has a GPU or a TPU."""
@@ -63,14 +66,26 @@ def _cpu_features() -> set[str]:
 
 
 def total_memory() -> int:
-    """The memory of this machine in bytes."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """The memory of this machine in bytes, or what its container may take of it."""
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_container_memory()[:1]])
 
 
 def free_memory() -> int:
     """The memory available to programs in bytes; the machine's total if the system does not say."""
+    free = total_memory()
     try:
         lines = dict(line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
+        free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
-        return total_memory()
+        pass
+    return min([free, *_container_memory()[1:]])
+
+
+def _container_memory() -> tuple[int, ...]:
+    """The memory that this container may take, and what is left of it, in bytes; empty without a limit."""
+    try:
+        limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        parts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        return limit, limit - used + int(parts["inactive_file"])  # Files that are kept in memory give way.
+    except (OSError, ValueError, KeyError):  # No cgroup of version 2, or "max".
+        return ()

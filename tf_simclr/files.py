@@ -11,21 +11,27 @@ import pathlib
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+# What reading an .npz file raises if it is damaged.
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 # In the paths of checkpoints and SavedModels, TensorFlow takes the first four for patterns; the others are not UTF-8.
 _MISREAD = re.compile(r"[*?\[\\\ud800-\udfff]")
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def replacing(path: str | os.PathLike[str], *, survives_power_loss: bool = True) -> Iterator[pathlib.Path]:
     """Yields a path beside `path` to write to; at the end, the file there replaces `path` in one step.
 
     A reader never sees a partial file. If the block raises, the new file is removed and `path` stays as it was.
 
     Args:
       path: A local file, which need not exist; its folder must.
+      survives_power_loss: Whether the new file is on the disk before it replaces the other, which takes milliseconds.
+        Without it, there may be an empty file after the machine has lost its power.
 
     Yields:
       The path to write to. Its name starts with a dot and ends like that of `path`.
@@ -37,10 +43,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield beside
+        if survives_power_loss:
+            flush(beside)
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def flush(path: str | os.PathLike[str]) -> None:
+    """Writes a local file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -55,8 +72,15 @@ def write_json(path: str | os.PathLike[str], values: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Reads a JSON file."""
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    """Reads a JSON file.
+
+    Raises:
+      ValueError: If it holds none.
+    """
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"The file is damaged: remove it, or put back a copy ({error}). Received: {path}") from error
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -288,7 +288,7 @@ def test_near_duplicates_are_to_be_looked_at(tmp_path, monkeypatch):
 def test_names_of_any_bytes_are_checked_shown_and_noted(tmp_path, photos):
     """Names that are no UTF-8: what a check prints and draws, and what a run notes of its images."""
     for index, image in enumerate(photos[:4]):
-        path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9%d.png" % (index % 3))
+        path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9$%d_$.png" % (index % 3))  # No mathematics.
         os.makedirs(f"{path}s", exist_ok=True)
         pathlib.Path(f"{path}s/{index}.png").write_bytes(tf.io.encode_png(image[: 20 + index % 3]).numpy())
     source = sources.from_folder(tmp_path, max_cached_bytes=0)
@@ -297,7 +297,7 @@ def test_names_of_any_bytes_are_checked_shown_and_noted(tmp_path, photos):
     samples = source.sample(2)
     assert [one.name for one in samples] == [source.paths[0], source.paths[-1]]
     findings = [Finding("warn", "duplicates", "Some.", "", [list(found.names)])]
-    assert "caf\\udce90.pngs/0.png" in describe(findings).encode().decode()
+    assert "caf\\udce9$0_$.pngs/0.png" in describe(findings).encode().decode()
     crops = Augmentation(16, branches=((RandomCrop(),),))  # which are traced quickly
     sheet.write_sheet(samples, crops, False, tmp_path / "sheet.png")
     for start_step in (0, 1):
@@ -383,6 +383,9 @@ def test_classes_in_a_folder_of_their_own_are_pointed_out(photos):
     topics = {one.topic: one for one in check_images.examine({"train": found}, 32, {"files": 16, "skipped": []}, 0.05)}
     assert "If the folders in flowers are the classes" in topics["labels"].advice
     assert found.formats == {".png": 16}
+    mixed = survey.survey(sources.ArraySource(photos, names=(f"/elsewhere/{names[0]}", *names[1:])))
+    topics = {one.topic: one for one in check_images.examine({"train": mixed}, 32, {"files": 16, "skipped": []}, 0.05)}
+    assert "are the classes" not in topics["labels"].advice
 
 
 def test_all_classes_are_counted_and_what_has_none_is_named(photos, tmp_path):

@@ -234,3 +234,11 @@ def test_what_a_training_follows_from_is_in_its_key(evaluated, monkeypatch):
     assert key({}) == key({"augmentation.view_size": 12, "augmentation.operators": ("crop", "rotation")})
     monkeypatch.setitem(training._ALWAYS, "augmentation.operators", ("crop",))
     assert key({}) != keys[0]
+
+
+def test_fewer_labels_than_devices_are_refused_before_anything_is_trained():
+    protocol = TUNED["semi_supervised_1"](CONFIG)
+    few = protocol.labelled(TRAIN).num_examples
+    protocol.check(TRAIN, few)
+    with pytest.raises(ValueError, match=rf"semi_supervised_1 needs as many .*Received: {few} and {few + 1}$"):
+        protocol.check(TRAIN, few + 1)

@@ -45,7 +45,7 @@ def build_sources(config: RunConfig, folder: pathlib.Path) -> Sources:
         does not exist, or the cache does not fit.
     """
     data = config.data
-    broken = BrokenFiles(folder / RUN_REPORT, data.max_broken_fraction)
+    broken = BrokenFiles(folder / RUN_REPORT, data.max_broken_fraction, max_pixels=data.max_pixels)
     broken.write()  # It marks the folder, so that the run does not take what it wrote there for images.
     opened = _open_sources(data, broken)
     broken.write()

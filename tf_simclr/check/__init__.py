@@ -56,12 +56,12 @@ def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Fin
         found, model = settings.examine(one_by_one, train.num_examples, train.num_classes)
     findings += [*found, *machine.examine(config, strategy, model, train, folder)]
     findings = by_severity(findings)
+    statistics = {part: images.statistics(found) for part, found in surveys.items()}
+    entries = [dataclasses.asdict(finding) for finding in findings]
+    files.write_json(folder / "check.json", {"findings": entries, "images": statistics})
     augmentation, small_views = builders.build_augmentation(config), builders.build_small_views(config)
     if config.train_mode != "pretrain":
         augmentation = crop_and_flip(augmentation)
     picture = folder / "check_views.png"
     write_sheet(train.sample(_SHEET_IMAGES), augmentation, train.has_one_size, picture, small_views)
-    statistics = {part: images.statistics(found) for part, found in surveys.items()}
-    entries = [dataclasses.asdict(finding) for finding in findings]
-    files.write_json(folder / "check.json", {"findings": entries, "images": statistics})
     return findings, folder

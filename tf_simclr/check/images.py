@@ -77,9 +77,12 @@ def _classes(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
     counts = {part: found for part, survey in surveys.items() if (found := _class_counts(survey)) is not None}
     if "test" not in counts:
         folders = {os.path.dirname(name) for name in surveys["train"].names}
-        deepest = os.path.commonpath(folders)
-        hint = f" If the folders in {deepest} are the classes, point --data_dir there."
-        hint = "" if deepest in folders else hint
+        try:
+            deepest = os.path.commonpath(folders)
+        except ValueError:  # Some are absolute, some are not.
+            deepest = ""
+        is_above = deepest and deepest not in folders
+        hint = f" If the folders in {deepest} are the classes, point --data_dir there." if is_above else ""
         yield Finding(
             "info", "labels", "The images have no labels, so there is nothing to evaluate after training.",
             f"Pretraining needs none; --eval_data_dir can add labelled images for the evaluation.{hint}",

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +11,9 @@ from tf_simclr.augment import Augmentation
 from tf_simclr.data.batches.views import crop_views
 from tf_simclr.data.files.names import in_print
 from tf_simclr.data.sources import Sample
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLUMNS = 2
 _NAME_CHARACTERS = 44
@@ -39,7 +43,7 @@ def write_sheet(
         for panel, image in zip(row, [sample.image, *views], strict=True):
             panel.imshow(image)
         height, width, _ = sample.image.shape
-        row[0].set_title(f"{in_print(sample.name[-_NAME_CHARACTERS:])}\n{width}x{height}", fontsize=7, loc="left")
+        _set_title(row[0], sample.name, f"{width}x{height}")
         for title, panel in zip(titles, row[1:], strict=True):
             panel.set_title(title, fontsize=7)
     figure.savefig(path, dpi=100)
@@ -72,5 +76,11 @@ def write_groups(groups: Sequence[Sequence[tuple[np.ndarray, str, float]]], most
         for panel, (image, caption, ratio) in zip(row, group, strict=False):
             panel.imshow(image, aspect=ratio)
             name, facts = caption.rsplit("\n", 1)
-            panel.set_title(f"{number}. {in_print(name[-_NAME_CHARACTERS:])}\n{facts}", fontsize=7, loc="left")
+            _set_title(panel, name, facts, f"{number}. ")
     figure.savefig(path, dpi=100)
+
+
+def _set_title(panel: "Axes", name: str, facts: str, number: str = "") -> None:
+    """The end of a name, in which $ is no mathematics, above what is known of the image."""
+    title = f"{number}{in_print(name[-_NAME_CHARACTERS:])}\n{facts}"
+    panel.set_title(title, fontsize=7, loc="left", parse_math=False)

@@ -139,7 +139,7 @@ class _Bench:
         self._protocols = [PROTOCOLS[name](config) for name in names if name in PROTOCOLS]
         self._tuned = [TUNED[name](config) for name in names if name in TUNED]
         for protocol in self._tuned:
-            protocol.check(self._train.source)
+            protocol.check(self._train.source, model.distribute_strategy.num_replicas_in_sync)
         if config.eval.label_efficiency == "trained":
             label_efficiency.check_trained(self._train.source)
         if not model.is_pretrained and (self._tuned or config.eval.label_efficiency != "off"):

@@ -2,7 +2,6 @@
 
 import io
 import pathlib
-import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,5 +60,5 @@ def load(folder: pathlib.Path) -> ExportInputs | None:
             names = tuple(arrays["class_names"].tolist()) if "class_names" in arrays else None
             num_classes = int(arrays["num_classes"]) if "num_classes" in arrays else None
             return ExportInputs(arrays["images"], int(arrays["num_examples"]), num_classes, names)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except files.DAMAGED:
         return None

@@ -63,8 +63,9 @@ def check_same_images(images: builders.Sources, data: DataConfig, folder: pathli
         changed = list(_changes(files.read_json(path), found))
         if changed:
             raise ValueError(
-                f"The images have changed since the run in {folder} started: {'; '.join(changed)}. "
-                "Put them back as they were, or start over in another --model_dir"
+                f"The images have changed since the run in {folder} started: {'; '.join(changed)}. Put them back as "
+                "they were (data.cache, too: TFDS data sets come from memory in another order), or start over in "
+                "another --model_dir"
             )
     files.write_json(path, found)
 
@@ -72,8 +73,11 @@ def check_same_images(images: builders.Sources, data: DataConfig, folder: pathli
 def _identity(source: sources.Source, cache: str) -> dict[str, Any]:
     identity = source.identity()
     if cache != "disk":  # Its files are decoded, so they are others.
-        with contextlib.suppress(tf.errors.OpError):  # A file that cannot be read counts as broken elsewhere.
-            identity[_CONTENT] = files.digest(b"".join(source.sample_encoded(_NUM_COMPARED)))
+        with contextlib.suppress(tf.errors.OpError):
+            sample = source.sample_encoded(_NUM_COMPARED)
+            # A file that cannot be read is left out, and counts as broken elsewhere.
+            if len(sample) == min(_NUM_COMPARED, source.num_examples):
+                identity[_CONTENT] = files.digest(b"".join(sample))
     return identity
 
 

@@ -145,3 +145,40 @@ def test_unlabelled_training_images_are_evaluated_on_labelled_ones_elsewhere(fol
     train, probe, test = builders.build_sources(settings, tmp_path)
     assert (train.num_examples, train.num_classes) == (10, None)
     assert probe.num_examples + test.num_examples == COUNT - 1 and probe.num_classes == test.num_classes == 2
+
+
+def test_the_report_of_many_broken_files_is_written_now_and_then_and_at_the_end(tmp_path, monkeypatch):
+    report = tmp_path / "data_report.json"
+    files, written = broken.BrokenFiles(report), []
+    write_json = broken.files.write_json
+    monkeypatch.setattr(broken.files, "write_json", lambda *given: written.append(1) or write_json(*given))
+    for i in range(300):
+        files.add({f"{i}.jpg": "cut off"})
+        assert 1.2 * json.loads(report.read_text())["broken"] > i
+    assert len(written) < 60
+    files._write_what_is_new()  # What a timer and the end of the process call.
+    assert json.loads(report.read_text())["broken"] == 300 and files._timer is None
+
+
+def test_a_damaged_report_is_made_again(tmp_path, caplog):
+    report = tmp_path / "data_report.json"
+    for content in ("", "null"):
+        report.write_text(content)
+        files = broken.BrokenFiles(report)
+        assert len(files) == 0 and f"because {report} is damaged" in caplog.text
+        caplog.clear()
+    files.write()
+    assert json.loads(report.read_text())["broken"] == 0
+
+
+def test_what_a_report_says_under_other_settings_or_of_what_was_missing_does_not_count(tmp_path):
+    report, image = tmp_path / "data_report.json", tmp_path / "large.png"
+    image.write_bytes(b"large")
+    files = broken.BrokenFiles(report, max_pixels=10)
+    files.add({str(image): "more than 10 pixels", str(tmp_path / "missing.png"): "the link leads nowhere"})
+    assert not files.is_checked([str(image)])
+    files.write()
+    again = broken.BrokenFiles(report, max_pixels=10)
+    assert again.paths() == (str(image),) and again.is_checked([str(image)])
+    other = broken.BrokenFiles(report, max_pixels=20)
+    assert not other.paths() and not other.is_checked([str(image)])

@@ -220,3 +220,25 @@ def test_other_file_systems_are_read(photos):
     assert all(len(train(source)) == 2 for source in opened if source.num_examples > 3)
     broken.write()
     assert tf.io.gfile.exists("ram://run/data_report.json")
+
+
+def test_a_link_that_cannot_be_followed_hides_nothing_else(tmp_path):
+    for i in range(4):
+        write(f"{tmp_path}/a/{i}.png", png(i, 9 + i))
+    (tmp_path / "a" / "round.jpg").symlink_to("round.jpg")
+    (tmp_path / "a" / "round").symlink_to("round")
+    broken = BrokenFiles()
+    assert sources.from_folder(tmp_path, broken=broken).names == ["a/0.png", "a/1.png", "a/2.png", "a/3.png"]
+    assert {os.path.basename(path): broken.reason(path) for path in broken.paths()} == {
+        "round.jpg": "the link cannot be followed: Too many levels of symbolic links",
+        "round": "the folder cannot be listed: Too many levels of symbolic links",
+    }
+
+
+def test_a_kept_list_that_is_damaged_is_made_again(tree, tmp_path):
+    expected = listing.list_images(str(tree), tmp_path / "lists")
+    (kept,) = (tmp_path / "lists").iterdir()
+    for content in (b"", kept.read_bytes()[:1000]):
+        kept.write_bytes(content)
+        assert list_cache.load(str(tree), tmp_path / "lists") is None
+        assert listing.list_images(str(tree), tmp_path / "lists").keys == expected.keys

@@ -165,3 +165,9 @@ def test_an_id_of_several_files_and_a_row_without_a_file_are_errors(make):
         make("id,label\na,1\nb,0\n", ["one/a.png", "two/a.png", "two/b.png"])
     with pytest.raises(ValueError, match="Row 4 of .* has no image path. Received: ',y'"):
         make("# my list\npath,label\na.png,x\n,y\n", ["a.png"], "rows.csv")
+
+
+def test_a_first_column_of_labels_may_count_the_rows():
+    rows = [["0", "a.png"], ["1", "b.png"], ["2", "c.png"]]
+    assert labels.find(rows, ["label", "path"], 1)[0] == ["0", "1", "2"]
+    assert labels.find(rows, ["number", "path"], 1)[0] == [None, None, None]

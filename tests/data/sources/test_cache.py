@@ -61,3 +61,41 @@ def test_what_does_not_fit_is_refused_before_it_is_read(files, tmp_path, monkeyp
     with pytest.raises(ValueError, match=f"do not fit in the cache: .* GB in .*Received: data.cache={place}"):
         cache.keep(files, place, tmp_path / "cache")
     assert not list(tmp_path.glob("cache/*"))
+
+
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_a_file_that_cannot_be_read_is_one_that_is_broken(files, tmp_path, place):
+    pathlib.Path(files.paths[5]).unlink()
+    batches(cache.keep(files, place, tmp_path / "cache"))
+    assert set(files.broken.paths()) == {files.paths[2], files.paths[5]}
+
+
+def test_in_memory_python_and_tensorflow_hold_the_bytes_once_each(files, tmp_path, monkeypatch):
+    size = sum(pathlib.Path(path).stat().st_size for path in files.paths)
+    monkeypatch.setattr(cache.devices, "free_memory", lambda: round(1.9 * size))
+    with pytest.raises(ValueError, match="do not fit in the cache"):
+        cache.keep(files, "memory", tmp_path)
+    monkeypatch.setattr(cache.devices, "free_memory", lambda: round(2.1 * size))
+    made = []
+    constant = tf.constant
+    monkeypatch.setattr(tf, "constant", lambda value, *more: made.append(value) or constant(value, *more))
+    kept = cache.keep(files, "memory", tmp_path)
+    batches(kept)
+    assert sum(value is kept.contents for value in made) == 1
+
+
+def test_an_empty_copy_is_decoded_again(files, tmp_path):
+    """A lost machine may leave such a file."""
+    cached = cache.keep(files, "disk", tmp_path / "cache")
+    expected = pathlib.Path(cached.paths[0]).read_bytes()
+    pathlib.Path(cached.paths[0]).write_bytes(b"")
+    assert cache.keep(files, "disk", tmp_path / "cache").paths == cached.paths
+    assert pathlib.Path(cached.paths[0]).read_bytes() == expected
+
+
+def test_the_fingerprint_tells_contents_of_one_length_apart(files, tmp_path):
+    before = cache.keep(files, "memory", tmp_path).fingerprint()
+    assert cache.keep(files, "memory", tmp_path).fingerprint() == before
+    path = pathlib.Path(files.paths[1])
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert cache.keep(files, "memory", tmp_path).fingerprint() != before

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr.data import sources
-from tf_simclr.data.sources import files
+from tf_simclr.data.sources import lost_files
 
 
 def make_source(folder, count, broken):
@@ -34,7 +34,7 @@ def test_broken_files_are_left_out_and_named_wherever_they_are(tmp_path):
 
 
 def test_a_lost_disk_stops_an_evaluation(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_MAX_BROKEN_IN_A_ROW", 4)
+    monkeypatch.setattr(lost_files, "MAX_IN_A_ROW", 4)
     assert len(list(make_source(tmp_path, 9, {1, 2, 3, 5}).eval_examples())) == 5
     with pytest.raises(
         tf.errors.OpError, match=r"Fewer than 4 files in a row .* Received: 4, the first of them .*2.png"

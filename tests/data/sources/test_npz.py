@@ -95,3 +95,25 @@ def test_files_with_a_test_part_are_used_as_they_are(tmp_path, photos, names):
     train, test = sources.open_train_and_eval(tmp_path / "set.npz")
     assert (train.num_examples, test.num_examples, test.class_names) == (10, 6, ("0", "1", "2"))
     np.testing.assert_array_equal(test.labels, NUMBERS[10:])
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "another", "compressed", "npy"])
+def test_a_damaged_file_is_refused_in_a_sentence(tmp_path, photos, damage):
+    path = tmp_path / "set.npz"
+    (np.savez_compressed if damage == "compressed" else np.savez)(path, images=photos)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": content[:middle],
+            "another": b"no zip file",
+            "compressed": content[:middle] + bytes(64) + content[middle + 64 :],
+            "npy": b"",
+        }[damage]
+    )
+    if damage == "npy":
+        with open(path, "wb") as file:
+            np.save(file, photos)
+    with pytest.raises(ValueError, match="A .npz file must be whole .*Received: .*set.npz"):
+        sources.open_train_and_eval(path)

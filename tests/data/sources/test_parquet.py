@@ -1,5 +1,7 @@
 """Parquet files as a source: columns, labels, broken rows, order, a held-out part."""
 
+import os
+
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -99,3 +101,19 @@ def test_what_cannot_be_read_is_refused(tmp_path):
         sources.open_images(f"{write(tmp_path)},{tmp_path}/images")
     with pytest.raises(ValueError, match="leave data.service out"):
         sources.open_images(write(tmp_path)).train_examples(None, reports=False)
+
+
+@pytest.mark.usefixtures("quick_decoder")
+def test_files_with_and_without_labels_and_names_of_any_bytes(tmp_path):
+    names = [os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9-%d.parquet" % i) for i in range(2)]
+    for order in ((0, 1), (1, 0)):
+        for place, is_labelled in zip(names, order, strict=True):
+            columns = {"image": [encoded(i) for i in range(3)]} | ({"label": [7, 8, 9]} if is_labelled else {})
+            with open(os.fsencode(place), "wb") as file:
+                pyarrow.parquet.write_table(pyarrow.table(columns), file)
+        source = sources.open_images(",".join(names))
+        assert source.labels.tolist() == sum(([0, 1, 2] if is_labelled else [-1] * 3 for is_labelled in order), [])
+        assert len(list(source.eval_examples())) == 6
+    pyarrow.parquet.write_table(pyarrow.table({"label": [1]}), tmp_path / "none.parquet")
+    with pytest.raises(ValueError, match=r"must have the column image of images\. Received: .*none\.parquet"):
+        sources.open_images(f"{names[0]},{tmp_path}/none.parquet")

@@ -1,5 +1,7 @@
 """TFRecord files as a source: names of features, broken records, order, a held-out part."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -106,3 +108,62 @@ def test_a_part_of_the_records_is_held_out_and_mixing_is_an_error(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(ValueError, match="cannot be mixed"):
         sources.open_images(f"{place},{tmp_path}/images")
+
+
+@pytest.mark.usefixtures("quick_decoder")
+def test_a_first_record_without_label_or_image_says_nothing_of_the_others(tmp_path):
+    for missing, expected in (("label", [-1, 0, 1, 2]), ("image", [0, 1, 2])):
+        with tf.io.TFRecordWriter(str(tmp_path / "some.tfrecord")) as writer:
+            for i in range(4):
+                record = tf.train.Example.FromString(example(i, ("image", "label")))
+                if i == 0:
+                    del record.features.feature[missing]
+                writer.write(record.SerializeToString())
+        assert sources.open_images(tmp_path / "some.tfrecord").labels.tolist() == expected
+
+
+def test_what_are_no_records_of_examples_is_refused_in_a_sentence(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord.gz"), "GZIP") as writer:
+        writer.write(example(1, ("image", "label")))
+    with pytest.raises(ValueError, match=r"have no records \(.*is it compressed\?\)\. Received: .*a\.tfrecord\.gz"):
+        sources.open_images(tmp_path / "a.tfrecord.gz")
+    with tf.io.TFRecordWriter(str(tmp_path / "b.tfrecord")) as writer:
+        writer.write(b"\xff\xd8\xff no example")
+    with pytest.raises(ValueError, match=r"must be of tf\.train\.Example\. Received: .*b\.tfrecord"):
+        sources.open_images(tmp_path / "b.tfrecord")
+
+
+@pytest.mark.usefixtures("quick_decoder")
+def test_names_of_any_bytes_and_folders_with_the_name_of_a_file(tmp_path):
+    write(tmp_path)
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.tfrecord")
+    os.rename(tmp_path / "train-00000-of-00002", place)
+    assert len(list(sources.open_images(place).eval_examples())) == COUNT // 2
+    folder = tmp_path / "flowers-00001-of-00004"
+    (folder / "rose").mkdir(parents=True)
+    (folder / "rose" / "1.png").write_bytes(tf.io.encode_png(np.zeros([9, 9, 3], np.uint8)).numpy())
+    assert sources.open_images(folder).names == ("rose/1.png",)
+
+
+@pytest.mark.usefixtures("quick_decoder")
+def test_records_in_memory_count_as_broken_as_those_in_files(tmp_path):
+    place, broken = write(tmp_path), BrokenFiles()
+    source = sources.open_images(place, broken=broken)
+    second = tmp_path / "train-00001-of-00002"
+    second.write_bytes(second.read_bytes()[:-20])
+    kept = source.in_memory()
+    assert kept.broken is broken and kept.num_examples == COUNT - 1
+    assert broken.paths() == (f"{second}#record=8",)
+
+
+@pytest.mark.usefixtures("quick_decoder")
+def test_records_come_from_memory_in_the_same_order_with_the_same_views(tmp_path):
+    source = sources.open_images(write(tmp_path))
+    options = {"global_batch_size": 4, "seed": 0, "augmentation": Augmentation(8), "total_steps": 7}
+    for one in (source, source.subset(np.array([1, 2, 3, 9, 10, 16]))):
+        runs = [list(train_dataset(each, **options).as_numpy_iterator()) for each in (one, one.in_memory())]
+        for (batch, labels), (expected, expected_labels) in zip(*runs, strict=True):
+            for name, column in batch.items():
+                np.testing.assert_array_equal(column, expected[name], err_msg=name)
+            np.testing.assert_array_equal(labels, expected_labels)
+    assert source.in_memory().sample_encoded(3) == source.sample_encoded(3)

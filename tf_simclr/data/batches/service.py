@@ -52,7 +52,7 @@ def _check_answers(address: str) -> None:
     """Raises a `ValueError` unless the address answers; TensorFlow itself would try for an hour."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise ValueError(
             f"data.service must be the addresses of running tf.data services, host:port separated by commas "

@@ -1,6 +1,8 @@
 """Broken image files: the reason for each, their number, and a report that outlives the process."""
 
+import atexit
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +21,7 @@ from tf_simclr.data.files import archives, ignored
 from tf_simclr.data.files.names import counted, in_print
 from tf_simclr.data.files.walk import is_local
 from tf_simclr.data.formats import decode
+from tf_simclr.data.formats.headers import MAX_PIXELS
 
 # A record of a TFRecord file is named FILE#record=INDEX.
 RECORD_SEPARATOR = "#record="
@@ -27,6 +30,9 @@ RECORD_SEPARATOR = "#record="
 _LOOKS_AT_ONCE = 16
 
 _MAX_LOGGED = 20
+
+# The report is written anew when it has grown by this share, or this long after a file was added.
+_GROWTH, _WRITE_SECONDS = 0.1, 30.0
 
 
 def broken_reason(read: Callable[[], tf.Tensor], max_pixels: int = decode.MAX_PIXELS) -> str:
@@ -57,6 +63,7 @@ class BrokenFiles:
     Args:
       report_path: The JSON file to read and keep up to date, or None.
       max_fraction: Fraction of all files that may be broken, in [0, 1]; see `check`.
+      max_pixels: Images with more pixels count as broken. What the JSON file says of another number does not count.
       are_expected: Whether broken files are taken as they come: none is decoded only to find them, and an evaluation
         goes on however many there are in a row.
     """
@@ -66,26 +73,38 @@ class BrokenFiles:
         report_path: str | os.PathLike[str] | None = None,
         max_fraction: float = 1.0,
         *,
+        max_pixels: int = MAX_PIXELS,
         are_expected: bool = False,
     ) -> None:
         self.num_files = 0
         self.ignored = collections.Counter[str]()
         self._report_path = report_path
         self._max_fraction = max_fraction
+        self._max_pixels = max_pixels
         self.are_expected = are_expected
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._num_written = 0
+        self._timer: threading.Timer | None = None
         self._entries: dict[str, dict[str, Any]] = {}
         self._checked: set[str] = set()
         path = "" if report_path is None else files.for_tensorflow(report_path)
         if path and tf.io.gfile.exists(path):
-            with tf.io.gfile.GFile(path) as file:
-                report = json.load(file)
-            self._checked = set(report["checked"])
-            entries = {entry["path"]: entry for entry in report["skipped"]}
+            try:
+                with tf.io.gfile.GFile(path) as file:
+                    report = json.load(file)
+                if not isinstance(report, dict):
+                    raise ValueError("it holds no object")
+            except ValueError as error:
+                logging.warning("Looking for broken files again, because %s is damaged: %s", report_path, error)
+                report = {}
+            if report.get("max_pixels", max_pixels) != max_pixels:
+                report = {}
+            self._checked = set(report.get("checked", ()))
+            # What could not be found then may be there by now, or may no longer be looked for.
             self._entries = {
-                path: entry
-                for path, entry in entries.items()
-                if _stamp(path) == (entry["size"], entry["mtime_seconds"])
+                entry["path"]: entry
+                for entry in report.get("skipped", ())
+                if _stamp(entry["path"]) == (entry["size"], entry["mtime_seconds"]) != (None, None)
             }
 
     @property
@@ -135,7 +154,7 @@ class BrokenFiles:
                 size, mtime_seconds = _stamp(path)
                 self._entries[path] = {"path": path, "size": size, "mtime_seconds": mtime_seconds, "reason": reason}
             if new:
-                self.write()
+                self._write_soon()
                 logging.warning(
                     "Skipped %s (%d of %d so far): %s",
                     counted(len(new), "broken image file"), len(self), self.num_files, _describe(new),
@@ -158,21 +177,45 @@ class BrokenFiles:
                 f"--max_broken_fraction ({_describe(reasons)}{where}). Received: {len(self)} of {self.num_files} files"
             )
 
+    def _write_soon(self) -> None:
+        """Writes the report now and then, for writing it anew for each of many files would take hours."""
+        if len(self) >= (1 + _GROWTH) * self._num_written:
+            self.write()
+        elif self._timer is None:
+            self._timer = threading.Timer(_WRITE_SECONDS, self._write_what_is_new)
+            self._timer.daemon = True
+            self._timer.start()
+            atexit.register(self._write_what_is_new)
+
+    def _write_what_is_new(self) -> None:
+        with self._lock, contextlib.suppress(OSError, tf.errors.OpError):  # Nobody waits for it.
+            if self._timer is not None:
+                self.write()
+
     def write(self) -> None:
         """Writes the report; a reader never sees half of it."""
-        if self._report_path is None:
-            return
+        with self._lock:
+            if self._report_path is not None:
+                self._write(self._report_path)
+            self._num_written = len(self)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+                atexit.unregister(self._write_what_is_new)
+
+    def _write(self, path: str | os.PathLike[str]) -> None:
         report = {
             "files": self.num_files,
             "broken": len(self),
+            "max_pixels": self._max_pixels,
             "ignored": dict(self.ignored.most_common()),
             "skipped": [self._entries[path] for path in sorted(self._entries)],
             "checked": sorted(self._checked),
         }
-        if is_local(os.fspath(self._report_path)):
-            files.write_json(self._report_path, report)
+        if is_local(os.fspath(path)):
+            files.write_json(path, report)
         else:  # Object stores replace a file as a whole.
-            with tf.io.gfile.GFile(self._report_path, "w") as file:
+            with tf.io.gfile.GFile(path, "w") as file:
                 file.write(json.dumps(report, indent=2) + "\n")
 
 

@@ -2,8 +2,8 @@
 
 They are in the first of LABEL_COLUMNS that the table has; or else, with a header, in the only column besides that of
 the files, or in columns of which one is 1 and the others are 0; without a header, in the only column that does not hold
-numbers. A first column that counts the rows, a column of splits and, unless it has such a name, one whose values all
-differ hold no labels.
+numbers. A first column that counts the rows, a column of splits and one whose values all differ hold no labels, unless
+they have such a name.
 """
 
 import re
@@ -72,7 +72,8 @@ def find(rows: Sequence[Sequence[str]], header: Sequence[str], path_column: int)
     width = max(len(header), *(len(row) for row in rows))
     names = [*header, *[""] * (width - len(header))]
     columns = {i: [row[i].strip() if i < len(row) else "" for row in rows] for i in range(width) if i != path_column}
-    columns = {i: cells for i, cells in columns.items() if any(cells) and not (i == 0 and _counts_rows(cells))}
+    is_index = _counts_rows(columns.get(0, [])) and plain(names[0]) not in LABEL_COLUMNS
+    columns = {i: cells for i, cells in columns.items() if any(cells) and not (i == 0 and is_index)}
     columns = {i: cells for i, cells in columns.items() if not all(map(decode.is_image_name, cells))}
     splits = [i for i, cells in columns.items() if plain(names[i]) not in LABEL_COLUMNS and _are_splits(cells)]
     others = {i: cells for i, cells in columns.items() if i not in splits}

@@ -16,20 +16,20 @@ _SETTLED_NANOSECONDS = 2 * 10**9
 
 
 def load(folder: str, cache_folder: pathlib.Path | None) -> tuple[Names, collections.Counter[str]] | None:
-    """The names that `save` stored, and `Walk.ignored`; None if a folder has changed since."""
+    """The names that `save` stored, and `Walk.ignored`; None if a folder has changed since, or they cannot be read."""
     path = _path(folder, cache_folder)
-    if path is None or not path.exists():
+    if path is None:
         return None
-    with np.load(path) as arrays:
-        folders = Names.unpack(arrays["folder_bytes"], arrays["folder_ends"])
-        for name, time_changed in zip(folders, arrays["times"].tolist(), strict=True):
-            try:
+    try:
+        with np.load(path) as arrays:
+            folders = Names.unpack(arrays["folder_bytes"], arrays["folder_ends"])
+            for name, time_changed in zip(folders, arrays["times"].tolist(), strict=True):
                 if os.stat(name).st_mtime_ns != time_changed:
                     return None
-            except OSError:
-                return None
-        ignored = zip(arrays["ignored"].tolist(), arrays["ignored_counts"].tolist(), strict=True)
-        return Names.unpack(arrays["name_bytes"], arrays["name_ends"]), collections.Counter(dict(ignored))
+            ignored = zip(arrays["ignored"].tolist(), arrays["ignored_counts"].tolist(), strict=True)
+            return Names.unpack(arrays["name_bytes"], arrays["name_ends"]), collections.Counter(dict(ignored))
+    except files.DAMAGED:  # There is none yet, or a folder is gone.
+        return None
 
 
 def save(names: Names, walk: Walk, folder: str, cache_folder: pathlib.Path | None) -> None:

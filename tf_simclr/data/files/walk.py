@@ -98,12 +98,20 @@ def entries(folder: str, ignored: collections.Counter[str] | None = None) -> Ite
         for entry in found:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            try:
+                leads_on, is_file = entry.is_dir(), entry.is_file()
+            except OSError as error:  # A link leads in a circle, or where this user may not look.
+                if decode.is_image_name(entry.name):
+                    yield Entry(entry.name, False, problem=f"the link cannot be followed: {error.strerror}")
+                else:
+                    yield Entry(entry.name, is_folder=True, is_link=True)  # Whoever walks on finds out.
+                continue
+            if leads_on:
                 if is_users(entry.path):
                     yield Entry(entry.name, is_folder=True, is_link=entry.is_symlink())
             elif decode.is_image_name(entry.name):
                 problem = None
-                if not entry.is_file():  # Reading a pipe would wait forever.
+                if not is_file:  # Reading a pipe would wait forever.
                     problem = "the link leads nowhere" if entry.is_symlink() else "it is not a regular file"
                 yield Entry(entry.name, is_folder=False, problem=problem)
             elif ignored is not None:

@@ -88,6 +88,7 @@ def survey(source: Source, watch: Callable[[int], Any] = lambda count: None) -> 
     source.broken.add(broken)
     if count < source.num_examples:
         source.broken.add(source.lost)
+    source.broken.write()
     if count == len(broken):
         raise ValueError(f"None of the images can be decoded. Received: {', '.join(list(broken)[:3])}")
     columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}

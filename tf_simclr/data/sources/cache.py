@@ -22,7 +22,7 @@ _SAMPLE_EXAMPLES = 64
 
 
 def keep(source: Source, place: str, folder: pathlib.Path) -> Source:
-    """Returns the same examples in the same order, cached where they are read faster.
+    """Returns the same examples, cached where they are read faster; in the same order, but for TFDS data sets.
 
     Before it reads them all, it estimates their size from a sample, logs it, and compares it with the free space.
     Decoded files of an earlier run in `folder` are reused if the original has the same size and time.
@@ -33,7 +33,7 @@ def keep(source: Source, place: str, folder: pathlib.Path) -> Source:
       folder: Where decoded files go.
 
     Returns:
-      `source` itself, or a FileSource of the same pixels.
+      `source` itself, or one of the same pixels.
 
     Raises:
       ValueError: If the images do not fit, or `place` is "disk" for records.
@@ -42,7 +42,8 @@ def keep(source: Source, place: str, folder: pathlib.Path) -> Source:
         return source
     if place == "memory":
         if sample := source.sample_encoded(_SAMPLE_EXAMPLES):
-            needed_bytes = np.mean([len(content) for content in sample]) * source.num_examples
+            # Python's bytes, and TensorFlow's.
+            needed_bytes = 2 * np.mean([len(content) for content in sample]) * source.num_examples
             _check_fits(needed_bytes, devices.free_memory(), "in memory", "memory")
         return source.in_memory()
     if isinstance(source, RecordSource):
@@ -54,11 +55,11 @@ def keep(source: Source, place: str, folder: pathlib.Path) -> Source:
 
 def _decoded(source: FileSource, folder: pathlib.Path) -> FileSource:
     names = tuple(_name(source.folder, name, path) for name, path in zip(source.names, source.paths, strict=True))
-    missing = [index for index, name in enumerate(names) if not (folder / name).exists()]
+    missing = [index for index, name in enumerate(names) if not _holds_bytes(folder / name)]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         sample = source.sample_encoded(_SAMPLE_EXAMPLES)
-        needed_bytes = np.mean([_decoded_bytes(content) for content in sample]) * len(missing)
+        needed_bytes = np.mean([_decoded_bytes(content) for content in sample] or [0]) * len(missing)
         _check_fits(needed_bytes, shutil.disk_usage(folder).free, f"in {folder}", "disk")
         handles = tf.data.Dataset.from_tensor_slices(list(map(str, missing)))
         images = handles.map(lambda handle: source.try_decode(handle)[1], tf.data.AUTOTUNE)
@@ -66,18 +67,14 @@ def _decoded(source: FileSource, folder: pathlib.Path) -> FileSource:
             path = folder / names[index]
             path.parent.mkdir(parents=True, exist_ok=True)
             # A broken image is kept as it is; whoever reads it reports it.
-            content = _to_bmp(image.numpy()) if len(image) else _read(source, index)
-            with files.replacing(path) as beside:
+            content = _to_bmp(image.numpy()) if len(image) else source.read_if_possible(index)
+            with files.replacing(path, survives_power_loss=False) as beside:
                 beside.write_bytes(content)
     return dataclasses.replace(source, folder=str(folder), names=names, originals=source.paths)
 
 
-def _read(source: FileSource, index: int) -> bytes:
-    """The content of a file, b"" if it cannot be read."""
-    try:
-        return source.read_bytes(index)
-    except tf.errors.OpError:
-        return b""
+def _holds_bytes(path: pathlib.Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _to_bmp(image: np.ndarray) -> bytes:
@@ -91,8 +88,11 @@ def _to_bmp(image: np.ndarray) -> bytes:
 
 def _name(folder: str, name: str, path: str) -> str:
     """The name of a decoded file, which changes with the original's path, size or time."""
-    status = tf.io.gfile.stat(os.fsencode(archives.file_of(path)))
-    stamp = os.fsencode(f"{path} {status.length} {status.mtime_nsec}")
+    try:
+        status = tf.io.gfile.stat(os.fsencode(archives.file_of(path)))
+        stamp = os.fsencode(f"{path} {status.length} {status.mtime_nsec}")
+    except (tf.errors.OpError, UnicodeDecodeError):  # It is gone by now.
+        stamp = os.fsencode(path)
     # Without a folder, the name is a path that may lead anywhere.
     return f"{name}.{files.digest(stamp, size=6)}.bmp" if folder else f"{files.digest(stamp, size=16)}.bmp"
 

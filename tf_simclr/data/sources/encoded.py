@@ -16,6 +16,12 @@ from tf_simclr.data.sources.base import INSPECTED_AT_ONCE, Sample, Source
 _SIGNATURE_BYTES = 16
 
 
+def hold(contents: np.ndarray | None) -> tf.Tensor:
+    """A copy of encoded images, object [N], for TensorFlow, string [N]; in no graph."""
+    with tf.init_scope():
+        return tf.constant(contents)
+
+
 class EncodedSource(Source):
     """Images that are decoded as they are read, of any sizes and any number.
 

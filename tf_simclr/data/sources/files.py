@@ -14,12 +14,10 @@ from tf_simclr.data.files.broken import BrokenFiles, broken_reason, digest_of_fi
 from tf_simclr.data.files.names import Names, in_print
 from tf_simclr.data.formats import decode
 from tf_simclr.data.formats.headers import MAX_PIXELS
+from tf_simclr.data.sources import lost_files
 from tf_simclr.data.sources.base import check_labels
-from tf_simclr.data.sources.encoded import EncodedSource
+from tf_simclr.data.sources.encoded import EncodedSource, hold
 from tf_simclr.data.sources.order import Steps, index_batches
-
-# How many files in a row may be broken before a run stops: a few are an accident, this many a lost disk.
-_MAX_BROKEN_IN_A_ROW = 100
 
 # How many files of archives are read by one call of Python, and how many small files at once (benchmarks/reading.py).
 _READ_AT_ONCE, _SMALL_BYTES = 16, 1 << 16
@@ -109,7 +107,7 @@ class FileSource(EncodedSource):
             paths = self.paths
             # An archive is looked at once: its size or time changes with any of its members.
             return digest_of_files(dict.fromkeys(map(archives.file_of, paths)) if self.is_archived else paths)
-        return files.digest(np.array([len(content) for content in self.contents], np.int64).data)
+        return files.digest("\n".join(map(files.digest, self.contents)).encode())
 
     def subset(self, indices: np.ndarray) -> "FileSource":
         names = Names(self.names).take(indices)
@@ -128,6 +126,13 @@ class FileSource(EncodedSource):
             return self.contents[index]
         return archives.read(self.paths[index])
 
+    def read_if_possible(self, index: int) -> bytes:
+        """The content of a file, b"" if it cannot be read."""
+        try:
+            return self.read_bytes(index)
+        except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow's message cannot hold every name.
+            return b""
+
     def reason(self, index: int) -> str:
         """Says in a few words why a file cannot be decoded."""
         return broken_reason(lambda: tf.constant(self.read_bytes(index)), self.max_pixels)
@@ -138,11 +143,12 @@ class FileSource(EncodedSource):
     def in_memory(self) -> "FileSource":
         if self.contents is not None:
             return self
-        contents = [archives.read(path) for path in self.paths]
+        # A file that cannot be read is as broken as one that cannot be decoded.
+        contents = [self.read_if_possible(index) for index in range(self.num_examples)]
         return dataclasses.replace(self, contents=np.array(contents, object))
 
     def sample_encoded(self, count: int) -> list[bytes]:
-        return [self.read_bytes(index) for index in self._spread(count)]
+        return [content for index in self._spread(count) if (content := self.read_if_possible(index))]
 
     def _spread(self, count: int) -> np.ndarray:
         """At most `count` positions, evenly spaced from the first file to the last, int64 [n]."""
@@ -165,11 +171,15 @@ class FileSource(EncodedSource):
     def fetcher(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """Makes the graph function from the number of a file, int64 [], to its content, string []."""
         if self.contents is not None:
-            return functools.partial(tf.gather, tf.constant(self.contents))
+            return functools.partial(tf.gather, self._held)
         if self.is_archived:
             return archives.reader(self.paths)
         path_at = self.paths.lookup()
         return lambda index: tf.io.read_file(path_at(index))
+
+    @functools.cached_property
+    def _held(self) -> tf.Tensor:
+        return hold(self.contents)
 
     def _prefetched(self, examples: tf.data.Dataset) -> tf.data.Dataset:
         """Appends to examples, whose last column is the number of a file, the contents of those in archives."""
@@ -200,7 +210,7 @@ class FileSource(EncodedSource):
         return self._prefetched(steps.in_lane(examples)).map(read_example, num_parallel_calls=self.calls_at_once)
 
     def eval_examples(self, start: int = 0) -> tf.data.Dataset:
-        read_one = self._decoder()
+        read_one = self._decoder(self.fetcher())
         count, key_at = self.num_examples, Names(self.keys).lookup()
         known = self.replacements() == np.arange(count)
         indices = tf.data.Dataset.from_tensor_slices(np.flatnonzero(known[start:]) + start)
@@ -214,7 +224,9 @@ class FileSource(EncodedSource):
             index = tf.cond(
                 example[0] == expected,
                 lambda: example[0],
-                lambda: tf.numpy_function(self._report_gap, [expected, example[0]], tf.int64, stateful=False),
+                lambda: tf.numpy_function(
+                    functools.partial(lost_files.report_gap, self), [expected, example[0]], tf.int64, stateful=False
+                ),
             )
             index = tf.ensure_shape(index, [])
             return index + 1, (index, *example[1:])
@@ -225,9 +237,8 @@ class FileSource(EncodedSource):
             lambda index, *example: (index, key_at(index), *example, *unlabelled)
         )
 
-    def _decoder(self) -> Callable[..., tuple[tf.Tensor, ...]]:
+    def _decoder(self, fetch: Callable[[tf.Tensor], tf.Tensor]) -> Callable[..., tuple[tf.Tensor, ...]]:
         """Makes the function from an index, and perhaps the content of its file, to (index, image, label)."""
-        fetch = self.fetcher()
         labels = () if self.labels is None else (tf.constant(self.labels),)
 
         def read_one(index: tf.Tensor, *content: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -243,7 +254,8 @@ class FileSource(EncodedSource):
         stop the run. Without reports, nothing stops.
         """
         count = self.num_examples
-        fetch, read_one = self.fetcher(), self._decoder()
+        fetch = self.fetcher()
+        read_one = self._decoder(fetch)
 
         def read_candidate(index: tf.Tensor, offset: tf.Tensor, *content: tf.Tensor) -> tuple[tf.Tensor, ...]:
             candidate = (index + offset) % count
@@ -254,7 +266,7 @@ class FileSource(EncodedSource):
         def read(index: tf.Tensor, *content: tf.Tensor) -> tuple[tf.Tensor, ...]:
             # TensorFlow graphs cannot catch errors, but a nested dataset can leave out elements that fail. The
             # last candidate is the wanted file again, whose error stops the run.
-            candidates = tf.data.Dataset.range(min(_MAX_BROKEN_IN_A_ROW, count))
+            candidates = tf.data.Dataset.range(min(lost_files.MAX_IN_A_ROW, count))
             readable = candidates.map(lambda offset: read_candidate(index, offset, *content)).ignore_errors()
             readable = readable.concatenate(tf.data.Dataset.from_tensors(index).map(read_one))
             used, *example = readable.take(1).get_single_element()
@@ -263,38 +275,12 @@ class FileSource(EncodedSource):
             used = tf.cond(
                 used == index,
                 lambda: used,
-                lambda: tf.numpy_function(self._report, [index, used], tf.int64, stateful=False),
+                lambda: tf.numpy_function(
+                    functools.partial(lost_files.report, self), [index, used], tf.int64, stateful=False
+                ),
             )
             used = tf.ensure_shape(used, [])
             with tf.control_dependencies([used]):  # Reports even if the caller drops the index.
                 return used, *(tf.identity(column) for column in example)
 
         return read
-
-    def _report(self, wanted: int, used: int) -> int:
-        """Records the files from the wanted one up to the one used as broken, which may be too many."""
-        self._record(self._newly_broken(wanted, used))
-        self.broken.check()
-        return used
-
-    def _report_gap(self, wanted: int, used: int) -> int:
-        """The same for an evaluation, which stops only if a whole disk seems lost."""
-        new = self._newly_broken(wanted, used)
-        if len(new) >= _MAX_BROKEN_IN_A_ROW and not self.broken.are_expected:
-            first = self.reported_paths[new[0]]
-            raise ValueError(
-                f"Fewer than {_MAX_BROKEN_IN_A_ROW} files in a row may be broken: put them back, or remove them. "
-                f"Received: {len(new)}, the first of them {in_print(first)} ({self.reason(new[0])})"
-            )
-        self._record(new)
-        return used
-
-    def _newly_broken(self, wanted: int, used: int) -> list[int]:
-        """The files from the wanted one up to the one used that were not known to be broken."""
-        paths = self.reported_paths
-        found = (i % len(paths) for i in range(wanted, used if used > wanted else used + len(paths)))
-        return [i for i in found if paths[i] not in self.broken]
-
-    def _record(self, new: Sequence[int]) -> None:
-        paths = self.reported_paths
-        self.broken.add({paths[i]: functools.partial(self.reason, i) for i in new})

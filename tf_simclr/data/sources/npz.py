@@ -1,14 +1,16 @@
 """A source from NumPy's .npz files."""
 
+import contextlib
 import io
 import os
-import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tf_simclr import files
 from tf_simclr.data.files import walk
 from tf_simclr.data.files.labels import to_class_name
 from tf_simclr.data.sources.array import ArraySource
@@ -36,16 +38,10 @@ def from_npz(path: str, class_names: Sequence[str] | None = None, *, test: bool 
       ValueError: If it cannot be read, has no such images or labels, or has a class that is not in `class_names`.
     """
     pairs = _TEST_NAMES if test else _TRAIN_NAMES
-    try:
-        with _load(path) as arrays:
-            names = {name.lower(): name for name in arrays.files}
-            chosen = [names[name] for pair in pairs if pair[0] in names for name in pair if name in names][:2]
-            found = [arrays[name] for name in chosen]
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"A .npz file must be whole and hold numbers or texts, such as `labels.astype(str)` of objects ({error}). "
-            f"Received: {path!r}"
-        ) from error
+    with _open(path) as arrays:
+        names = {name.lower(): name for name in arrays.files}
+        chosen = [names[name] for pair in pairs if pair[0] in names for name in pair if name in names][:2]
+        found = [arrays[name] for name in chosen]
     if not found:
         raise ValueError(
             f"A .npz file must have an array `images`, uint8 [N, H, W, 3], and may have `labels`. Received: {path!r} "
@@ -64,15 +60,32 @@ def has_test_images(path: str | os.PathLike[str]) -> bool:
     path = os.fspath(path)
     if not path.endswith(".npz") or not walk.exists(path):
         return False
-    with _load(path) as arrays:
+    with _open(path) as arrays:
         return any(name.lower() == images for name in arrays.files for images, _ in _TEST_NAMES)
 
 
-def _load(path: str) -> np.lib.npyio.NpzFile:
+@contextlib.contextmanager
+def _open(path: str) -> Iterator[np.lib.npyio.NpzFile]:
+    """Gives the arrays of a file, which are read when they are taken.
+
+    Raises:
+      FileNotFoundError: If the file does not exist.
+      ValueError: If it, or an array that is taken, cannot be read.
+    """
     if not walk.exists(path):
         raise FileNotFoundError(f"The .npz file does not exist. Received: {path!r}")
-    # Files on other file systems may not report their position.
-    return np.load(path if walk.is_local(path) else io.BytesIO(tf.io.gfile.GFile(path, "rb").read()))
+    try:
+        # Files on other file systems may not report their position.
+        found = np.load(path if walk.is_local(path) else io.BytesIO(tf.io.gfile.GFile(path, "rb").read()))
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array, as .npy files do")
+        with found as arrays:
+            yield arrays
+    except (*files.DAMAGED, zlib.error) as error:
+        raise ValueError(
+            f"A .npz file must be whole and hold numbers or texts, such as `labels.astype(str)` of objects ({error}). "
+            f"Received: {path!r}"
+        ) from error
 
 
 def _to_rgb(images: np.ndarray, place: str) -> np.ndarray:

@@ -62,8 +62,9 @@ def from_parquet(
     Args:
       data_dir: Files or patterns, comma-separated.
       class_names: The classes in the order of their ids; by default those in the label column.
-      image_feature: The column of encoded images; by default the first of IMAGE_COLUMNS found.
-      label_feature: The column of the class, integers or strings; by default the first of LABEL_COLUMNS found.
+      image_feature: The column of encoded images; by default the first of IMAGE_COLUMNS that a file has.
+      label_feature: The column of the class, integers or strings; by default the first of LABEL_COLUMNS that a file
+        has.
       max_pixels: Images with more pixels count as broken.
       broken: Collects the rows that cannot be used.
 
@@ -78,7 +79,7 @@ def from_parquet(
     broken = broken if broken is not None else BrokenFiles()
     places = listing.split_places(data_dir)
     files = tuple(dict.fromkeys(file for place in places for file in listing.expand(place)))
-    image_column, label_column = _choose_columns(files[0], image_feature, label_feature)
+    image_column, label_column = _choose_columns(files, data_dir, image_feature, label_feature)
     scans = [list(_scan(file, image_column, label_column)) for file in files]
     if not any(scans):
         raise ValueError(f"The Parquet files have no rows. Received: {data_dir!r}")
@@ -104,12 +105,21 @@ def _open(file: str) -> Any:
         raise ValueError(f"The Parquet file cannot be read ({error}). Received: {file!r}") from error
 
 
-def _choose_columns(file: str, image_column: str | None, label_column: str | None) -> tuple[str, str | None]:
-    """The names of the image column and the label column, from the first file."""
-    columns = _open(file).schema_arrow.names
-    image = choose_name("image", image_column, IMAGE_COLUMNS, columns, f"{file} has no image column")
-    label = choose_name("label", label_column, LABEL_COLUMNS, columns, f"{file} has no label column")
+def _choose_columns(
+    files: Sequence[str], place: str, image_column: str | None, label_column: str | None
+) -> tuple[str, str | None]:
+    """The names of the image column, which all files must have, and of the label column, which some have."""
+    of_files = {file: _columns(file) for file in files}
+    columns = list(dict.fromkeys(name for names in of_files.values() for name in names))
+    image = choose_name("image", image_column, IMAGE_COLUMNS, columns, f"{place} has no image column")
+    label = choose_name("label", label_column, LABEL_COLUMNS, columns, f"{place} has no label column")
+    if without := [file for file, names in of_files.items() if image not in names]:
+        raise ValueError(f"All Parquet files must have the column {image} of images. Received: {without[0]!r}")
     return str(image), label
+
+
+def _columns(file: str) -> list[str]:
+    return _open(file).schema_arrow.names
 
 
 def _rows(file: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -119,7 +129,8 @@ def _rows(file: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 def _scan(file: str, image_column: str, label_column: str | None) -> Iterator[tuple[bool, str | None]]:
     """Yields for every row whether it has an image, and its class or None."""
-    for image, *label in _rows(file, [image_column, *([label_column] if label_column is not None else [])]):
+    label_columns = [label_column] if label_column is not None and label_column in _columns(file) else []
+    for image, *label in _rows(file, [image_column, *label_columns]):
         yield _bytes_of(image) is not None, to_class_name(label[0]) if label else None
 
 

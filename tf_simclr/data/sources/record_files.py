@@ -14,6 +14,7 @@ from tf_simclr.data.files.broken import RECORD_SEPARATOR, BrokenFiles, digest_of
 from tf_simclr.data.formats import decode
 from tf_simclr.data.formats.headers import MAX_PIXELS
 from tf_simclr.data.sources.base import number_classes
+from tf_simclr.data.sources.encoded import hold
 from tf_simclr.data.sources.records import RecordSource
 
 
@@ -29,6 +30,7 @@ class RecordFileSource(RecordSource):
       class_names: The name of every class id, or None.
       max_pixels: Images with more pixels count as broken.
       broken: Collects the records found broken after the files were opened.
+      contents: The encoded images, object [N], if the source holds them; None if they are read each time.
     """
 
     kind: ClassVar[str]  # The name of the format in messages.
@@ -40,6 +42,7 @@ class RecordFileSource(RecordSource):
     class_names: tuple[str, ...] | None = None
     max_pixels: int = MAX_PIXELS
     broken: BrokenFiles = dataclasses.field(default_factory=BrokenFiles)
+    contents: np.ndarray | None = None
 
     @abc.abstractmethod
     def read_file(self, file: tf.Tensor) -> tf.data.Dataset:
@@ -68,7 +71,26 @@ class RecordFileSource(RecordSource):
     def subset(self, indices: np.ndarray) -> "RecordFileSource":
         """The examples at `indices`, int64 [M], increasing."""
         labels = None if self.labels is None else self.labels[indices]
-        return dataclasses.replace(self, indices=self.indices[indices], labels=labels)
+        contents = None if self.contents is None else self.contents[indices]
+        return dataclasses.replace(self, indices=self.indices[indices], labels=labels, contents=contents)
+
+    def in_memory(self) -> "RecordFileSource":
+        """The same examples in the same order, but for those that can no longer be read."""
+        if self.contents is not None:
+            return self
+        numbers, _, encoded, *labels = zip(*self.records().as_numpy_iterator(), strict=True)
+        if len(numbers) < self.num_examples:
+            self.broken.add(self.lost)
+        return dataclasses.replace(
+            self,
+            indices=np.array(numbers, np.int64),
+            labels=np.array(labels[0], np.int64) if labels else None,
+            contents=np.array(encoded, object),
+        )
+
+    @functools.cached_property
+    def _held(self) -> tf.Tensor:
+        return hold(self.contents)
 
     def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
         # The label of every record: 0 without labels, -2 if the record is not an example.
@@ -76,6 +98,7 @@ class RecordFileSource(RecordSource):
         wanted[self.indices] = 0 if self.labels is None else self.labels
         table = tf.constant(wanted)
         firsts = tf.constant(np.cumsum((0, *self.counts[:-1])), tf.int64)
+        files = tf.constant([os.fsencode(file) for file in self.files])
         order = tf.range(len(self.files))
         if shuffle_seed is not None:
             seeds = tf.stack([shuffle_seed, tf.constant(0, tf.int64)])
@@ -83,7 +106,7 @@ class RecordFileSource(RecordSource):
 
         def read_file(index: tf.Tensor) -> tf.data.Dataset:
             # A truncated file ends at its last complete record.
-            file, first = tf.gather(list(self.files), index), tf.gather(firsts, index)
+            file, first = tf.gather(files, index), tf.gather(firsts, index)
             records = self.read_file(file).ignore_errors().enumerate(first)
             named = records.map(lambda i, record: (i, _name_record(file, i - first), record, tf.gather(table, i)))
             return named.filter(lambda number, name, record, label: label > -2)
@@ -91,8 +114,25 @@ class RecordFileSource(RecordSource):
         def pick(number: tf.Tensor, name: tf.Tensor, record: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return number, name, self.image_in(record), *(() if self.labels is None else (label,))
 
+        if self.contents is not None:
+            return tf.data.Dataset.from_tensor_slices(order).flat_map(self._kept_records)
         found = tf.data.Dataset.from_tensor_slices(order).flat_map(read_file).map(pick)
         return found.take(self.num_examples)  # What follows the last one is not read.
+
+    def _kept_records(self, file_index: tf.Tensor) -> tf.data.Dataset:
+        """The records of a file, as `records` gives them, from memory."""
+        ends = np.cumsum(self.counts)
+        first, end = (tf.gather(tf.constant(bounds, tf.int64), file_index) for bounds in (ends - self.counts, ends))
+        file = tf.gather(tf.constant([os.fsencode(file) for file in self.files]), file_index)
+        numbers = tf.constant(self.indices, tf.int64)
+        labels = [] if self.labels is None else [tf.constant(self.labels, tf.int64)]
+
+        def record(place: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            number, encoded, *label = [tf.gather(column, place) for column in (numbers, self._held, *labels)]
+            return number, _name_record(file, number - first), encoded, *label
+
+        places = tf.where((numbers >= first) & (numbers < end))[:, 0]
+        return tf.data.Dataset.from_tensor_slices(places).map(record)
 
 
 def _name_record(file: tf.Tensor, index: tf.Tensor) -> tf.Tensor:

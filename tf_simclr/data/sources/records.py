@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_simclr.data.files.broken import RECORD_SEPARATOR, broken_reason
 from tf_simclr.data.formats import decode
+from tf_simclr.data.sources.base import Source
 from tf_simclr.data.sources.encoded import EncodedSource
 from tf_simclr.data.sources.files import FileSource
 from tf_simclr.data.sources.order import ORDER_STREAM, Steps
@@ -130,7 +131,7 @@ class RecordSource(EncodedSource):
             is_broken = tf.cond(
                 is_broken, lambda: tf.numpy_function(report, [name, encoded], tf.bool), lambda: is_broken
             )
-            key = tf.strings.regex_replace(name, "^.*/", "")  # As in `keys`.
+            key = tf.strings.regex_replace(name, r"^\C*/", "")  # As in `keys`.
             return tf.ensure_shape(is_broken, []), position, key, image, *(label or [tf.constant(-1, tf.int64)])
 
         examples = self.records().enumerate().skip(start).map(read, num_parallel_calls=tf.data.AUTOTUNE)
@@ -155,8 +156,11 @@ class RecordSource(EncodedSource):
     def sample_encoded(self, count: int) -> list[bytes]:
         return [encoded for _, _, encoded, *_ in self.records().take(count).as_numpy_iterator()]
 
-    def in_memory(self) -> FileSource:
+    def in_memory(self) -> Source:
+        """The examples in memory, which are shuffled in another order than those that are read one after the other."""
         _, read, encoded, *labels = zip(*self.records().as_numpy_iterator(), strict=True)
+        if len(read) < self.num_examples:
+            self.broken.add(self.lost)
         names = tuple(map(os.fsdecode, read))
         return FileSource(
             "",
@@ -166,4 +170,5 @@ class RecordSource(EncodedSource):
             contents=np.array(encoded, object),
             keys=tuple(map(os.path.basename, names)),
             max_pixels=self.max_pixels,
+            broken=self.broken,
         )

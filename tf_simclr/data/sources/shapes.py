@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -115,7 +114,7 @@ def load(
             return cached["images"], cached["labels"]
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except files.DAMAGED as error:
         logging.warning("Drawing the shapes data again, because its cache %s cannot be read: %s", path, error)
     images, labels = draw(NUM_EXAMPLES[split], np.random.Generator(np.random.PCG64([_VERSION, seed, _STREAMS[split]])))
     if str(cache_dir).startswith("~"):

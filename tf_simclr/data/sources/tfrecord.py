@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -48,16 +48,19 @@ class TfrecordSource(RecordFileSource):
 def damage(file: str) -> str | None:
     """Says in a few words why a TFRecord file cannot be read to its end; None if it can."""
     try:
-        for _ in tf.data.TFRecordDataset(file):
+        for _ in tf.data.TFRecordDataset(os.fsencode(file)):
             pass
     except tf.errors.OpError as error:
         return f"its file is damaged: {in_short(error)}"
+    except UnicodeDecodeError:  # TensorFlow's message cannot hold the name.
+        return "its file cannot be read"
     return None
 
 
 def are_tfrecords(place: str) -> bool:
     """Whether a path, pattern or folder means TFRecord files: NAME.tfrecord, or shards such as NAME-00000-of-00010."""
-    return any(_IS_TFRECORD.search(os.path.basename(file)) for file in _files(place)[:1])
+    first = next(iter(_files(place)), "")
+    return _IS_TFRECORD.search(os.path.basename(first)) is not None and not walk.is_folder(first)
 
 
 def _files(place: str) -> list[str]:
@@ -85,8 +88,9 @@ def from_tfrecords(
     Args:
       data_dir: Files, patterns, or folders that contain nothing else, comma-separated.
       class_names: The classes in the order of their ids; by default those in the label feature.
-      image_feature: The bytes feature with an encoded image; by default the first of IMAGE_FEATURES found.
-      label_feature: The feature of the class, an integer or a string; by default the first of LABEL_FEATURES found.
+      image_feature: The bytes feature with an encoded image; by default the first of IMAGE_FEATURES that a record has.
+      label_feature: The feature of the class, an integer or a string; by default the first of LABEL_FEATURES that one
+        has.
       max_pixels: Images with more pixels count as broken.
       broken: Collects the records that cannot be used.
 
@@ -99,54 +103,67 @@ def from_tfrecords(
     """
     broken = broken if broken is not None else BrokenFiles()
     files = tuple(dict.fromkeys(file for place in listing.split_places(data_dir) for file in _files(place)))
-    image_feature, label_feature = _choose_features(files, image_feature, label_feature)
+    image_features = IMAGE_FEATURES if image_feature is None else (image_feature,)
+    label_features = LABEL_FEATURES if label_feature is None else (label_feature,)
+    names = set[str]()
+    scans = [list(_scan(file, image_features, label_features, broken, names)) for file in files]
+    _check_records(scans, files, names, broken)
+    where = f"The records of {data_dir} have no"
+    image = str(choose_name("image", image_feature, IMAGE_FEATURES, sorted(names), f"{where} image feature"))
+    label = choose_name("label", label_feature, LABEL_FEATURES, sorted(names), f"{where} label feature")
     return open_records(
-        functools.partial(TfrecordSource, image_feature=image_feature, max_pixels=max_pixels),
+        functools.partial(TfrecordSource, image_feature=image, max_pixels=max_pixels),
         files,
-        [_scan(file, image_feature, label_feature, broken) for file in files],
+        [[(image in images, labels.get(label)) for images, labels in scan] for scan in scans],
         class_names=class_names,
         broken=broken,
         place=data_dir,
-        missing=f"no feature {image_feature}",
+        missing=f"no feature {image}",
     )
 
 
-def _choose_features(
-    files: Sequence[str], image_feature: str | None, label_feature: str | None
-) -> tuple[str, str | None]:
-    """The names of the image feature and the label feature, from the first record."""
-    first = next((record for file in files for record in _read(file, None)), None)
-    if first is None:
-        raise ValueError(f"The TFRecord files have no records. Received: {', '.join(files)!r}")
-    features = sorted(tf.train.Example.FromString(first).features.feature)
-    where = f"The records of {files[0]} have no"
-    image = choose_name("image", image_feature, IMAGE_FEATURES, features, f"{where} image feature")
-    label = choose_name("label", label_feature, LABEL_FEATURES, features, f"{where} label feature")
-    return str(image), label
-
-
-def _read(file: str, broken: BrokenFiles | None) -> Iterator[bytes]:
-    """Yields the records of a file up to its end or to the damage."""
-    try:
-        yield from tf.data.TFRecordDataset(file).as_numpy_iterator()
-    except tf.errors.DataLossError as error:
-        if broken is not None:
-            broken.add({file: in_short(error)})
+# The names of the features that hold an image, and the class by the name of the feature that may hold it.
+_Record = tuple[tuple[str, ...], dict[str | None, str | None]]
 
 
 def _scan(
-    file: str, image_feature: str, label_feature: str | None, broken: BrokenFiles
-) -> list[tuple[bool, str | None]]:
-    """For every record whether it has an image, and its class or None."""
-    found: list[tuple[bool, str | None]] = []
+    file: str,
+    image_features: Collection[str],
+    label_features: Collection[str],
+    broken: BrokenFiles,
+    names: set[str],
+) -> Iterator[_Record]:
+    """Yields what every record has of these features; adds the names of all features to `names`."""
     for record in _read(file, broken):
         try:
             features = tf.train.Example.FromString(record).features.feature
         except DecodeError:
-            found.append((False, None))
+            yield (), {}
             continue
-        label = features[label_feature] if label_feature is not None and label_feature in features else None
-        values = [*label.int64_list.value, *label.float_list.value, *label.bytes_list.value] if label else []
-        has_image = image_feature in features and len(features[image_feature].bytes_list.value) == 1
-        found.append((has_image, to_class_name(values[0]) if values else None))
-    return found
+        names.update(features)
+        images = [name for name in image_features if name in features and len(features[name].bytes_list.value) == 1]
+        yield tuple(images), {name: _class_in(features[name]) for name in label_features if name in features}
+
+
+def _class_in(feature: tf.train.Feature) -> str | None:
+    values = [*feature.int64_list.value, *feature.float_list.value, *feature.bytes_list.value]
+    return to_class_name(values[0]) if values else None
+
+
+def _read(file: str, broken: BrokenFiles) -> Iterator[bytes]:
+    """Yields the records of a file up to its end or to the damage."""
+    try:
+        yield from tf.data.TFRecordDataset(os.fsencode(file)).as_numpy_iterator()
+    except tf.errors.DataLossError as error:
+        broken.add({file: in_short(error)})
+
+
+def _check_records(
+    scans: Sequence[Sequence[_Record]], files: Sequence[str], names: Collection[str], broken: BrokenFiles
+) -> None:
+    """Raises a `ValueError` if there are no records, or none of tf.train.Example."""
+    if not any(scans):
+        reason = f" ({broken.reason(files[0])}; is it compressed?)" if files[0] in broken else ""
+        raise ValueError(f"The TFRecord files have no records{reason}. Received: {', '.join(files)!r}")
+    if not names:
+        raise ValueError(f"The records of TFRecord files must be of tf.train.Example. Received: {', '.join(files)!r}")

@@ -67,7 +67,7 @@ class Recipe:
       scaling: What the peak is multiplied by: "linear" takes B / 256, "none" takes 1.
       steps: Steps to train for; if None, `epochs` count.
       epochs: Epochs to train for.
-      batch_size: Images per step B, or the largest power of two that fewer images fill.
+      batch_size: Images per step B, or the largest power of two that fewer images fill, if the replicas divide it.
     """
 
     learning_rate: float
