@@ -23,6 +23,7 @@ LAYERS = (
     ("",),
     ("report*",),
     ("check*", "compare", "embeddings*", "stages"),
+    ("program",),
     ("export*",),
     ("evaluation*",),
     ("training*",),
@@ -41,8 +42,6 @@ LAYERS = (
 )  # fmt: skip
 # The same for the rooms of the data.
 DATA_ROOMS = ("data.quality*", "data.batches*", "data.sources*", "data.files*", "data.formats*")
-# Programs of their own: `python -m tf_simclr.NAME`.
-RUN_BY_NAME = ("compare", "embeddings.__main__", "report.__main__")
 PROGRAMS = ("training*", "evaluation*", "export*", "check*", "embeddings*", "report*", "stages")
 LEAVES = LAYERS[-3]
 FOUNDATIONS = LAYERS[-2] + LAYERS[-1]
@@ -209,11 +208,11 @@ def flags_elsewhere(module: Module) -> Iterator[str]:
 
 
 def asserts_and_prints(module: Module) -> Iterator[str]:
-    """An error is raised, since `assert` is gone under -O; a message is logged, but by what `python -m` runs."""
+    """An error is raised, since `assert` is gone under -O; a message is logged, but by what `python -m` shows."""
     for node in ast.walk(module.tree) if module.in_package else ():
         if isinstance(node, ast.Assert):
             yield f"{node.lineno}: assert"
-        elif isinstance(node, ast.Call) and dotted(node.func) == "print" and module.name not in RUN_BY_NAME:
+        elif isinstance(node, ast.Call) and dotted(node.func) == "print" and module.name != "program":
             yield f"{node.lineno}: print"
 
 
@@ -397,7 +396,7 @@ COMPLIANT = [
     (readers_of_settings, "tf_simclr/training/train.py", "from tf_simclr.settings import RunConfig"),
     (flags_elsewhere, "tf_simclr/settings/command_line.py", "from absl import flags"),
     (asserts_and_prints, "run.py", "print(1)"),
-    (asserts_and_prints, "tf_simclr/compare.py", "print(1)"),
+    (asserts_and_prints, "tf_simclr/program.py", "print(1)"),
     (what_only_a_terminal_shows, "tf_simclr/evaluation/progress.py", "tqdm(total=3, disable=not sys.stderr.isatty())"),
     (version_1_of_tensorflow, "tf_simclr/export/fresh_process.py", "tf.compat.v1.Session"),
     (keras_elsewhere, "tf_simclr/keras.py", "import tf_keras as keras"),

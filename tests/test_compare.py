@@ -1,6 +1,8 @@
 """Comparing the evaluations of runs, from their folders alone."""
 
+import io
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -107,3 +109,30 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path, capsys, othe
 def test_a_run_without_an_evaluation_names_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=f"--mode=eval --model_dir={tmp_path}"):
         compare.find(str(tmp_path))
+
+
+def test_a_run_counts_once_and_on_one_side(tmp_path):
+    for name, wrong in (("a_0", 10), ("a_1", 20), ("a_1_again", 30), ("b_0", 40)):
+        write_run(tmp_path / name, range(wrong))
+    (tmp_path / "a_best").symlink_to(tmp_path / "a_0")
+    found = compare.find(str(tmp_path / "a_*"))
+    assert [pathlib.Path(one.folder).name for one in found] == ["a_0", "a_1", "a_1_again"]
+    with pytest.raises(ValueError, match="A run can be on one side only.*Received: .*a_1, .*a_1_again on both"):
+        compare.compare(found, compare.find(str(tmp_path / "a_1*")))
+    both = compare.find(str(tmp_path / "a_0"))
+    assert "difference +0.0 points" in compare.compare(both, both)  # That is no claim about several runs.
+
+
+def test_runs_that_do_not_differ_on_a_side_give_no_interval(tmp_path):
+    for name in ("a_0", "a_1", "b_0", "b_1"):
+        write_run(tmp_path / name, range(10 if name[0] == "a" else 20))
+    said = compare.compare(compare.find(str(tmp_path / "a_*")), compare.find(str(tmp_path / "b_*")))
+    assert said.endswith("difference +1.0 points; an interval takes runs that differ on a side")
+
+
+def test_a_name_that_the_console_cannot_show_is_escaped(tmp_path, monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", console)
+    compare.main([write_run(tmp_path / "größe", range(10)), write_run(tmp_path / "b", range(100))])
+    console.flush()
+    assert b"the weights of " in console.buffer.getvalue() and b"gr\\xf6\\xdfe" in console.buffer.getvalue()

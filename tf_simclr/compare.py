@@ -10,13 +10,13 @@ import argparse
 import glob
 import os
 import pathlib
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from tf_simclr import program
 from tf_simclr.files import read_json
 from tf_simclr.metrics import paired
 from tf_simclr.metrics.intervals import LEVEL, Interval
@@ -78,7 +78,8 @@ def find(pattern: str) -> list[Evaluation]:
     folders = [pattern] if os.path.isdir(pattern) else sorted(filter(os.path.isdir, glob.glob(pattern)))
     if not folders:
         raise FileNotFoundError(f"There is no run of this name or pattern. Received: {pattern!r}")
-    return [load(folder) for folder in folders]
+    once = {os.path.realpath(folder): folder for folder in reversed(folders)}  # A link may lead to a run of the list.
+    return [load(folder) for folder in sorted(once.values())]
 
 
 class Difference(NamedTuple):
@@ -172,6 +173,9 @@ def describe_groups(protocol: str, first: Sequence[Evaluation], second: Sequence
     if min(map(len, sides)) < 2:
         yield f"  difference {100 * difference:+.1f} points; an interval takes two runs a side"
         return
+    if max(map(np.ptp, sides)) == 0:
+        yield f"  difference {100 * difference:+.1f} points; an interval takes runs that differ on a side"
+        return
     test = stats.ttest_ind(*sides, equal_var=False)
     low, high = test.confidence_interval(LEVEL)
     yield (
@@ -213,23 +217,27 @@ def compare(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> str:
             "settings, compare several runs a side."
         )
     else:
+        _check_apart(first, second)
         for protocol in common:
             lines += describe_groups(protocol, first, second)
     lines += [line for protocol in common for line in describe_settings(protocol, everyone)]
     return "\n".join(lines)
 
 
+def _check_apart(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> None:
+    """Raises a `ValueError` if a run is on both sides."""
+    places = {os.path.realpath(one.folder) for one in second}
+    if both := [one.folder for one in first if os.path.realpath(one.folder) in places]:
+        raise ValueError(f"A run can be on one side only: narrow the patterns. Received: {', '.join(both)} on both")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compares what the command line names; wrong input ends in one sentence and exit status 2."""
+    """Compares what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m tf_simclr.compare", description=__doc__.partition("\n")[0])
     parser.add_argument("first", help="folder of a run, or a pattern in quotes for several")
     parser.add_argument("second", help="folder of the run, or a pattern for the runs, to compare with")
     options = parser.parse_args(arguments)
-    try:
-        print(compare(find(options.first), find(options.second)))
-    except (ValueError, OSError) as error:
-        print(f"tf_simclr.compare: {error}", file=sys.stderr)
-        sys.exit(2)
+    program.show("compare", lambda: compare(find(options.first), find(options.second)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Searching, cleaning and choosing by embeddings: against loops over all pairs, and files that are read back."""
 
 import base64
+import errno
 import io
+import os
 import pathlib
 import re
 import tarfile
@@ -278,3 +280,18 @@ def test_output_shows_the_end_of_a_long_path():
     found = output.Found("Title", ["/a" * 100 + "/z.png"], [None], {"similarity": [0.5]})
     *_, line = output.table(found).split("\n")
     assert line.startswith("0.5000      ...") and line.endswith("/z.png") and len(line) < 90
+
+
+def test_a_disk_without_room_for_a_large_set_is_said(archive, monkeypatch):
+    import tf_simclr.embeddings.folder as module
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(module, "_MAX_IN_MEMORY", 0)
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    error = OSError(errno.EOPNOTSUPP, "Operation not supported")  # Then the room is not known.
+    assert len(Embeddings(archive).vectors())
+    error = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match=r"need 0\.0 GB for temporary files: set TMPDIR .*No space left on device"):
+        Embeddings(archive).vectors()

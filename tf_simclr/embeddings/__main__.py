@@ -9,12 +9,12 @@ python -m tf_simclr.embeddings FOLDER suspects
 
 import argparse
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tf_simclr import program
 from tf_simclr.data.files.names import printable
 from tf_simclr.embeddings import duplicates, neighbors, oddities, output, pictures, selection
 from tf_simclr.embeddings.folder import Embeddings
@@ -138,11 +138,10 @@ def _share(text: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Does what the command line asks for; wrong input ends in one sentence and exit status 2."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # A console may know fewer characters than names have.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    """Does what the command line asks for."""
     options = parse(arguments)
-    try:
+
+    def act() -> str:
         found = options.act(Embeddings(options.folder), options)
         if options.output:
             output.write(found, options.output)
@@ -150,10 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from tf_simclr.embeddings import page  # Loads Jinja2.
 
             page.write(found, options.html)
-    except (ValueError, OSError) as error:
-        print(f"tf_simclr.embeddings: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
-    print(output.table(found))
+        return output.table(found)
+
+    program.show("embeddings", act)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Reads a folder of embeddings."""
 
+import errno
 import os
 import pathlib
 import tempfile
@@ -107,4 +108,14 @@ def _empty(shape: list[int]) -> np.ndarray:
     if 4 * shape[0] * shape[1] <= _MAX_IN_MEMORY:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile(prefix="tf_simclr_") as file:  # The map outlives the name.
+        try:  # Writing to a map whose pages find no room on the disk would kill the process.
+            if hasattr(os, "posix_fallocate"):  # Not on macOS.
+                os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # The file system cannot tell.
+                return np.memmap(file, np.float32, "w+", shape=tuple(shape))
+            raise OSError(
+                f"The embeddings need {4e-9 * shape[0] * shape[1]:.1f} GB for temporary files: set TMPDIR to a folder "
+                f"with more room. Received: {tempfile.gettempdir()} ({error.strerror})"
+            ) from error
         return np.memmap(file, np.float32, "w+", shape=tuple(shape))

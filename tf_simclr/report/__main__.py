@@ -7,9 +7,9 @@ python -m tf_simclr.report runs                                 # runs/index.htm
 
 import argparse
 import pathlib
-import sys
 from collections.abc import Sequence
 
+from tf_simclr import program
 from tf_simclr.report.folder import is_run
 from tf_simclr.report.index import find_runs, write_index
 from tf_simclr.report.several import write_several
@@ -34,18 +34,12 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path | None = None) -
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes what the command line asks for; wrong input ends in one sentence and exit status 2."""
+    """Writes what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tf_simclr.report", description=__doc__.partition("\n")[0])
     parser.add_argument("folders", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run, or of runs")
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="the page, instead of its usual place")
     options = parser.parse_args(arguments)
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # A console may know fewer characters than names have.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        print(write(options.folders, options.output))
-    except (ValueError, OSError) as error:
-        print(f"tf_simclr.report: {error}", file=sys.stderr)
-        sys.exit(2)
+    program.show("report", lambda: str(write(options.folders, options.output)))
 
 
 if __name__ == "__main__":
