@@ -33,13 +33,14 @@ with quiet.without_remarks():
     import tensorflow as tf
 from absl import app, flags, logging
 
-from tf_simclr import builders, distribute, evaluation, stages
+from tf_simclr import builders, distribute, evaluation, files, stages
 from tf_simclr.check import check, describe, has_failed
 from tf_simclr.evaluation import atlas, embed, evaluate, others, table, tensorboard
 from tf_simclr.export import convert, preconditions, publish
 from tf_simclr.report import write_report
 from tf_simclr.runs import export_inputs, models
-from tf_simclr.runs.folder import list_checkpoints, open_run
+from tf_simclr.runs.checkpoint_list import list_checkpoints
+from tf_simclr.runs.folder import open_run
 from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
 from tf_simclr.settings import RunConfig, command_line, document
 from tf_simclr.training import stopping, train
@@ -50,6 +51,11 @@ NAMES = builders.NAMES | evaluation.NAMES
 EXPECTED = (ValueError, OSError, FloatingPointError)
 
 
+# Several machines write it when they have trained a run together; the first one then evaluates and exports it alone.
+_TRAINED = "trained.json"
+_DONE = "The chief continues alone; this worker is done"
+
+
 class Unfinished(Exception):
     """What comes after the training has failed; the weights are saved. The cause is its `__cause__`."""
 
@@ -57,7 +63,10 @@ class Unfinished(Exception):
 def run(config: RunConfig) -> str:
     """Trains, evaluates and exports as the config asks; returns the report for the terminal."""
     convert.check_formats(config.export.formats)
-    strategy = _start(config)
+    is_alone = _starts_alone(config)
+    if is_alone and not distribute.is_first_worker():
+        return _DONE
+    strategy = _start(config, is_alone)
     is_chief = distribute.is_chief(strategy)
     if config.mode in ("eval", "train_then_eval"):
         others.check(config, strategy)  # Before the run's settings are written, or a wrong path would stay in them.
@@ -71,7 +80,8 @@ def run(config: RunConfig) -> str:
                 model = train.train(config, open_images(), folder)
         if distribute.has_workers(strategy):
             if not is_chief:
-                return "The chief continues alone; this worker is done"
+                return _DONE
+            files.write_json(folder / _TRAINED, {"step": max(list_checkpoints(folder))})
             # The chief continues alone, so nothing may wait for the other workers.
             model, strategy = None, tf.distribute.get_strategy()
         with _naming_the_weights(config, folder):
@@ -120,13 +130,13 @@ def _finish(config: RunConfig, model: Any, open_images: Callable[[], builders.So
         atlas.write(config, model, images, folder)
         tensorboard.write_projector(folder)
         tensorboard.write_hparams(config, folder)
-    files = {
+    outputs = {
         "result": "result.json",
         "metrics": "metrics.jsonl",
         "map": "features/map.parquet",
         "checkpoints": "checkpoints",
     }
-    places = [f"{name + ':':14}{folder / path}" for name, path in files.items() if (folder / path).exists()]
+    places = [f"{name + ':':14}{folder / path}" for name, path in outputs.items() if (folder / path).exists()]
     if any(folder.glob("events.*")):
         places.append(f"{'TensorBoard:':14}{folder}")
     return "\n\n".join([*report, "\n".join([*places, _place_of_report(folder)])])
@@ -156,15 +166,31 @@ def show(config: RunConfig) -> tuple[str, int]:
 
 def embed_all(config: RunConfig) -> tuple[str, int]:
     """Embeds an archive; returns the report for the terminal and the exit status. The run's folder stays as it is."""
-    return embed.embed(config, _start(config)), 0
+    return embed.embed(config, _start(config, _starts_alone(config))), 0
 
 
-def _start(config: RunConfig) -> tf.distribute.Strategy:
-    """Configures TensorFlow and makes the run's strategy."""
+def _starts_alone(config: RunConfig) -> bool:
+    """Whether the first of several machines is enough: it does not train, or all have trained the run to its end.
+
+    Those that have gone since do not come back.
+    """
+    folder = pathlib.Path(config.folder)
+    if config.strategy != "multi_worker" or config.mode in ("eval", "export", "embed"):
+        return config.strategy == "multi_worker"
+    if not config.trains or not (folder / _TRAINED).is_file():
+        return False
+    return files.read_json(folder / _TRAINED)["step"] == max(list_checkpoints(folder), default=0)
+
+
+def _start(config: RunConfig, is_alone: bool = False) -> tf.distribute.Strategy:
+    """Configures TensorFlow and makes the run's strategy, for one of several machines perhaps as if there were one."""
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     return distribute.make_strategy(
-        config.strategy, tpu_address=config.tpu_name, tpu_zone=config.tpu_zone, gcp_project=config.gcp_project
+        "auto" if is_alone else config.strategy,
+        tpu_address=config.tpu_name,
+        tpu_zone=config.tpu_zone,
+        gcp_project=config.gcp_project,
     )
 
 

@@ -21,7 +21,8 @@ from tf_simclr.data import batches
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.export import publish, verify
 from tf_simclr.runs import checkpoints, predictions
-from tf_simclr.runs.folder import list_checkpoints, open_run
+from tf_simclr.runs.checkpoint_list import list_checkpoints
+from tf_simclr.runs.folder import open_run
 from tf_simclr.settings import RunConfig, command_line, document, from_dict, override
 from tf_simclr.training import stopping
 from tf_simclr.training import train as program
@@ -263,6 +264,24 @@ def test_steps_that_share_a_call_are_the_same_steps(image_folder, tmp_path, monk
     assert list(list_checkpoints(tmp_path / "b")) == [4, 8, 10]
     for weight, expected in zip(by_four, one_by_one, strict=True):
         np.testing.assert_array_equal(weight, expected)
+
+
+def test_what_several_machines_have_trained_is_finished_by_the_first_alone(finished_run, tmp_path, monkeypatch):
+    settings, report = finished_run
+    again = override(copy_of(finished_run, tmp_path / "run"), {"strategy": "multi_worker"})
+    cluster = {"worker": ["localhost:1", "localhost:2"]}  # The second one has ended and does not come back.
+
+    def finish(index, config):
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}))
+        return run.run(config)
+
+    (tmp_path / "run" / "trained.json").write_text('{"step": 12}')
+    assert finish(1, again) == "The chief continues alone; this worker is done"
+    expected = report.replace(settings.model_dir, again.model_dir)
+    assert finish(0, again) == expected
+    (tmp_path / "run" / "trained.json").unlink()
+    for index, said in ((0, "verified"), (1, "this worker is done")):
+        assert said in finish(index, override(again, {"mode": "export"}))
 
 
 def test_a_resumed_run_may_not_change_what_is_learnt(finished_run):

@@ -9,13 +9,21 @@ from tf_simclr.distribute.collectives import (
     sum_gradients,
     total,
 )
-from tf_simclr.distribute.strategy import STRATEGIES, has_workers, is_chief, make_strategy, wait_for_workers
+from tf_simclr.distribute.strategy import (
+    STRATEGIES,
+    has_workers,
+    is_chief,
+    is_first_worker,
+    make_strategy,
+    wait_for_workers,
+)
 
 __all__ = [
     "STRATEGIES",
     "gather",
     "has_workers",
     "is_chief",
+    "is_first_worker",
     "largest_of_workers",
     "make_strategy",
     "num_replicas",

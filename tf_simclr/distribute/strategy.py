@@ -85,6 +85,11 @@ def _read_cluster() -> tuple[list[str], int]:
     return addresses, index
 
 
+def is_first_worker() -> bool:
+    """Whether TF_CONFIG, if it is set, makes this process the first of the workers."""
+    return not os.environ.get("TF_CONFIG") or _read_cluster()[1] == 0
+
+
 def wait_for_workers(addresses: list[str], index: int, timeout_seconds: float = 300.0) -> None:
     """Waits until all workers wait; TensorFlow itself would wait silently for a missing one.
 
@@ -116,7 +121,15 @@ def _gather(addresses: list[str], deadline: float) -> list[str]:
     waiting: dict[bytes, socket.socket] = {}
     wanted = {_GREETING % number: address for number, address in enumerate(addresses) if number > 0}
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("", int(addresses[0].rpartition(":")[2])), backlog=1024))
+        both = socket.has_dualstack_ipv6()  # IPv6 and IPv4.
+        server = stack.enter_context(
+            socket.create_server(
+                ("", int(addresses[0].rpartition(":")[2])),
+                family=socket.AF_INET6 if both else socket.AF_INET,
+                backlog=1024,
+                dualstack_ipv6=both,
+            )
+        )
         server.settimeout(_POLL_SECONDS)
         while missing := [address for greeting, address in wanted.items() if greeting not in waiting]:
             if time.monotonic() > deadline:

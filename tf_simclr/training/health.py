@@ -36,7 +36,8 @@ _MIN_IMAGES = 16
 def plan(config: RunConfig, num_examples: int, num_replicas: int) -> int | None:
     """Steps from one measurement to the next; `None` if the run is too short for one.
 
-    It follows from counts alone, so that a resumed run measures at the same steps as an uninterrupted one.
+    It follows from counts alone, so that a run that resumes on as many replicas measures at the same steps as an
+    uninterrupted one.
 
     Args:
       config: The run. Without `train.health_every_steps`, it is measured after every epoch, or after several, if an
