@@ -25,8 +25,11 @@ from typing import TypeVar
 
 import numpy as np
 
-BUSY_HTTP_STATUS = (429, 503)
+# 503: the server is starting, or its queue is full. 429: the request waited too long, or memory ran out.
+BUSY_HTTP_STATUS, HARD_HTTP_STATUS = (503,), (429,)
 MAX_ATTEMPTS = 8
+# For a request that may itself be the cause: it should not stop one server after the other.
+FEW_ATTEMPTS = 2
 FIRST_DELAY_SECONDS = 0.1
 # No limit on messages, in bytes. Clients accept 4 MB by default, which 512 embeddings of 2,048 features exceed.
 GRPC_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -35,13 +38,18 @@ Answer = TypeVar("Answer")
 Embeddings = tuple[np.ndarray, np.ndarray]
 
 
-def with_retries(call: Callable[[], Answer], is_busy: Callable[[Exception], bool]) -> Answer:
-    """Retries while the server is busy, after random waits that double, so that clients do not return all at once."""
+def with_retries(call: Callable[[], Answer], max_attempts: Callable[[Exception], int]) -> Answer:
+    """Retries after random waits that double, so that clients do not return all at once.
+
+    Args:
+      call: What to try.
+      max_attempts: How often, by its error.
+    """
     for attempt in range(MAX_ATTEMPTS):
         try:
             return call()
         except Exception as error:
-            if attempt == MAX_ATTEMPTS - 1 or not is_busy(error):
+            if attempt + 1 >= max_attempts(error):
                 raise
         time.sleep(random.uniform(0.5, 1.0) * FIRST_DELAY_SECONDS * 2**attempt)
     raise AssertionError("the last attempt returns or raises")
@@ -74,7 +82,7 @@ class RestClient:
         """Embeds the contents of n image files; returns (embeddings float32 [n, F], valid bool [n])."""
         encoded = [{"b64": base64.b64encode(file).decode()} for file in files]
         body = json.dumps({"inputs": {"image_bytes": encoded}}).encode()
-        answer = with_retries(lambda: self._post(body), self._is_busy)
+        answer = with_retries(lambda: self._post(body), self._max_attempts)
         outputs = answer.get("outputs")
         if not isinstance(outputs, dict) or not {"embedding", "valid"} <= set(outputs):
             raise ValueError(f"The answer must have the outputs embedding and valid. Received: {str(answer)[:200]}")
@@ -90,11 +98,12 @@ class RestClient:
             raise
 
     @staticmethod
-    def _is_busy(error: Exception) -> bool:
-        if isinstance(error, urllib.error.HTTPError):
-            return error.code in BUSY_HTTP_STATUS
-        reason = getattr(error, "reason", error)  # No answer: the server is starting, or stopped while answering.
-        return isinstance(reason, ConnectionError | http.client.RemoteDisconnected)
+    def _max_attempts(error: Exception) -> int:
+        reason = error.code if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
+        if reason in BUSY_HTTP_STATUS or isinstance(reason, ConnectionRefusedError):  # The latter: it is starting.
+            return MAX_ATTEMPTS
+        stopped = isinstance(reason, ConnectionError | http.client.RemoteDisconnected)  # While it answered.
+        return FEW_ATTEMPTS if stopped or reason in HARD_HTTP_STATUS else 1
 
 
 class GrpcClient:
@@ -112,7 +121,7 @@ class GrpcClient:
         self._predict = services.PredictionServiceStub(channel).Predict
         self._name = parts.path.strip("/")
         self._timeout_seconds = timeout_seconds
-        self._busy = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        self._attempts = {grpc.StatusCode.UNAVAILABLE: MAX_ATTEMPTS, grpc.StatusCode.RESOURCE_EXHAUSTED: FEW_ATTEMPTS}
 
     def embed(self, files: Sequence[bytes]) -> Embeddings:
         """Embeds the contents of n image files; returns (embeddings float32 [n, F], valid bool [n])."""
@@ -122,11 +131,11 @@ class GrpcClient:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self._name
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(files, tf.string, [len(files)]))
-        response = with_retries(lambda: self._predict(request, self._timeout_seconds), self._is_busy)
+        response = with_retries(lambda: self._predict(request, self._timeout_seconds), self._max_attempts)
         return tf.make_ndarray(response.outputs["embedding"]), tf.make_ndarray(response.outputs["valid"])
 
-    def _is_busy(self, error: Exception) -> bool:
-        return hasattr(error, "code") and error.code() in self._busy
+    def _max_attempts(self, error: Exception) -> int:
+        return self._attempts.get(error.code(), 1) if hasattr(error, "code") else 1
 
 
 def connect(url: str) -> RestClient | GrpcClient:

@@ -204,6 +204,7 @@ def signatures(exported):
         ("serving_default", np.zeros([2, 8, 8, 3], np.uint8)),
         ("pixels", np.zeros([2, 8, 8, 4], np.uint8)),
         ("pixels", np.zeros([2, 0, 8, 3], np.uint8)),
+        ("pixels", np.zeros([1, 71, 45, 3], np.uint8)),  # One row too many for max_pixels.
         ("pixels", np.full([1, 8, 8, 3], 0.5, np.float32)),
         ("encode", np.zeros([2, 31, 32, 3], np.float32)),
         ("encode", np.zeros([32, 32, 3], np.float32)),

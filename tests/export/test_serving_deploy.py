@@ -8,16 +8,8 @@ from tensorflow_serving.config import model_server_config_pb2
 
 DEPLOY = ROOT / "deploy"
 METRICS = "/monitoring/prometheus/metrics"
-# The fields of messages that tensorflow-serving-api leaves out, of tensorflow_serving/servables/tensorflow/
-# session_bundle_config.proto and tensorflow_serving/config/monitoring_config.proto.
+# The fields of messages that tensorflow-serving-api leaves out, of tensorflow_serving/config/monitoring_config.proto.
 MESSAGES = {
-    "Value": {"value": "INT64"},
-    "BatchingParameters": {
-        "max_batch_size": "Value",
-        "batch_timeout_micros": "Value",
-        "max_enqueued_batches": "Value",
-        "num_batch_threads": "Value",
-    },
     "PrometheusConfig": {"enable": "BOOL", "path": "STRING"},
     "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
 }
@@ -64,8 +56,6 @@ def test_the_configs_of_the_server():
     assert (model.name, model.base_path, model.model_platform) == ("encoder", "/models/encoder", "tensorflow")
     assert model.model_version_policy.latest.num_versions == 1
     messages = make_messages()
-    batching = read_text("batching.config", messages["BatchingParameters"]())
-    assert batching.max_batch_size.value >= 32 and batching.num_batch_threads.value >= 1
     monitoring = read_text("monitoring.config", messages["MonitoringConfig"]()).prometheus_config
     assert (monitoring.enable, monitoring.path) == (True, METRICS)
 
@@ -74,8 +64,11 @@ def test_the_compose_file(compose, container):
     serving = compose["serving"]
     assert serving["image"] == container["image"]
     assert serving["command"] == container["args"]
-    places = {target: source for source, target, _ in (volume.rsplit(":", 2) for volume in serving["volumes"])}
-    assert places.pop("/models/encoder").startswith("${EXPORTS:?")
+    exports, *configs = serving["volumes"]
+    assert exports.pop("source").startswith("${EXPORTS:?")
+    missing = {"create_host_path": False}
+    assert exports == {"type": "bind", "target": "/models/encoder", "read_only": True, "bind": missing}
+    places = {target: source for source, target, _ in (volume.rsplit(":", 2) for volume in configs)}
     for argument in serving["command"]:
         if "/config/" in argument:
             source = places.pop(argument.split("=")[1])
@@ -94,14 +87,21 @@ def test_the_kubernetes_manifest(kubernetes, container):
     assert ports == {"grpc": 8500, "rest": 8501}
     for port in kubernetes["Service"]["spec"]["ports"]:
         assert ports[port["targetPort"]] == port["port"]
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+    for probe in ("startupProbe", "readinessProbe"):
         assert container[probe]["httpGet"]["path"].startswith("/v1/models/encoder")
         assert container[probe]["httpGet"]["port"] == "rest"
+    assert container["livenessProbe"]["tcpSocket"] == {"port": "grpc"}
     assert container["resources"]["limits"]["memory"]
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
-    claim = volumes["exports"]["persistentVolumeClaim"]["claimName"]
-    assert kubernetes["PersistentVolumeClaim"]["metadata"]["name"] == claim
+    # Training writes what is served.
+    of_training = {one["kind"]: one for one in yaml.safe_load_all((DEPLOY / "training.yaml").read_text("utf-8"))}
+    claim = volumes["shared"]["persistentVolumeClaim"]["claimName"]
+    assert of_training["PersistentVolumeClaim"]["metadata"]["name"] == claim
+    worker = of_training["Job"]["spec"]["template"]["spec"]["containers"][0]
+    ((place, root),) = [(one["subPath"], one["mountPath"]) for one in container["volumeMounts"] if "subPath" in one]
+    assert root == "/models/encoder" and worker["volumeMounts"] == [{"name": "shared", "mountPath": "/shared"}]
+    assert f"--model_dir=/shared/{place.removesuffix('/saved_model')}" in worker["args"]
     kustomization = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text(encoding="utf-8"))
     (config,) = kustomization["configMapGenerator"]
     assert config["name"] == volumes["config"]["configMap"]["name"]

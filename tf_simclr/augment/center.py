@@ -44,8 +44,8 @@ def preprocess_for_eval(images: tf.Tensor, image_size: int) -> tf.Tensor:
     Returns:
       float32 [S, S, 3] or [B, S, S, 3] in [0, 1].
     """
-    images = tf.image.convert_image_dtype(images, tf.float32)
     if image_size > MAX_UNCROPPED_SIZE:
-        images = central_crop(images)
+        images = central_crop(images)  # First, since floats take four times the memory.
+    images = tf.image.convert_image_dtype(images, tf.float32)
     images = tf.image.resize(images, [image_size, image_size], tf.image.ResizeMethod.BICUBIC)
     return tf.clip_by_value(images, 0.0, 1.0)  # Bicubic weights overshoot at edges.

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import tensorflow as tf
 from absl import logging
 
+from tf_simclr import files
+
 CARD = "model_card.json"
 _WHOLE = (CARD, "saved_model.pb", "variables/variables.index")
 
@@ -43,9 +45,10 @@ def complete_or_absent(directory: str) -> Iterator[str]:
     try:
         yield unfinished
         if is_local:
-            _flush(pathlib.Path(unfinished))
+            for path in (*pathlib.Path(unfinished).rglob("*"), pathlib.Path(unfinished)):
+                files.flush(path)
             _rename(unfinished, directory)
-            _flush_one(pathlib.Path(directory).parent)
+            files.flush(pathlib.Path(directory).parent)
         else:
             tf.io.gfile.rename(unfinished, directory)
     except tf.errors.OpError as error:
@@ -110,17 +113,3 @@ def _runs(process: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _flush(folder: pathlib.Path) -> None:
-    """Writes a folder and all that is in it to the disk."""
-    for path in (*folder.rglob("*"), folder):
-        _flush_one(path)
-
-
-def _flush_one(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

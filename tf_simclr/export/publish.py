@@ -1,7 +1,6 @@
 """Exports a run as its config asks, verifies the export in a fresh process, publishes it, and prunes old ones."""
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +30,7 @@ from tf_simclr.settings import SETTINGS, RunConfig, flatten, override, to_dict, 
 NUM_VERIFIED_IMAGES = 32
 # More training images than these hardly change principal components.
 MAX_PCA_IMAGES = 50_000
-_RENEW = "move this export away, then run --mode=export"
+_RENEW = "move this export away (servers that watch the folder unload it at once), then run --mode=export"
 
 # Where weights files store their step: ours, and the reference's for TensorFlow 2 and for TensorFlow 1.
 _STEPS = (
@@ -154,7 +153,8 @@ def check_same_settings(target: pathlib.Path, config: RunConfig) -> None:
     if changed:
         raise ValueError(
             "An export of this step with other settings exists and is not replaced, since a server may hold it: "
-            f"move it away, or use its settings ({'; '.join(changed)}). Received: {target}"
+            f"move it away (servers that watch the folder unload it at once), or use its settings "
+            f"({'; '.join(changed)}). Received: {target}"
         )
 
 
@@ -196,12 +196,13 @@ def _make_serving(
 def _fit_pca(config: RunConfig, encoder: keras.Model, source: sources.Source) -> tuple[np.ndarray, np.ndarray]:
     """Mean, float [F], and principal axes, float [k, F], of the features of the run's training images.
 
-    With more than MAX_PCA_IMAGES images, uses every n-th batch.
+    With more than MAX_PCA_IMAGES images, uses as many, evenly spread.
     """
     batch_size, wanted = config.eval.batch_size, config.export.pca_dim
+    if source.num_examples > MAX_PCA_IMAGES:
+        source = source.subset(np.linspace(0, source.num_examples - 1, MAX_PCA_IMAGES).astype(int))
     dataset = batches.eval_dataset(source, image_size=config.data.image_size, batch_size=batch_size)
-    taken = dataset.shard(math.ceil(source.num_examples / MAX_PCA_IMAGES), 0)
-    features = np.concatenate([batch.representations for batch in extract(encoder, taken)])
+    features = np.concatenate([batch.representations for batch in extract(encoder, dataset)])
     check_pca_dim(config, features.shape[1], len(features))
     pca = PCA(wanted, svd_solver="covariance_eigh").fit(features.astype(np.float64))
     return pca.mean_, pca.components_

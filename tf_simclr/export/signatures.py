@@ -16,6 +16,8 @@ from tf_simclr.models.heads import head_outputs
 
 # Batches that may wait for a thread; further requests get UNAVAILABLE, HTTP status 503.
 _MAX_WAITING_BATCHES = 100
+# Files of a request that are decoded at the same time: a photograph of 12 megapixels takes 0.2 GB meanwhile.
+_DECODES_AT_ONCE = 4
 # Most images in a request that is split into batches.
 _MAX_REQUEST = 1 << 20
 
@@ -162,7 +164,8 @@ def make_signatures(answers: Answers, image_size: int, serving: Serving) -> dict
 
     @tf.function(input_signature=[byte_images])
     def pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers.embed(features(preprocess_for_eval(_checked(images, byte_images), image_size)))
+        images = _of_few_pixels(_checked(images, byte_images), serving.max_pixels)
+        return answers.embed(features(preprocess_for_eval(images, image_size)))
 
     def answer_bytes(answer: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Any:
         @tf.function(input_signature=[files])
@@ -190,6 +193,14 @@ def _checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     A server does not check the shapes of a request, and some operations crash the process if they are wrong.
     """
     return tf.ensure_shape(tensor, spec.shape)
+
+
+def _of_few_pixels(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """The images, [B, H, W, 3], or an error if they are too large."""
+    height, width = tf.unstack(tf.shape(images, tf.int64)[1:3])
+    message = f"Images must have at most {max_pixels} pixels each. Received: images of height and width"
+    with tf.control_dependencies([tf.debugging.Assert(height * width <= max_pixels, [message, height, width])]):
+        return tf.identity(images)
 
 
 def in_unit_range(images: tf.Tensor) -> tf.Tensor:
@@ -239,7 +250,7 @@ def decode_batch(image_bytes: tf.Tensor, image_size: int, max_pixels: int) -> tu
     decoded = (
         tf.data.Dataset.from_tensor_slices(image_bytes)
         .enumerate()
-        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        .map(decode, num_parallel_calls=_DECODES_AT_ONCE)
         .ignore_errors()
     )
     # An extra last row ensures a batch even if no image is valid; it is cut off again.
