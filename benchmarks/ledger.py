@@ -33,7 +33,8 @@ class Ledger:
             found = files.read_json(path)
             other = [name for name in self._what if found.get("what", {}).get(name) != self._what[name]]
             if other:
-                sys.exit(f"{path} has measurements with another value of {' and '.join(other)}: use another --model_dir")
+                names = " and ".join(other)
+                sys.exit(f"{path} has measurements with another value of {names}: use another --model_dir")
             self.values = found["values"]
 
     def write(self, **values: Any) -> None:
