@@ -49,8 +49,6 @@ ROOT = pathlib.Path(__file__).resolve().parent
 NAMES = builders.NAMES | evaluation.NAMES
 # What bad input, a full disk or a lost machine raises. Anything else is a bug, which its traceback helps to find.
 EXPECTED = (ValueError, OSError, FloatingPointError)
-
-
 # Several machines write it when they have trained a run together; the first one then evaluates and exports it alone.
 _TRAINED = "trained.json"
 _DONE = "The chief continues alone; this worker is done"
@@ -174,12 +172,14 @@ def _starts_alone(config: RunConfig) -> bool:
 
     Those that have gone since do not come back.
     """
-    folder = pathlib.Path(config.folder)
-    if config.strategy != "multi_worker" or config.mode in ("eval", "export", "embed"):
-        return config.strategy == "multi_worker"
-    if not config.trains or not (folder / _TRAINED).is_file():
+    if config.strategy != "multi_worker":
         return False
-    return files.read_json(folder / _TRAINED)["step"] == max(list_checkpoints(folder), default=0)
+    if config.mode in ("eval", "export", "embed"):
+        return True
+    folder = pathlib.Path(config.folder)
+    marker = folder / _TRAINED
+    is_marked = config.trains and marker.is_file()
+    return is_marked and files.read_json(marker)["step"] == max(list_checkpoints(folder), default=0)
 
 
 def _start(config: RunConfig, is_alone: bool = False) -> tf.distribute.Strategy:

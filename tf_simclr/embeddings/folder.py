@@ -112,10 +112,9 @@ def _empty(shape: list[int]) -> np.ndarray:
             if hasattr(os, "posix_fallocate"):  # Not on macOS.
                 os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # The file system cannot tell.
-                return np.memmap(file, np.float32, "w+", shape=tuple(shape))
-            raise OSError(
-                f"The embeddings need {4e-9 * shape[0] * shape[1]:.1f} GB for temporary files: set TMPDIR to a folder "
-                f"with more room. Received: {tempfile.gettempdir()} ({error.strerror})"
-            ) from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # Or else, the file system cannot tell.
+                raise OSError(
+                    f"The embeddings need {4e-9 * shape[0] * shape[1]:.1f} GB for temporary files: set TMPDIR to a "
+                    f"folder with more room. Received: {tempfile.gettempdir()} ({error.strerror})"
+                ) from error
         return np.memmap(file, np.float32, "w+", shape=tuple(shape))

@@ -71,10 +71,10 @@ class Setting:
 
     def typed(self, value: Any) -> str:
         """Text that sets it on the command line, such as "--train_epochs=3"."""
-        if value is None and self.unset is not None:
-            return f"--{self.flag}={to_text(self.unset)}"
-        has_flag = self.flag is not None and (value is not None or self.flag_takes_none)
-        return f"--{self.flag if has_flag else f'set={self.name}'}={to_text(value)}"
+        value = self.unset if value is None else value
+        if self.flag is None or (value is None and not self.flag_takes_none):
+            return f"--set={self.name}={to_text(value)}"
+        return f"--{self.flag}={to_text(value)}"
 
     def check(self, value: Any) -> None:
         """Checks a value of the right type.

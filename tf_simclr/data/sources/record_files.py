@@ -93,16 +93,22 @@ class RecordFileSource(RecordSource):
         return hold(self.contents)
 
     def records(self, shuffle_seed: tf.Tensor | None = None) -> tf.data.Dataset:
-        # The label of every record: 0 without labels, -2 if the record is not an example.
-        wanted = np.full(sum(self.counts), -2, np.int64)
-        wanted[self.indices] = 0 if self.labels is None else self.labels
-        table = tf.constant(wanted)
         firsts = tf.constant(np.cumsum((0, *self.counts[:-1])), tf.int64)
+        counts = tf.constant(self.counts, tf.int64)
         files = tf.constant([os.fsencode(file) for file in self.files])
         order = tf.range(len(self.files))
         if shuffle_seed is not None:
             seeds = tf.stack([shuffle_seed, tf.constant(0, tf.int64)])
             order = tf.argsort(tf.random.stateless_uniform([len(self.files)], seeds, alg="philox"), stable=True)
+        in_order = tf.data.Dataset.from_tensor_slices(order)
+        if self.contents is not None:
+            return in_order.flat_map(
+                lambda i: self._kept_records(*(tf.gather(one, i) for one in (files, firsts, counts)))
+            )
+        # The label of every record: 0 without labels, -2 if the record is not an example.
+        wanted = np.full(sum(self.counts), -2, np.int64)
+        wanted[self.indices] = 0 if self.labels is None else self.labels
+        table = tf.constant(wanted)
 
         def read_file(index: tf.Tensor) -> tf.data.Dataset:
             # A truncated file ends at its last complete record.
@@ -114,16 +120,11 @@ class RecordFileSource(RecordSource):
         def pick(number: tf.Tensor, name: tf.Tensor, record: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return number, name, self.image_in(record), *(() if self.labels is None else (label,))
 
-        if self.contents is not None:
-            return tf.data.Dataset.from_tensor_slices(order).flat_map(self._kept_records)
-        found = tf.data.Dataset.from_tensor_slices(order).flat_map(read_file).map(pick)
+        found = in_order.flat_map(read_file).map(pick)
         return found.take(self.num_examples)  # What follows the last one is not read.
 
-    def _kept_records(self, file_index: tf.Tensor) -> tf.data.Dataset:
-        """The records of a file, as `records` gives them, from memory."""
-        ends = np.cumsum(self.counts)
-        first, end = (tf.gather(tf.constant(bounds, tf.int64), file_index) for bounds in (ends - self.counts, ends))
-        file = tf.gather(tf.constant([os.fsencode(file) for file in self.files]), file_index)
+    def _kept_records(self, file: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+        """The records of a file, as `records` gives them, from memory; the number of its first one, and how many."""
         numbers = tf.constant(self.indices, tf.int64)
         labels = [] if self.labels is None else [tf.constant(self.labels, tf.int64)]
 
@@ -131,7 +132,7 @@ class RecordFileSource(RecordSource):
             number, encoded, *label = [tf.gather(column, place) for column in (numbers, self._held, *labels)]
             return number, _name_record(file, number - first), encoded, *label
 
-        places = tf.where((numbers >= first) & (numbers < end))[:, 0]
+        places = tf.where((numbers >= first) & (numbers < first + count))[:, 0]
         return tf.data.Dataset.from_tensor_slices(places).map(record)
 
 
