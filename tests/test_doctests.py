@@ -1,20 +1,19 @@
-"""The examples in the docstrings of the pure functions."""
+"""The examples in the docstrings."""
 
 import doctest
+import importlib
 
 import pytest
+from paths import ROOT
 
-from tf_simclr import schedules
-from tf_simclr.data.files import names
-from tf_simclr.data.sources import subsets
-from tf_simclr.losses import dcl, nt_xent, pairs
-from tf_simclr.metrics import classification
-
-
-@pytest.mark.parametrize(
-    "module", [dcl, nt_xent, pairs, classification, schedules, names, subsets], ids=lambda module: module.__name__
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "tf_simclr").rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
 )
-def test_examples_are_right(module):
-    results = doctest.testmod(module)
-    assert results.attempted > 0
-    assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_are_right(name):
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.attempted > 0 and results.failed == 0

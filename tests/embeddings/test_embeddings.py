@@ -195,7 +195,9 @@ def test_data_dir_takes_back_what_is_written(suffix, archive, tmp_path, capsys):
 
 def test_the_images_are_in_the_parquet_file(archive, tmp_path, capsys):
     run(capsys, archive, "outliers", "--output", tmp_path / "found.parquet")
-    for row in pq.read_table(tmp_path / "found.parquet").to_pylist():
+    rows = pq.read_table(tmp_path / "found.parquet").to_pylist()
+    assert len(rows) == 29
+    for row in rows:
         path = row["path"].replace("\\udce9", "\udce9")
         assert row["image"] == pathlib.Path(path).read_bytes()
 

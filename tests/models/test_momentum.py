@@ -221,4 +221,7 @@ def test_what_does_not_fit_is_refused(settings, message):
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "supcon"])
 def test_every_other_loss_trains_with_a_memory(name, photos):
     model = make(loss=LOSSES[name](), temperature=None)
+    before = model.encoder.get_weights()
     assert np.isfinite(fit(model, photos)["loss"])
+    kernels = [pair for pair in zip(before, model.encoder.get_weights(), strict=True) if pair[0].ndim == 4]
+    assert kernels and not any(np.array_equal(*pair) for pair in kernels)

@@ -89,6 +89,7 @@ def test_a_run_a_checkpoint_and_every_way_into_an_export_are_the_same_teacher(ta
     views = np.random.default_rng(0).integers(0, 256, [3, 24, 24, 3]) / np.float32(255)
     np.testing.assert_allclose(found, model(views.astype(np.float32), training=False), rtol=1e-5, atol=1e-6)
     again, other = answers(folder / "checkpoints" / "ckpt-2", model__classifier_layer=1)
+    np.testing.assert_allclose(again, found, rtol=1e-5, atol=1e-6)
     assert other.image_size == 24
     for way in (export, f"{export}#__call__:logits_sup"):
         logits, teacher = answers(way)

@@ -27,7 +27,7 @@ def bootstrap(metrics: Callable[[np.ndarray], np.ndarray], num_examples: int, *,
 
     >>> hits = np.arange(1000) % 10 < 7
     >>> bootstrap(lambda counts: counts @ hits[:, None] / 1000, 1000)
-    [Interval(low=0.67, high=0.728)]
+    [Interval(low=0.671, high=0.727025)]
 
     Args:
       metrics: From how often each resample has drawn each example, float64 [R, N], each row of sum N, to the metrics of

@@ -135,13 +135,20 @@ def test_branches_are_traced_once():
     assert {branch.experimental_get_tracing_count() for branch in branches} == {1}
 
 
-def test_damaged_exif_data_leaves_the_photo_as_it_is():
+def test_damaged_exif_data_leave_the_photo_as_it_is_unless_the_entry_is_found():
     content = bytearray(zoo.turned(6, "<"))
     start = content.index(b"Exif\0\0") + 6
     upright = zoo.decode(zoo.turned(1, "<"))
-    for place, value in ((4, b"\xff\xff\xff\xff"), (8, b"\xff\xff"), (0, b"??"), (30, b"\xff\xff")):
+    turned = (40, 24, 3)
+    damage = {
+        "byte order": (0, b"??", upright.shape),
+        "place of the directory": (4, b"\xff\xff\xff\xff", upright.shape),
+        "number of entries": (8, b"\xff\xff", turned),
+        "value": (30, b"\xff\xff", upright.shape),
+    }
+    for what, (place, value, expected) in damage.items():
         damaged = bytes(content[: start + place] + value + content[start + place + len(value) :])
-        assert decode.decode_image(damaged).shape in (upright.shape, (40, 24, 3))
+        assert decode.decode_image(damaged).shape == expected, what
 
 
 def test_a_decompression_bomb_is_refused_by_its_header():

@@ -142,6 +142,7 @@ def _orientation_in_tiff(tiff: tf.Tensor) -> tf.Tensor:
     """Looks the orientation up in the first directory of a TIFF structure, int64 [n]; 1 if it has none."""
     tiff = tf.pad(tiff, [[0, 16]])
     is_big_endian = tiff[0] == ord("M")
+    is_tiff = is_big_endian | (tiff[0] == ord("I"))
 
     def read_words(at: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
         pairs = tiff[at : at + 2 * count]
@@ -156,4 +157,4 @@ def _orientation_in_tiff(tiff: tf.Tensor) -> tf.Tensor:
     value = tf.reduce_max(
         tf.concat([tf.constant([1], tf.int64), tf.where(entries[:, 0] == _ORIENTATION_TAG, entries[:, 4], 1)], axis=0)
     )
-    return tf.cast(tf.where(value <= 8, value, 1), tf.int32)
+    return tf.cast(tf.where(is_tiff & (value <= 8), value, 1), tf.int32)
