@@ -73,6 +73,9 @@ CASES: dict[str, dict[str, Any]] = {
     "view_32": {"augmentation.view_size": 32},
     "crop_0.08": {"augmentation.crop_min_area": 0.08},
     "grayscale_0.1": {"augmentation.grayscale_probability": 0.1},
+    "jitter_1": {"augmentation.color_jitter_strength": 1.0},
+    "jitter_0.25": {"augmentation.color_jitter_strength": 0.25},
+    "blur_0.5": {"augmentation.blur_probability": 0.5},
     "width_1.5": {"model.width_multiplier": 1.5},
     "width_2": {"model.width_multiplier": 2.0},
     "depth_18": {"model.resnet_depth": 18},
@@ -229,7 +232,8 @@ def main() -> None:
     cases = names(parser, options.cases, CASES)
     path = pathlib.Path(options.model_dir) / f"ledger_{options.seconds}.json"
     ledger = Ledger(path, settings=to_dict(base_config(options)))
-    if stale := [case for case in cases if ledger.values.get("changes", CASES).get(case, CASES[case]) != CASES[case]]:
+    changes = ledger.values.get("changes", {})
+    if stale := [case for case, change in changes.items() if change != CASES.get(case)]:
         parser.error(f"{path} is of other cases of these names: use another --model_dir. Received: {', '.join(stale)}")
     images = builders.build_sources(base_config(options), pathlib.Path(tempfile.mkdtemp()))
     tf.get_logger().setLevel("ERROR")  # Every model is traced, and TensorFlow takes them for one.
