@@ -177,8 +177,13 @@ def test_what_a_report_says_under_other_settings_or_of_what_was_missing_does_not
     files = broken.BrokenFiles(report, max_pixels=10)
     files.add({str(image): "more than 10 pixels", str(tmp_path / "missing.png"): "the link leads nowhere"})
     assert not files.is_checked([str(image)])
+    files.write()  # As the timer does while the files are being looked at.
+    assert not broken.BrokenFiles(report, max_pixels=10).is_checked([str(image)])
+    files.mark_checked([str(image)])
+    files.mark_checked([str(tmp_path / "missing.png")])
     files.write()
     again = broken.BrokenFiles(report, max_pixels=10)
     assert again.paths() == (str(image),) and again.is_checked([str(image)])
+    assert not again.is_checked([str(tmp_path / "missing.png")])
     other = broken.BrokenFiles(report, max_pixels=20)
     assert not other.paths() and not other.is_checked([str(image)])

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_simclr.data import sources
+from tf_simclr.data.files.broken import BrokenFiles
 from tf_simclr.data.sources import folders
 
 pytestmark = pytest.mark.usefixtures("quick_decoder")
@@ -199,6 +200,18 @@ def test_a_listed_file_that_is_not_there_is_a_broken_one(tmp_path):
     source = sources.from_folder(tmp_path / "list.txt")
     assert names_of(source) == ["1.png"]
     assert [os.path.basename(path) for path, _ in source.skipped] == ["lost.png"]
+
+
+def test_a_listed_file_that_is_not_there_is_left_out_of_a_resumed_run_as_well(tmp_path):
+    for width in (8, 9, 10):  # Images of several sizes are not kept, but checked once.
+        write(tmp_path, f"{width}.png", size=(8, width))
+    (tmp_path / "list.txt").write_text("8.png\nlost.png\n9.png\n10.png\n")
+    found = []
+    for _ in range(3):
+        broken = BrokenFiles(tmp_path / "data_report.json")
+        found.append(sources.from_folder(tmp_path / "list.txt", broken=broken).identity())
+        broken.write()
+    assert found[0]["images"] == 3 and found[0] == found[1] == found[2]
 
 
 def test_links_and_loops_do_no_harm(tmp_path):

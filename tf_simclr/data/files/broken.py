@@ -129,15 +129,14 @@ class BrokenFiles:
         return self._entries[path]["reason"]
 
     def is_checked(self, paths: Iterable[str]) -> bool:
-        """Whether all these files have been checked and none has changed since; marks them as checked."""
-        if self.are_expected:
-            return True
-        digest = hashlib.blake2b(digest_size=16)
-        for path in paths:
-            digest.update(repr((path, *_stamp(path))).encode())
-        known = digest.hexdigest() in self._checked
-        self._checked.add(digest.hexdigest())
-        return known
+        """Whether all these files have been checked, and are there, and none has changed since."""
+        return self.are_expected or _digest_of_state(paths) in self._checked
+
+    def mark_checked(self, paths: Iterable[str]) -> None:
+        """Notes that the broken ones of these files are known; if one is missing, all will be looked at again."""
+        digest = _digest_of_state(paths)
+        if digest is not None:
+            self._checked.add(digest)
 
     def add(self, reasons: Mapping[str, str | Callable[[], str]]) -> None:
         """Adds broken files, {path: reason}, and names them in the log.
@@ -235,6 +234,17 @@ def _stamp(path: str) -> tuple[int | None, int | None]:
     except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow's message cannot hold a name that is not UTF-8.
         return None, None
     return found.length, found.mtime_nsec // 10**9
+
+
+def _digest_of_state(paths: Iterable[str]) -> str | None:
+    """A digest of files, of their sizes and of the times of their last changes; None if one is missing."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        stamp = _stamp(path)
+        if stamp == (None, None):
+            return None
+        digest.update(repr((path, *stamp)).encode())
+    return digest.hexdigest()
 
 
 def digest_of_files(paths: Iterable[str]) -> str:

@@ -150,11 +150,11 @@ def _check_files(files: FileSource, decoded: tf.data.Dataset) -> FileSource:
         if size > _CHECKED_BYTES:
             return files
     if files.broken.is_checked(paths):
-        positions = np.array([i for i, path in enumerate(paths) if path not in files.broken])
-    else:
-        readable = decoded.map(lambda position, image: position).batch(256)
-        positions = np.concatenate(list(readable.as_numpy_iterator()))
-    return _without_broken(files, positions)
+        return _without_broken(files, np.array([i for i, path in enumerate(paths) if path not in files.broken]))
+    readable = decoded.map(lambda position, image: position).batch(256)
+    found = _without_broken(files, np.concatenate(list(readable.as_numpy_iterator())))
+    files.broken.mark_checked(paths)
+    return found
 
 
 def _without_broken(files: FileSource, positions: np.ndarray) -> FileSource:

@@ -220,6 +220,7 @@ def _without_broken(source: RecordFileSource) -> RecordFileSource:
         if bad.size:
             bad_records = source.subset(bad).records().as_numpy_iterator()
             broken.add({os.fsdecode(name): source.why_broken(image) for _, name, image, *_ in bad_records})
+        broken.mark_checked(source.files)
     kept = np.array([i for i, name in enumerate(source.names) if name not in broken], np.int64)
     if not kept.size:
         raise ValueError(f"No image of the {source.kind} files can be decoded. Received: {source.files[0]!r}")
