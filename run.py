@@ -33,12 +33,12 @@ with quiet.without_remarks():
     import tensorflow as tf
 from absl import app, flags, logging
 
-from tf_simclr import builders, distribute, evaluation, files, stages
+from tf_simclr import builders, distribute, evaluation, stages
 from tf_simclr.check import check, describe, has_failed
-from tf_simclr.evaluation import atlas, embed, evaluate, others, table, tensorboard
+from tf_simclr.evaluation import atlas, embed, evaluate, feasibility, others, table, tensorboard
 from tf_simclr.export import convert, preconditions, publish
 from tf_simclr.report import write_report
-from tf_simclr.runs import export_inputs, models
+from tf_simclr.runs import export_inputs, models, workers
 from tf_simclr.runs.checkpoint_list import list_checkpoints
 from tf_simclr.runs.folder import open_run
 from tf_simclr.runs.saved_settings import settings_of_checkpoint, settings_of_run
@@ -49,8 +49,6 @@ ROOT = pathlib.Path(__file__).resolve().parent
 NAMES = builders.NAMES | evaluation.NAMES
 # What bad input, a full disk or a lost machine raises. Anything else is a bug, which its traceback helps to find.
 EXPECTED = (ValueError, OSError, FloatingPointError)
-# Several machines write it when they have trained a run together; the first one then evaluates and exports it alone.
-_TRAINED = "trained.json"
 _DONE = "The chief continues alone; this worker is done"
 
 
@@ -74,12 +72,14 @@ def run(config: RunConfig) -> str:
         model = None
         if config.trains:
             preconditions.check(config, open_images().train, folder)
+            if config.mode == "train_then_eval":
+                num_replicas = 1 if distribute.has_workers(strategy) else strategy.num_replicas_in_sync
+                feasibility.check(config, open_images(), num_replicas)
             with strategy.scope():
                 model = train.train(config, open_images(), folder)
         if distribute.has_workers(strategy):
             if not is_chief:
                 return _DONE
-            files.write_json(folder / _TRAINED, {"step": max(list_checkpoints(folder))})
             # The chief continues alone, so nothing may wait for the other workers.
             model, strategy = None, tf.distribute.get_strategy()
         with _naming_the_weights(config, folder):
@@ -164,7 +164,10 @@ def show(config: RunConfig) -> tuple[str, int]:
 
 def embed_all(config: RunConfig) -> tuple[str, int]:
     """Embeds an archive; returns the report for the terminal and the exit status. The run's folder stays as it is."""
-    return embed.embed(config, _start(config, _starts_alone(config))), 0
+    is_alone = _starts_alone(config)
+    if is_alone and not distribute.is_first_worker():
+        return _DONE, 0
+    return embed.embed(config, _start(config, is_alone)), 0
 
 
 def _starts_alone(config: RunConfig) -> bool:
@@ -176,18 +179,17 @@ def _starts_alone(config: RunConfig) -> bool:
         return False
     if config.mode in ("eval", "export", "embed"):
         return True
-    folder = pathlib.Path(config.folder)
-    marker = folder / _TRAINED
-    is_marked = config.trains and marker.is_file()
-    return is_marked and files.read_json(marker)["step"] == max(list_checkpoints(folder), default=0)
+    return config.trains and workers.have_trained(pathlib.Path(config.folder))
 
 
 def _start(config: RunConfig, is_alone: bool = False) -> tf.distribute.Strategy:
     """Configures TensorFlow and makes the run's strategy, for one of several machines perhaps as if there were one."""
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
+    # As after a training: what it has evaluated on one device is not evaluated again on several.
+    alone = "default" if config.trains else "auto"
     return distribute.make_strategy(
-        "auto" if is_alone else config.strategy,
+        alone if is_alone else config.strategy,
         tpu_address=config.tpu_name,
         tpu_zone=config.tpu_zone,
         gcp_project=config.gcp_project,

@@ -1,5 +1,6 @@
 """Whole runs on a folder of small images: what they write, how they resume, what they refuse."""
 
+import contextlib
 import json
 import math
 import os
@@ -278,10 +279,33 @@ def test_what_several_machines_have_trained_is_finished_by_the_first_alone(finis
     (tmp_path / "run" / "trained.json").write_text('{"step": 12}')
     assert finish(1, again) == "The chief continues alone; this worker is done"
     expected = report.replace(settings.model_dir, again.model_dir)
-    assert finish(0, again) == expected
+    with monkeypatch.context() as patch:
+        names, make_strategy = [], run.distribute.make_strategy
+        patch.setattr(
+            run.distribute, "make_strategy", lambda name, **to: names.append(name) or make_strategy(name, **to)
+        )
+        assert finish(0, again) == expected
+    assert names == ["default"]  # On one device, as if the first machine had not been lost after the training.
     (tmp_path / "run" / "trained.json").unlink()
     for index, said in ((0, "verified"), (1, "this worker is done")):
         assert said in finish(index, override(again, {"mode": "export"}))
+    archive = override(again, {"mode": "embed", "embed.output_dir": str(tmp_path / "embeddings")})
+    assert run.embed_all(archive) == ("The chief continues alone; this worker is done", 0)
+    assert not (tmp_path / "embeddings").exists()
+
+
+def test_the_end_of_a_training_by_several_machines_is_noted_whatever_stops_the_first_one_then(
+    finished_run, tmp_path, monkeypatch
+):
+    again = copy_of(finished_run, tmp_path / "run")
+    request, met = stopping.StopRequest(), []
+    request.signal_number = 15
+    monkeypatch.setattr(stopping, "catch_signals", lambda: contextlib.nullcontext(request))
+    monkeypatch.setattr(program.distribute, "has_workers", lambda strategy: True)
+    monkeypatch.setattr(program.distribute, "largest_of_workers", lambda step: met.append(step) or step)
+    with pytest.raises(stopping.Stopped):
+        run.run(again)
+    assert json.loads((tmp_path / "run" / "trained.json").read_text()) == {"step": 12} and met[-1] == 12
 
 
 def test_a_resumed_run_may_not_change_what_is_learnt(finished_run):

@@ -12,7 +12,7 @@ from tf_simclr.data import batches, sources
 from tf_simclr.data.batches.waiting import WaitClock
 from tf_simclr.models.simclr import SimCLR
 from tf_simclr.models.trainer import EncoderTrainer
-from tf_simclr.runs import checkpoints, export_inputs, identity, models, teachers, writers
+from tf_simclr.runs import checkpoints, export_inputs, identity, models, teachers, workers, writers
 from tf_simclr.runs.cadence import Cadence
 from tf_simclr.settings import DEFAULT_BATCH_SIZE, RunConfig
 from tf_simclr.training import callbacks, health, stopping
@@ -55,8 +55,14 @@ def train(config: RunConfig, images: builders.Sources, folder: pathlib.Path) -> 
             _continue(config, model, checkpoint, images, folder, stop_request)
         else:
             logging.info("The run is finished at step %d: nothing to train", start_step)
+        step = int(model.optimizer.iterations.numpy())
+        strategy = tf.distribute.get_strategy()
+        if distribute.has_workers(strategy) and step >= config.total_steps(source.num_examples):
+            if distribute.is_chief(strategy):
+                workers.mark_trained(folder, step)
+            distribute.largest_of_workers(step)  # Nobody leaves before that, for those who have left do not come back.
     if stop_request:
-        raise stopping.Stopped(stop_request.signal_number, int(model.optimizer.iterations.numpy()))
+        raise stopping.Stopped(stop_request.signal_number, step)
     return model
 
 
