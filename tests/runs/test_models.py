@@ -1,11 +1,13 @@
 """The model of a run: its initial weights follow from the seed, and are made in one place."""
 
 import random
+import types
 
 import numpy as np
 import pytest
 
 from tf_simclr import builders
+from tf_simclr.evaluation.encoders import untrained_encoder
 from tf_simclr.keras import keras
 from tf_simclr.runs import checkpoints, models
 from tf_simclr.settings import RunConfig, override
@@ -80,6 +82,30 @@ def test_what_has_no_classifier_is_exported_as_an_encoder_alone(tmp_path):
     _, prefix = saved(make_config(**settings), tmp_path)
     config = make_config(**settings | {"mode": "export", "checkpoint": prefix})
     assert models.load_trained_model(config, Source()).classifier is None
-    message = "The checkpoint has no classifier: export its encoder with --train_mode=pretrain. Received: "
-    with pytest.raises(ValueError, match=message):
-        models.load_trained_model(override(config, {"train_mode": "finetune"}), Source())
+    message = "The checkpoint has no classifier: use its encoder with --train_mode=pretrain. Received: "
+    for mode in ("export", "eval"):
+        with pytest.raises(ValueError, match=message):
+            models.load_trained_model(override(config, {"train_mode": "finetune", "mode": mode}), Source())
+
+
+def test_a_classifier_of_other_classes_is_not_replaced_by_random_numbers(tmp_path):
+    settings = {"model_dir": str(tmp_path / "run")}
+    _, prefix = saved(make_config(**settings), tmp_path)
+    config = make_config(**settings | {"mode": "eval", "checkpoint": prefix})
+    others = types.SimpleNamespace(num_examples=40, num_classes=5)
+    assert models.load_trained_model(config, Source()).classifier.units == 3
+    assert models.load_trained_model(config, others).classifier is None  # Its online classifier is of no use here.
+    with pytest.raises(ValueError, match=r"The classifier of the checkpoint must be that of the model"):
+        models.load_trained_model(override(config, {"train_mode": "finetune"}), others)
+    settings |= {"train_mode": "supervised", "model.classifier_layer": 1}
+    _, prefix = saved(make_config(**settings | {"model.proj_hidden_dim": 7}), tmp_path)
+    config = make_config(**settings | {"mode": "export", "checkpoint": prefix})
+    assert models.load_trained_model(config, others).classifier.kernel.shape == (7, 3)
+    with pytest.raises(ValueError, match=r"say which layer it reads \(--ft_proj_selector=1\)"):
+        models.load_trained_model(override(config, {"model.classifier_layer": 0}), others)
+
+
+def test_a_baseline_needs_no_classes(tmp_path):
+    config = make_config(**{"model.loss": "supcon", "model.online_classifier": False, "mode": "train_then_eval"})
+    model = models.initial_model(config, Source.num_examples, Source.num_classes)
+    assert untrained_encoder(config, model, Source.num_examples).build().output_shape[-1] > 0

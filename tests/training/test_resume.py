@@ -76,6 +76,8 @@ def test_the_checkpoint_before_a_broken_one_is_used_and_that_is_said(saved_steps
     assert checkpoints.restore_latest(checkpoint, folder) == 4
     assert checkpoint.optimizer.iterations == 4 and np.all(checkpoint.model.get_weights()[0] == 4)
     assert "ckpt-6 is broken; continuing from the one before" in caplog.text
+    checkpoints.make_manager(checkpoint, folder, keep=3)
+    assert weights.find_checkpoint(folder).endswith("ckpt-4")  # Others take what the run has taken.
     save(checkpoint, folder, 6)
     checkpoint = make_checkpoint()
     assert checkpoints.restore_latest(checkpoint, folder) == 6

@@ -15,7 +15,7 @@ from tf_simclr.models.heads import head_outputs, num_layers
 from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs import models, weights
 from tf_simclr.runs.results import THIS
-from tf_simclr.settings import RunConfig, to_dict
+from tf_simclr.settings import RunConfig, override, to_dict
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,9 +120,9 @@ def raw_pixels(config: RunConfig) -> FrozenEncoder:
 
 
 def _initial(config: RunConfig, model: EncoderTrainer, num_examples: int) -> EncoderTrainer:
-    """A model like the run's, with initial weights."""
+    """A model like the run's, with initial weights; it is not trained."""
     num_classes = getattr(model.classifier, "units", None)
-    return models.initial_model(config, num_examples, num_classes, model.teacher_width)
+    return models.initial_model(override(config, {"mode": "eval"}), num_examples, num_classes, model.teacher_width)
 
 
 def architecture(config: RunConfig) -> dict[str, Any]:

@@ -72,15 +72,17 @@ def restore_latest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int
 def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: int) -> tf.train.CheckpointManager:
     """Makes the manager of the run's checkpoints, which takes over those of earlier processes.
 
-    Removes half-written and half-deleted files. The manager knows the complete checkpoints up to the step of
-    `checkpoint`; later ones could not be read and will be replaced.
+    Removes half-written and half-deleted files, and checkpoints of later steps than that of `checkpoint`: those could
+    not be read, so the run goes on from the one before and will write them again.
 
     Args:
       checkpoint: What to save; its optimizer is at the step from which the run continues.
       folder: The run's folder.
       keep: How many checkpoints to keep.
     """
-    directory, found = folder / "checkpoints", list_checkpoints(folder)
+    step = int(checkpoint.optimizer.iterations.numpy())
+    directory = folder / "checkpoints"
+    found = {number: prefix for number, prefix in list_checkpoints(folder).items() if number <= step}
     lists = [*directory.glob("checkpoint.tmp*"), *directory.glob(".*.checkpoint")]  # TensorFlow's own, and ours
     for path in [*directory.glob("ckpt-*"), *lists]:
         number = re.match(r"ckpt-(\d+)\.", path.name)
@@ -88,8 +90,7 @@ def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: in
             shutil.rmtree(path)
         elif number is None or int(number[1]) not in found:
             path.unlink()
-    step = int(checkpoint.optimizer.iterations.numpy())
-    whole = [pathlib.Path(prefix) for number, prefix in found.items() if number <= step]
+    whole = [pathlib.Path(prefix) for prefix in found.values()]
     if whole:
         lines = [f'model_checkpoint_path: "{whole[-1].name}"']
         for prefix in whole:

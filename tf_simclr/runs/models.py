@@ -69,11 +69,8 @@ def load_model(
     if config.checkpoint is not None and not has_own and not config.trains:
         # The checkpoint stays as it is: what it lacks would be random numbers.
         heads = architecture.read_heads(config.checkpoint)
-        classes_of_checkpoint = heads.pop("num_classes")
+        num_classes = _classes_as_they_are(config, num_classes, heads.pop("num_classes"))
         config = override(config, {f"model.{name}": value for name, value in heads.items()})
-        if config.mode == "export":  # Whatever the images are.
-            num_classes = classes_of_checkpoint
-            _check_classifier(config, num_classes)
     teacher_width = teachers.kept_width(run_folder(config)) if has_own else None
     model = initial_model(config, source.num_examples, num_classes, teacher_width)
     checkpoint = checkpoints.make_checkpoint(model)
@@ -81,16 +78,36 @@ def load_model(
     if step == 0 and config.checkpoint is not None:
         # The checkpoint's classifier may have seen the labels that this training must not see.
         is_new = config.trains and (config.finetune.zero_init or config.data.label_percent < 100)
+        if not config.trains:
+            _check_classifier(config.checkpoint, model)
         start_from(config.checkpoint, model, has_new_classifier=is_new)
     return model, checkpoint, step
 
 
-def _check_classifier(config: RunConfig, num_classes: int | None) -> None:
-    """Raises a `ValueError` if a checkpoint without a classifier is to be exported as a classifier."""
-    if num_classes is None and config.train_mode in ("finetune", "supervised"):
+def _classes_as_they_are(config: RunConfig, of_images: int | None, of_checkpoint: int | None) -> int | None:
+    """How many classes the model of a checkpoint has that is evaluated or exported; None for no classifier."""
+    if config.mode == "export" or of_images == of_checkpoint:
+        found = of_checkpoint  # Whatever the images are.
+    elif config.train_mode == "pretrain":
+        found = None
+    else:
+        found = of_images
+    if of_checkpoint is None and config.train_mode in ("finetune", "supervised"):
         raise ValueError(
-            f"The checkpoint has no classifier: export its encoder with {typed(train_mode='pretrain')}. "
+            f"The checkpoint has no classifier: use its encoder with {typed(train_mode='pretrain')}. "
             f"Received: {config.checkpoint}"
+        )
+    return found
+
+
+def _check_classifier(checkpoint: str, model: EncoderTrainer) -> None:
+    """Raises a `ValueError` if the model's classifier, which is not trained, is not that of the checkpoint."""
+    here, there = model.classifier, architecture.read_classifier(checkpoint)
+    if here is not None and tuple(here.kernel.shape) != there:
+        raise ValueError(
+            "The classifier of the checkpoint must be that of the model: say which layer it reads "
+            f"({typed(model__classifier_layer=1)}), and take images of its classes. "
+            f"Received: {there} features and classes, in place of {tuple(here.kernel.shape)}"
         )
 
 
