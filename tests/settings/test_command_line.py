@@ -138,6 +138,7 @@ def test_our_own_flags_reach_their_fields():
         "distill_distance": "squared",
         "distill_label_weight": 0.5,
         "label_percent": 10,
+        "use_labels": False,
         "precision": "float32",
         "seed": 7,
         "eval_protocols": ("linear",),
@@ -275,6 +276,15 @@ def test_a_tpu_is_found_by_its_name_or_else_by_the_master():
     assert parse("--dataset=x", "--use_tpu=False", "--strategy=multi_worker").strategy == "multi_worker"
     assert parse("--dataset=x", "--use_tpu=False", "--strategy=tpu").strategy == "auto"
     assert parse("--dataset=x", "--use_tpu=True", "--strategy=mirrored").strategy == "tpu"
+
+
+@pytest.mark.parametrize(("strategy", "expected"), [("mirrored", "mirrored"), ("tpu", "auto")])
+def test_no_tpu_says_nothing_against_the_strategy_of_a_config_file(tmp_path, strategy, expected):
+    path = tmp_path / "own.py"
+    path.write_text(
+        f"from tf_simclr.settings import RunConfig\ndef get_config():\n    return RunConfig(strategy={strategy!r})\n"
+    )
+    assert parse(f"--config={path}", "--use_tpu=False").strategy == expected
 
 
 def test_flags_override_the_config_file_and_set_overrides_flags():

@@ -110,7 +110,7 @@ def to_config(
         base = RunConfig()
     else:
         base = load_config(root / DEFAULT_CONFIG)
-    changes = _changes(values)
+    changes = _changes(values, base.strategy)
     config = _checked(override(base, _implied(values, saved) | changes), names)
     _warn(changes, [config])
     return config
@@ -132,7 +132,7 @@ def to_stages(values: flags.FlagValues, *, names: Mapping[str, tuple[str, ...]])
     if not hasattr(module, "get_stages"):
         return None
     planned = _made_by(module.get_stages, path)
-    shared = _implied(values, None) | _changes(values)
+    shared = _implied(values, None) | _changes(values, next(iter(planned.values())).strategy)
     own: dict[str, dict[str, Any]] = {name: {} for name in planned}
     for field in [field for field in shared if field.partition(".")[0] in planned]:
         stage, _, setting = field.partition(".")
@@ -186,8 +186,8 @@ def _implied_name(values: flags.FlagValues) -> str:
     return values.dataset or _name_of(expand(values.data_dir or ""))
 
 
-def _changes(values: flags.FlagValues) -> dict[str, Any]:
-    """The changes that the flags make, by setting name; later flags override earlier ones."""
+def _changes(values: flags.FlagValues, strategy: str) -> dict[str, Any]:
+    """The changes that the flags make to settings with a strategy, by name; later flags override earlier ones."""
     changes: dict[str, Any] = {}
     for one in SETTINGS.values():
         for name in filter(None, (one.alias, one.flag)):
@@ -197,7 +197,7 @@ def _changes(values: flags.FlagValues) -> dict[str, Any]:
     for name, (choices, _) in SHORTHANDS.items():
         # The reference's default, --use_tpu=False, says nothing against another strategy.
         value = values[name].value
-        says_nothing = name == "use_tpu" and value is False and changes.get("strategy", "tpu") != "tpu"
+        says_nothing = name == "use_tpu" and value is False and changes.get("strategy", strategy) != "tpu"
         if value is not None and not says_nothing:
             changes |= choices[value]
     for name, reason in STALE_FLAGS.items():
