@@ -60,6 +60,20 @@ def test_unlabelled_images_are_all_trained_on(images, tmp_path, places, sizes):
     assert found.train is found.probe is found.test and found.train.num_classes is None
 
 
+@pytest.mark.parametrize("places", [["a/.png*9", "b/.png*9"], ["train/a/.png*5", "train/b/.png*5", "test/a/.png*8"]])
+def test_folders_that_are_no_classes_hold_nothing_out(images, tmp_path, places):
+    lay_out(images, *places)
+    found = build(tmp_path, data__use_labels=False)
+    assert found.train is found.probe is found.test
+    assert (found.train.num_examples, found.train.num_classes) == (18, None)
+    assert build(tmp_path).train.num_examples < 18
+    config = make_config(tmp_path / "run", images, data__use_labels=False)
+    assert {source.num_classes for source in builders.build_archive(config.data)} == {None}
+    lay_out(tmp_path / "others", "x/.png*9", "y/.png*9")
+    train, probe, test = build(tmp_path, data__use_labels=False, data__eval_data_dir=str(tmp_path / "others"))
+    assert train.num_classes is None and probe.num_examples + test.num_examples == 18 and test.num_classes == 2
+
+
 def test_labels_only_in_the_test_part_are_learnt_from_and_tested_on(images, tmp_path):
     lay_out(images, "train/.png*5", "test/a/.png*9", "test/b/.png*9")
     train, probe, test = build(tmp_path)

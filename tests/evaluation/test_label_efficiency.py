@@ -122,7 +122,7 @@ def test_with_training_the_same_draws_are_fine_tuned_and_trained_from_scratch(ev
         source = self.labelled(material.train.source)
         trained.append((self.name, source.images.tobytes()))
         probabilities = np.full([40, 6], 0.1) + 0.4 * (np.arange(6) == self.draw)
-        return finetune.Scores(probabilities, {"labels": source.num_examples})
+        return finetune.Scores(probabilities.__getitem__, probabilities.shape, {"labels": source.num_examples})
 
     monkeypatch.setattr(finetune.Finetune, "__call__", call)
     config = override(CONFIG, {"eval.label_efficiency": "trained"})

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from tf_simclr.metrics.precision import MeanAveragePrecision, mean_average_precision
-from tf_simclr.metrics.probabilities import measure
+from tf_simclr.metrics.probabilities import measure_several
 
 
 def devkit(scores, labels):
@@ -66,7 +66,7 @@ def test_is_close_to_scikit_learns_without_interpolation():
 
 def test_examples_with_several_labels_are_measured_by_it():
     scores, labels = ranking(300, 4)
-    found = measure(scores, labels)
+    found = measure_several(scores, labels)
     assert found.keys() == {f"mean_average_precision{end}" for end in ("", "_low", "_high")}
     assert found["mean_average_precision"] == mean_average_precision(scores, labels)
     assert found["mean_average_precision_low"] < found["mean_average_precision"] < found["mean_average_precision_high"]

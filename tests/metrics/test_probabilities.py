@@ -7,7 +7,7 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
 from tf_simclr.metrics.classification import rank_of_label, top_k_accuracy
-from tf_simclr.metrics.probabilities import CALIBRATION_BINS, measure
+from tf_simclr.metrics.probabilities import CALIBRATION_BINS, compare, measure
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,13 @@ def judged():
     return softmax(1.5 * logits, axis=1), labels
 
 
+def judge(probabilities, labels):
+    return measure(compare(probabilities, labels), labels, probabilities.shape[1])
+
+
 def test_accuracies_are_scikit_learns(judged):
     probabilities, labels = judged
-    found, predicted = measure(probabilities, labels), probabilities.argmax(axis=1)
+    found, predicted = judge(probabilities, labels), probabilities.argmax(axis=1)
     for k in (1, 5):
         expected = top_k_accuracy_score(labels, probabilities, k=k, labels=range(8))
         assert found[f"top_{k}_accuracy"] == pytest.approx(expected, rel=1e-12)
@@ -30,11 +34,11 @@ def test_accuracies_are_scikit_learns(judged):
         expected = balanced_accuracy_score(labels, predicted)
     assert found["mean_per_class_accuracy"] == pytest.approx(expected, rel=1e-12)
     assert found["mean_confidence"] == pytest.approx(probabilities.max(axis=1).mean())
-    assert "top_5_accuracy" not in measure(np.full([4, 5], 0.2), np.arange(4))
+    assert "top_5_accuracy" not in judge(np.full([4, 5], 0.2), np.arange(4))
 
 
 def test_the_interval_of_the_accuracy_is_the_binomial_one(judged):
-    found = measure(*judged)
+    found = judge(*judged)
     exact = stats.binom.ppf([0.025, 0.975], 400, found["top_1_accuracy"]) / 400
     np.testing.assert_allclose([found["top_1_accuracy_low"], found["top_1_accuracy_high"]], exact, atol=0.006)
 
@@ -51,7 +55,7 @@ def test_the_calibration_error_is_that_of_a_loop(judged):
         if members:
             confidence, accuracy = np.mean(members, axis=0)
             total += len(members) / len(labels) * abs(confidence - accuracy)
-    assert measure(probabilities, labels)["expected_calibration_error"] == pytest.approx(total, rel=1e-12)
+    assert judge(probabilities, labels)["expected_calibration_error"] == pytest.approx(total, rel=1e-12)
 
 
 def test_ranks_are_those_of_a_stable_sort():

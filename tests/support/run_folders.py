@@ -150,7 +150,7 @@ def _evaluation(place: pathlib.Path, spec: Folder) -> None:
         _write_json(place / "result.json", {"global_step": 400})
         return
     _write_json(place / "result.json", _result(spec, classes, predicted))
-    matrix = confusion_matrix(classes, predicted, spec.num_classes)
+    matrix = confusion_matrix(classes, predicted, spec.num_classes).toarray()
     np.savez_compressed(place / "features" / "confusion.npz", knn=matrix, linear=matrix)
     untrained = random.integers(0, spec.num_classes, spec.num_images)
     _write_table(

@@ -74,7 +74,7 @@ def build_archive(data: DataConfig) -> list[sources.Source]:
     opened = [sources.open_images(split.train, unlabelled=split.unlabelled, **options)]
     for place in split.evaluation:
         opened.append(sources.open_images(place, **{**options, "broken": BrokenFiles(are_expected=True)}))
-    return opened
+    return opened if data.use_labels else [source.unlabelled() for source in opened]
 
 
 def _open_sources(data: DataConfig, broken: BrokenFiles) -> Sources:
@@ -109,7 +109,9 @@ def _open_images(data: DataConfig, options: dict[str, Any]) -> Sources:
     if data.eval_data_dir is not None:
         split = sources.split_folders(data.data_dir)
         train = sources.open_images(split.train, unlabelled=split.unlabelled, **options)
-        return _with_test_images(train, data.eval_data_dir, options)
+        return _with_test_images(train if data.use_labels else train.unlabelled(), data.eval_data_dir, options)
+    if not data.use_labels:
+        return Sources(*[sources.open_images(data.data_dir, **options).unlabelled()] * 3)
     train, test = sources.open_train_and_eval(data.data_dir, **options)
     if train.num_classes is None and test.num_classes is not None:
         return Sources(train, *sources.holdout(test))
@@ -161,10 +163,10 @@ def _log_classes(source: sources.Source) -> None:
     if source.num_classes is None:
         logging.info("The images have no labels")
         return
-    shown = ", ".join(names or ())
+    shown = list(names or ())
     if labels is not None:
-        shown = ", ".join(f"{name} ({number:,})" for name, number in classes.count(labels, names).items())
-    logging.info("%d classes: %s", source.num_classes, in_print(shown))
+        shown = [f"{name} ({number:,})" for name, number in classes.count(labels, names).items()]
+    logging.info("%d classes: %s", source.num_classes, in_print(classes.listed(shown)))
     for text in itertools.chain(*classes.doubts(names or (), labels, () if labels is None else source.keys)):
         logging.warning("%s", in_print(text))
 

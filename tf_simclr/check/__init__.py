@@ -54,6 +54,7 @@ def check(config: RunConfig, strategy: tf.distribute.Strategy) -> tuple[list[Fin
     one_by_one = override(config, {"train.steps_per_execution": 1})  # to time single steps
     with strategy.scope():
         found, model = settings.examine(one_by_one, train.num_examples, train.num_classes)
+        found += settings.evaluation(config, builders.Sources(**sources))
     findings += [*found, *machine.examine(config, strategy, model, train, folder)]
     findings = by_severity(findings)
     statistics = {part: images.statistics(found) for part, found in surveys.items()}

@@ -89,7 +89,7 @@ def _classes(surveys: Mapping[str, Survey]) -> Iterator[Finding]:
         )  # fmt: skip
     for part, found in counts.items():
         survey = surveys[part]
-        text = f"{len(found)} {PARTS[part]}: {', '.join(f'{name} {count:,}' for name, count in found.items())}"
+        text = f"{len(found)} {PARTS[part]}: {classes.listed([f'{name} {count:,}' for name, count in found.items()])}"
         if min(found.values()) * _MAX_IMBALANCE >= max(found.values()):
             yield Finding("info", "classes", f"{text}.")
         else:

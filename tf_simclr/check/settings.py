@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from tf_simclr import devices, distribute
+from tf_simclr import builders, devices, distribute
 from tf_simclr.check import memory
 from tf_simclr.check.findings import Finding, in_bytes
 from tf_simclr.devices import on_accelerator
+from tf_simclr.evaluation import feasibility
 from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs import models
 from tf_simclr.schedules import peak_learning_rate
@@ -32,6 +33,14 @@ def examine(
         return [*findings, Finding("fail", "settings", f"The run would stop: {error}.", "Change these settings.")], None
     at_once = memory.images_at_once(config, config.global_batch_size(num_examples) // distribute.num_replicas())
     return [*findings, _memory(memory.estimate(model, at_once), at_once)], model
+
+
+def evaluation(config: RunConfig, images: builders.Sources) -> Iterator[Finding]:
+    """What would stop the evaluation once the training is over."""
+    try:
+        feasibility.check(config, images, distribute.num_replicas())
+    except (ValueError, FileNotFoundError) as error:
+        yield Finding("fail", "evaluation", f"The evaluation would stop: {error}.", "Change this before the training.")
 
 
 def _length(config: RunConfig, num_examples: int) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Which classes the protocols take for which, in a run's `features/confusion.npz`.
 
 It has one array for each protocol that judged this encoder, and `label` for the trained classifier: int64 [C, C], rows
-for the classes of the images, columns for those predicted.
+for the classes of the images, columns for those predicted. Of more classes than `MOST_CLASSES`, there is no such file.
 """
 
 import pathlib
@@ -9,18 +9,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from tf_simclr import files
 from tf_simclr.data.files.names import in_print
 from tf_simclr.metrics.confusion import confusion_matrix, most_frequent
 from tf_simclr.runs.results import LABEL, headline
 
+# Of more, the matrices would fill the memory, and nobody could look at them.
+MOST_CLASSES = 4096
 # Mistakes that the result names.
 _NAMED = 3
 
 
 def write(folder: pathlib.Path, labels: np.ndarray, predicted: Mapping[str, np.ndarray], num_classes: int) -> None:
-    """Writes the matrices by protocol into the folder of a run, as `files.replacing` does.
+    """Writes the matrices by protocol into the folder of a run, as `files.replacing` does, unless classes are too many.
 
     Args:
       folder: The run's folder.
@@ -28,8 +31,15 @@ def write(folder: pathlib.Path, labels: np.ndarray, predicted: Mapping[str, np.n
       predicted: The same of the predictions, by protocol.
       num_classes: C.
     """
-    matrices: dict[str, Any] = {name: confusion_matrix(labels, found, num_classes) for name, found in predicted.items()}
-    with files.replacing(folder / "features" / "confusion.npz") as beside:
+    path = folder / "features" / "confusion.npz"
+    if num_classes > MOST_CLASSES:
+        logging.info("No confusion matrix of %s classes; predictions.parquet has all predictions", f"{num_classes:,}")
+        path.unlink(missing_ok=True)  # Of an earlier evaluation.
+        return
+    matrices: dict[str, Any] = {
+        name: confusion_matrix(labels, found, num_classes).toarray() for name, found in predicted.items()
+    }
+    with files.replacing(path) as beside:
         np.savez_compressed(beside, **matrices)
 
 

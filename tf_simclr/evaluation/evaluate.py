@@ -11,9 +11,9 @@ import tensorflow as tf
 from absl import logging
 from scipy.special import softmax
 
-from tf_simclr import files
+from tf_simclr import builders, files
 from tf_simclr.data import sources
-from tf_simclr.evaluation import cache, confusions, label_efficiency, predictions
+from tf_simclr.evaluation import cache, confusions, feasibility, label_efficiency, predictions
 from tf_simclr.evaluation.cache import CachedFeatures, Images
 from tf_simclr.evaluation.encoders import (
     FrozenEncoder,
@@ -31,12 +31,11 @@ from tf_simclr.evaluation.transfer import suite
 from tf_simclr.evaluation.tuned import TUNED, Finetune, Material, few_labels
 from tf_simclr.evaluation.verdict import Verdict, judge, keep_verdict
 from tf_simclr.metrics import paired
-from tf_simclr.metrics.classification import top_k_accuracy
 from tf_simclr.models.trainer import EncoderTrainer
 from tf_simclr.runs import writers
 from tf_simclr.runs.predictions import predictions_path
 from tf_simclr.runs.results import FINETUNED, KNN, LABEL, LINEAR, OWN_ROW, PROBED, SCRATCH, THIS, UNTRAINED
-from tf_simclr.settings import RunConfig, check_name
+from tf_simclr.settings import RunConfig
 
 _CLASSIFIER_BATCH = 4096
 
@@ -73,8 +72,10 @@ def evaluate(
 
     Raises:
       FileNotFoundError: If an encoder to compare with does not exist.
-      ValueError: If one is of no use, a label is out of range or the training labels do not allow an evaluation.
+      ValueError: If one is of no use, a label is out of range, or the evaluation is not feasible (see `feasibility`).
     """
+    images = builders.Sources(train, train, test)
+    feasibility.check(config, images, model.distribute_strategy.num_replicas_in_sync)
     step = int(model.optimizer.iterations.numpy())
     result: dict[str, Any] = {"global_step": step}
     if train.num_classes is None or test.num_classes is None:
@@ -91,9 +92,9 @@ def evaluate(
         judged = {place.removeprefix(prefix): found for place, found in verdicts.items() if place.startswith(prefix)}
         predicted = {name: found.predicted for name, found in judged.items()}
         of_test = bench.test_features.labels, predicted, train.num_classes
+        _keep_probe(judged, train.class_names, probe_path(folder, step))
         confusions.write(folder, *of_test)
         result["confusions"] = confusions.describe(*of_test, train.class_names, of=bench.names_of_frozen())
-        _keep_probe(judged, train.class_names, probe_path(folder, step))
         accuracies = {name: value for name, value in result.items() if name.endswith("accuracy")}
         writers.write_result(folder, step, accuracies)
     _write_result(folder, step, result)  # Should the suite fail, it is there.
@@ -134,14 +135,8 @@ class _Bench:
         self._train = cache.labelled("train", train, num_classes)
         self._test = cache.test_images(config, test, num_classes)
         names = config.eval.protocols
-        for name in names:
-            check_name("eval.protocols", name, (*PROTOCOLS, *TUNED))
         self._protocols = [PROTOCOLS[name](config) for name in names if name in PROTOCOLS]
         self._tuned = [TUNED[name](config) for name in names if name in TUNED]
-        for protocol in self._tuned:
-            protocol.check(self._train.source, model.distribute_strategy.num_replicas_in_sync)
-        if config.eval.label_efficiency == "trained":
-            label_efficiency.check_trained(self._train.source)
         if not model.is_pretrained and (self._tuned or config.eval.label_efficiency != "off"):
             logging.warning("Protocols that train, and label efficiency, judge pretrained encoders alone: left out")
         self._encoders = list(self._find_encoders())
@@ -234,11 +229,15 @@ class _Bench:
     def _verdict_of_classifier(self) -> Verdict:
         """That of the classifier that was trained with the model, with the reference's top-5 accuracy in any case."""
         test = self.test_features
-        dataset = tf.data.Dataset.from_tensor_slices(test.representations).batch(_CLASSIFIER_BATCH)
-        logits = np.concatenate([np.asarray(self._model.classify(batch, training=False)) for batch in dataset])
-        verdict = judge(Scores(softmax(logits.astype(np.float64), axis=1)), test.labels)
-        top_5 = {"top_5_accuracy": top_k_accuracy(logits, test.labels, 5)}
-        return dataclasses.replace(verdict, metrics=top_5 | dict(verdict.metrics))
+
+        def probabilities(rows: slice) -> np.ndarray:
+            dataset = tf.data.Dataset.from_tensor_slices(test.representations[rows]).batch(_CLASSIFIER_BATCH)
+            logits = np.concatenate([np.asarray(self._model.classify(batch, training=False)) for batch in dataset])
+            return softmax(logits.astype(np.float64), axis=1)
+
+        verdict = judge(Scores(probabilities, (len(test), self._train.num_classes)), test.labels)
+        # Of at most five classes, it is 1.
+        return dataclasses.replace(verdict, metrics={"top_5_accuracy": 1.0} | dict(verdict.metrics))
 
     def describe(self, verdicts: dict[str, Verdict]) -> dict[str, Any]:
         """The entries of result.json."""

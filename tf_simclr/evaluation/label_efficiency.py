@@ -105,7 +105,7 @@ def _accuracy_of_frozen(
     protocol: Protocol, train: Features, test: Features, percent: int, draw: int
 ) -> tuple[float, int]:
     few = take(train, percent, draw)
-    predicted = np.argmax(protocol(few, test.representations).probabilities, axis=1)
+    predicted = protocol(few, test.representations).predicted()
     return float(np.mean(predicted == test.labels)), len(few)
 
 

@@ -14,7 +14,7 @@ from tf_simclr import files
 from tf_simclr.evaluation.cache import code_of, digest_of, remove_older
 from tf_simclr.evaluation.probe import LinearProbe
 from tf_simclr.evaluation.scores import Scores
-from tf_simclr.metrics.probabilities import measure
+from tf_simclr.metrics.probabilities import Answers, compare, measure, measure_several
 
 # The code that numbers follow from, besides that of the representations.
 JUDGEMENT = ("data/sources/subsets.py", "evaluation/**/*.py", "metrics/*.py", "schedules.py")
@@ -63,16 +63,17 @@ class Verdict:
 
 
 def judge(scores: Scores, labels: np.ndarray) -> Verdict:
-    """Compares what a protocol says with the labels of the test images, int64 [M]."""
-    probabilities = scores.probabilities
-    return Verdict(
-        measure(probabilities, labels),
-        scores.settings,
-        scores.chosen,
-        np.argmax(probabilities, axis=1),
-        np.max(probabilities, axis=1).astype(np.float32),
-        scores.probe,
-    )
+    """Compares what a protocol says with the labels of the test images, int64 [M], or bool [M, C] of several each."""
+    if labels.ndim == 2:
+        probabilities = scores.probabilities
+        metrics = measure_several(probabilities, labels)
+        predicted, confidence = np.argmax(probabilities, axis=1), np.max(probabilities, axis=1)
+    else:
+        parts = [compare(probabilities, labels[rows]) for rows, probabilities in scores.blocks()]
+        answers = Answers(*map(np.concatenate, zip(*parts, strict=True)))
+        metrics = measure(answers, labels, scores.shape[1])
+        predicted, confidence = answers.predicted, answers.confidence
+    return Verdict(metrics, scores.settings, scores.chosen, predicted, confidence.astype(np.float32), scores.probe)
 
 
 def keyed(purpose: pathlib.Path, origin: Mapping[str, Any], suffix: str) -> pathlib.Path:

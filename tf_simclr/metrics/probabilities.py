@@ -1,6 +1,7 @@
 """Metrics of the probabilities that a classifier gives to the classes of test examples, with intervals."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -13,8 +14,28 @@ from tf_simclr.metrics.precision import MeanAveragePrecision
 CALIBRATION_BINS = 15
 
 
-def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Judges probabilities by every metric that has a meaning for their number of classes.
+class Answers(NamedTuple):
+    """What probabilities say about test examples with one label each.
+
+    Attributes:
+      predicted: The class of the highest one, int64 [M]; ties go to the lower class.
+      confidence: The highest one, float [M].
+      rank: How many classes come before the label, int64 [M].
+    """
+
+    predicted: np.ndarray
+    confidence: np.ndarray
+    rank: np.ndarray
+
+
+def compare(probabilities: np.ndarray, labels: np.ndarray) -> Answers:
+    """Compares probabilities, float [M, C], with labels, integers [M] in [0, C)."""
+    predicted, confidence = np.argmax(probabilities, axis=1), np.max(probabilities, axis=1)
+    return Answers(predicted, confidence, rank_of_label(probabilities, labels))
+
+
+def measure(answers: Answers, labels: np.ndarray, num_classes: int) -> dict[str, float]:
+    """Judges answers by every metric that has a meaning for their number of classes.
 
     All but the mean confidence have a bootstrap interval over the test examples, beside them under `<name>_low` and
     `<name>_high`:
@@ -26,26 +47,22 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
       weighted by their examples (Guo et al., "On Calibration of Modern Neural Networks", 2017, equation 3).
     * `mean_confidence`: the mean probability of the predicted class; about the accuracy if that is calibrated.
 
-    Of examples with several labels, the only metric is `mean_average_precision`, the one of PASCAL VOC 2007 (see
-    `precision.mean_average_precision`), with its interval.
-
     Args:
-      probabilities: Float [M, C], rows of sum 1 if an example has one label.
-      labels: Integers [M] in [0, C), or bool [M, C].
+      answers: To M examples.
+      labels: Integers [M] in [0, C).
+      num_classes: C.
 
     Returns:
       The metrics and the ends of their intervals, all in [0, 1].
     """
-    if labels.ndim == 2:
-        return _with_intervals(["mean_average_precision"], MeanAveragePrecision(probabilities, labels), len(labels))
-    count, num_classes = probabilities.shape
-    predicted, confidence = np.argmax(probabilities, axis=1), np.max(probabilities, axis=1)
+    predicted, confidence, rank = answers
+    count = len(labels)
     hits = (predicted == labels).astype(np.float64)
     names = ["top_1_accuracy"]
     columns = [hits]
     if num_classes > 5:
         names.append("top_5_accuracy")
-        columns.append((rank_of_label(probabilities, labels) < 5).astype(np.float64))
+        columns.append((rank < 5).astype(np.float64))
     means = np.stack(columns, axis=1)
     by_class = _indicators(labels, num_classes)
     hits_by_class = by_class.multiply(hits[:, None]).tocsr()
@@ -62,6 +79,19 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     names += ["mean_per_class_accuracy", "expected_calibration_error"]
     return _with_intervals(names, metrics, count) | {"mean_confidence": float(np.mean(confidence))}
+
+
+def measure_several(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Judges examples with several labels: `mean_average_precision`, the one of PASCAL VOC 2007, and its interval.
+
+    Args:
+      scores: Float [M, C]; see `precision.mean_average_precision`.
+      labels: Whether an example has a class, bool [M, C].
+
+    Returns:
+      The metric and the ends of its interval, all in [0, 1].
+    """
+    return _with_intervals(["mean_average_precision"], MeanAveragePrecision(scores, labels), len(labels))
 
 
 def _with_intervals(

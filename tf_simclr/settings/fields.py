@@ -23,7 +23,7 @@ class DataConfig:
         flag="dataset",
     )  # fmt: skip
     data_dir: str | None = setting(
-        None, "Folders, patterns, lists, TFRecord, Parquet or .npz files, or where TFDS keeps its data sets.",
+        None, "Folders, patterns, lists, archives, COCO, TFRecord, Parquet or .npz files, or where TFDS keeps sets.",
         flag="data_dir", resumable=True, card="shorten", is_path=True,
     )  # fmt: skip
     eval_data_dir: str | None = setting(
@@ -34,6 +34,10 @@ class DataConfig:
         None, "Name of the image in TFRecord files, Parquet files and TFDS; none finds it by name or type."
     )
     label_feature: str | None = setting(None, "Name of the class there.")
+    use_labels: bool = setting(
+        True, "Whether folders, columns or fields of the images in data_dir are classes; False trains on all of them.",
+        flag="use_labels", needs=("data.dataset", "folder"),
+    )  # fmt: skip
     max_pixels: int = setting(100_000_000, "Images with more pixels count as broken.", rule=rules.AT_LEAST_1)
     max_broken_fraction: float = setting(
         0.05, "A run stops if more than this share of its files is broken.",

@@ -119,7 +119,9 @@ def test_a_first_record_without_label_or_image_says_nothing_of_the_others(tmp_pa
                 if i == 0:
                     del record.features.feature[missing]
                 writer.write(record.SerializeToString())
-        assert sources.open_images(tmp_path / "some.tfrecord").labels.tolist() == expected
+        source = sources.open_images(tmp_path / "some.tfrecord")
+        assert source.labels.tolist() == expected
+        assert [len(record) for record in source.unlabelled().records()] == [3] * len(expected)
 
 
 def test_what_are_no_records_of_examples_is_refused_in_a_sentence(tmp_path):

@@ -17,7 +17,6 @@ from tf_simclr.evaluation.regression import fit_path
 from tf_simclr.evaluation.verdict import judge
 from tf_simclr.metrics.classification import top_k_accuracy
 from tf_simclr.metrics.precision import mean_average_precision
-from tf_simclr.metrics.probabilities import measure
 from tf_simclr.settings import RunConfig, override
 
 
@@ -135,7 +134,7 @@ def test_the_confidence_of_the_classifier_is_its_accuracy():
     np.testing.assert_allclose(calibrated, logits / judged.probe.temperature, rtol=1e-3, atol=1e-4)
     assert expected_calibration_error(logits, test.labels) > 0.1
     assert expected_calibration_error(calibrated, test.labels) < 0.04
-    found = measure(judged.probabilities, test.labels)
+    found = judge(judged, test.labels).metrics
     assert found["mean_confidence"] == pytest.approx(found["top_1_accuracy"], abs=0.04)
     np.testing.assert_allclose(judged.probabilities, softmax(calibrated, axis=1), atol=1e-4)
 

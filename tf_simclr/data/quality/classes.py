@@ -9,6 +9,10 @@ from tf_simclr.data.sources.splits import TRAIN, role_of
 
 # So many images tell which folders the classes have.
 _SAMPLED = 20_000
+# So many are listed by name.
+_LISTED = 100
+# So many classes, half of which have so few images, are doubted.
+_MANY_CLASSES, _FEW_IMAGES = 1000, 20
 # 2019, 2019-05, 20190531, 2019_05_31
 _DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d){0,2}")
 
@@ -18,6 +22,12 @@ def count(labels: np.ndarray, class_names: Sequence[str] | None) -> dict[str, in
     names = class_names or tuple(map(str, range(labels.max() + 1)))
     counts = np.bincount(labels[labels >= 0], minlength=len(names))
     return {name: int(number) for name, number in zip(names, counts, strict=True)}
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names, joined by commas; of many, the first ones, and how many more there are."""
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 def doubts(class_names: Sequence[str], labels: np.ndarray | None, names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -42,9 +52,18 @@ def doubts(class_names: Sequence[str], labels: np.ndarray | None, names: Sequenc
     dates = [name for name in class_names if _DATE.fullmatch(name)]
     if len(dates) > 1:
         yield (
-            f"{', '.join(dates)}: dates, not classes, unless you want to tell them apart.",
-            "If the folders in them are the classes, join them with commas: --data_dir=PHOTOS/2019,PHOTOS/2020.",
+            f"{listed(dates)}: dates, not classes, unless you want to tell them apart.",
+            "If the folders in them are the classes, join them with commas: --data_dir=PHOTOS/2019,PHOTOS/2020. If "
+            "there are no classes, use --use_labels=False.",
         )
+    if labels is not None and len(class_names) > _MANY_CLASSES:
+        half = int(np.median(list(count(labels, class_names).values())))
+        if half < _FEW_IMAGES:
+            yield (
+                f"{len(class_names):,} classes, half of which have at most {half} images, as if they were something "
+                "else, such as customers or days.",
+                "If so, use --use_labels=False.",
+            )
     common = [] if labels is None or is_split else _common_folders(class_names, labels, names)
     if len(common) > 1:
         yield (

@@ -20,7 +20,7 @@ _BLOCK_ELEMENTS = 2**25
 
 @dataclasses.dataclass(frozen=True)
 class KNN:
-    """Judges representations by the classes of the nearest training images; see `knn_scores`.
+    """Judges representations by the classes of the nearest training images; see `nearest_images` and `votes`.
 
     Attributes:
       k: Number of neighbours, at least 1; capped at the number of training images. Wu et al. use 200.
@@ -40,57 +40,52 @@ class KNN:
           ValueError: If an image may have several labels, or `k` or `temperature` is not positive.
         """
         check_one_label(train, "kNN evaluation")
-        votes = knn_scores(
-            train.representations,
-            train.labels,
-            test,
-            num_classes=train.num_classes,
-            k=self.k,
-            temperature=self.temperature,
-        )
-        settings = {"k": min(self.k, len(train)), "temperature": self.temperature}
-        return Scores(votes / votes.sum(axis=1, keepdims=True), settings)
+        if self.k < 1 or self.temperature <= 0:
+            raise ValueError(
+                f"kNN needs k >= 1 and a positive temperature. Received: k={self.k}, temperature={self.temperature}"
+            )
+        k = min(self.k, len(train))
+        similarities, neighbors = nearest_images(train.representations, test, k)
+
+        def shares(rows: slice) -> np.ndarray:
+            classes = train.labels[neighbors[rows]]
+            found = votes(similarities[rows], classes, num_classes=train.num_classes, temperature=self.temperature)
+            return found / found.sum(axis=1, keepdims=True)
+
+        return Scores(shares, (len(test), train.num_classes), {"k": k, "temperature": self.temperature})
 
 
-def knn_scores(
-    train_features: np.ndarray,
-    train_labels: np.ndarray,
-    test_features: np.ndarray,
-    *,
-    num_classes: int,
-    k: int,
-    temperature: float,
-) -> np.ndarray:
-    """Votes of the k training examples with the highest cosine similarity s, each with weight exp(s / temperature).
+def votes(similarities: np.ndarray, classes: np.ndarray, *, num_classes: int, temperature: float) -> np.ndarray:
+    """The votes of neighbours for their classes, each with weight exp(similarity / temperature).
 
     Args:
-      train_features: float32 [N, F].
-      train_labels: Integers [N] in [0, num_classes).
-      test_features: float32 [M, F].
+      similarities: Of the neighbours of an image, the nearest first, float32 [M, k].
+      classes: Theirs, integers [M, k] in [0, num_classes).
       num_classes: Number of classes C.
-      k: Number of neighbours, at least 1; capped at N.
       temperature: Positive; the smaller, the more the nearest neighbours count.
 
     Returns:
       Scores, float64 [M, C], >= 0. Only the order of the classes in a row has meaning, not its scale.
-
-    Raises:
-      ValueError: If `k` or `temperature` is not positive.
     """
-    if k < 1 or temperature <= 0:
-        raise ValueError(f"kNN needs k >= 1 and a positive temperature. Received: k={k}, temperature={temperature}")
-    k = min(k, len(train_features))
-    nearest, neighbors = _nearest(train_features, test_features, k)
     # Relative to the nearest one, which keeps a row's order and makes its largest weight 1.
-    weights = np.exp((nearest - nearest[:, :1]) / temperature)
+    weights = np.exp((similarities - similarities[:, :1]) / temperature)
     # One histogram for all: row r votes in the bins from r * num_classes on.
-    bins = num_classes * np.arange(len(weights))[:, None] + train_labels[neighbors]
-    votes = np.bincount(bins.ravel(), weights.ravel(), minlength=num_classes * len(weights))
-    return votes.reshape(-1, num_classes)
+    bins = num_classes * np.arange(len(weights))[:, None] + classes
+    found = np.bincount(bins.ravel(), weights.ravel(), minlength=num_classes * len(weights))
+    return found.reshape(-1, num_classes)
 
 
-def _nearest(references: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The cosine similarities of the k nearest references of each query, float32 [M, k], and which these are."""
+def nearest_images(references: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest references of each query by cosine similarity, the nearest first; of equal ones, the first.
+
+    Args:
+      references: float32 [N, F].
+      queries: float32 [M, F].
+      k: From 1 to N.
+
+    Returns:
+      The similarities, float32 [M, k], and which references these are, int64 [M, k].
+    """
     nearest = np.full([len(queries), k], -np.inf, np.float32)
     neighbors = np.zeros([len(queries), k], np.int64)
     for start, block in _normalized_blocks(references, _BLOCK_ELEMENTS // references.shape[1]):

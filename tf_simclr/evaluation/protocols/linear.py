@@ -79,8 +79,12 @@ class Linear:
             "max_iterations": self.max_iterations,
             "seed": self.seed,
         }
-        logits = probe.scores(test).astype(np.float64) / probe.temperature
-        return Scores(expit(logits) if train.is_multi_label else softmax(logits, axis=1), settings, chosen, probe)
+
+        def probabilities(rows: slice) -> np.ndarray:
+            logits = probe.scores(test[rows]).astype(np.float64) / probe.temperature
+            return expit(logits) if train.is_multi_label else softmax(logits, axis=1)
+
+        return Scores(probabilities, (len(test), train.num_classes), settings, chosen, probe)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,14 +167,17 @@ def _choose(
     objectives = [task.objective(np.flatnonzero(~held_out)) for held_out in parts]
     _announce(objectives, len(grid), max_iterations)
     labels = np.concatenate([task.labels[held_out] for held_out in parts])
-    # Penalty by penalty: the logits of a large part fit in memory once, not once for each of them.
     paths = [
         task.logits(np.flatnonzero(held_out), fit_path(objective, grid, max_iterations))
         for objective, held_out in zip(objectives, parts, strict=True)
     ]
-    judged = [
-        _judge(logits[0] if len(parts) == 1 else np.concatenate(logits), labels) for logits in zip(*paths, strict=True)
-    ]
+
+    def judge_next() -> _Judged:
+        logits = [next(path) for path in paths]
+        return _judge(logits[0] if len(parts) == 1 else np.concatenate(logits), labels)
+
+    # Penalty by penalty: the logits of a large part fit in memory once, and not beside the next fit.
+    judged = [judge_next() for _ in grid]
     best = min(range(len(grid)), key=lambda i: (-judged[i].accuracy if len(parts) == 1 else 0.0, judged[i].loss))
     return best, judged[best].temperature
 
@@ -254,13 +261,15 @@ class _Task:
 
     def logits(self, rows: np.ndarray, path: Iterator[Regression]) -> Iterator[np.ndarray]:
         """The logits of the examples at `rows`, float32 [n, C], by one regression after another."""
-        step = max(1, _BLOCK_ELEMENTS // self.features.shape[1])
         for found in path:
-            probe = self.probe(found)
-            logits = np.empty([len(rows), self.num_classes], np.float32)
-            for start in range(0, len(rows), step):
-                logits[start : start + step] = probe.scores(self.features[rows[start : start + step]])
-            yield logits
+            yield self._logits_of(rows, self.probe(found))
+
+    def _logits_of(self, rows: np.ndarray, probe: LinearProbe) -> np.ndarray:
+        step = max(1, _BLOCK_ELEMENTS // self.features.shape[1])
+        logits = np.empty([len(rows), self.num_classes], np.float32)
+        for start in range(0, len(rows), step):
+            logits[start : start + step] = probe.scores(self.features[rows[start : start + step]])
+        return logits
 
 
 def _held_out_masks(labels: np.ndarray, seed: int, is_validation: np.ndarray | None = None) -> list[np.ndarray]:

@@ -68,7 +68,11 @@ class LinearSGD:
             "augmentation": "none",
             "seed": self.seed,
         }
-        return Scores(softmax((test @ weights + bias).astype(np.float64), axis=1), settings)
+
+        def probabilities(rows: slice) -> np.ndarray:
+            return softmax((test[rows] @ weights + bias).astype(np.float64), axis=1)
+
+        return Scores(probabilities, (len(test), train.num_classes), settings)
 
     def fit(self, train: Features) -> tuple[np.ndarray, np.ndarray]:
         """Trains the weights, float32 [F, C], and the bias, float32 [C]."""

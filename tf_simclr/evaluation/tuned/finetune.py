@@ -102,7 +102,7 @@ class Finetune:
             "seed": config.seed,
         }
         chosen = {"learning_rate": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-        return Scores(softmax(logits.astype(np.float64), axis=1), settings, chosen)
+        return Scores(lambda rows: softmax(logits[rows].astype(np.float64), axis=1), logits.shape, settings, chosen)
 
     def check(self, source: sources.Source, num_replicas: int = 1) -> None:
         """Raises a `ValueError` if the labels of a source do not allow this training; it costs hours to find out later.
@@ -110,13 +110,13 @@ class Finetune:
         Where a share of the labels is a data set of its own, a `FileNotFoundError` if it is missing.
         """
         labelled = self.labelled(source)
+        if len(self.recipes) > 1:
+            labelled, _ = _hold_out(labelled)
         if labelled.num_examples < num_replicas:
             raise ValueError(
-                f"{self.name} needs as many labelled images as there are devices: leave it out of --eval_protocols, or "
-                f"use --mode=eval --strategy=default. Received: {labelled.num_examples} and {num_replicas}"
+                f"{self.name} needs as many labelled images to train on as there are devices: leave it out, or use "
+                f"--mode=eval --strategy=default. Received: {labelled.num_examples} and {num_replicas}"
             )
-        if len(self.recipes) > 1:
-            _hold_out(labelled)
 
     def labelled(self, source: sources.Source) -> sources.Source:
         """The images of a labelled source that it learns from."""
