@@ -27,7 +27,7 @@ def check(changes, num_images=60, num_classes=2, num_replicas=1):
 
 def test_classes_whose_linear_classifier_does_not_fit_are_refused(monkeypatch):
     monkeypatch.setattr(feasibility, "_FEW_CLASSES", 5)
-    monkeypatch.setattr(devices, "total_memory", lambda: 10_000)
+    monkeypatch.setattr(devices, "total_memory", lambda: 5_000)
     check({}, num_classes=5)
     check({"eval.protocols": ("knn", "linear_sgd")}, num_classes=6)
     for changes in (

@@ -10,9 +10,9 @@ from tf_simclr.evaluation.protocols import PROTOCOLS, Linear
 from tf_simclr.evaluation.tuned import TUNED, Finetune, few_labels
 from tf_simclr.settings import RunConfig, check_name
 
-# Copies of the float64 weights that fitting a linear classifier holds: past steps and gradients of L-BFGS, the work
-# space of the line search, and the sums of the threads.
-_WEIGHTS_HELD, _WEIGHTS_HELD_BY_A_THREAD, _MOST_THREADS = 38, 2, 16
+# Copies of the float64 weights that fitting a linear classifier holds: ten past steps and gradients of L-BFGS, those of
+# the line search, and the sums of the threads. Of 20,000 classes, two threads held 23 in all.
+_WEIGHTS_HELD, _WEIGHTS_HELD_BY_A_THREAD, _MOST_THREADS = 24, 2, 16
 # Share of the images whose logits are held, in float32.
 _HELD_OUT_FRACTION = 0.1
 # Of fewer classes, all of that is little, and the encoder need not be built to know how wide its representation is.
