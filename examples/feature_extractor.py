@@ -1,8 +1,9 @@
 """Embeds the images in a folder with an exported encoder.
 
-    python examples/feature_extractor.py runs/shapes/saved_model/240 photos
+    python examples/feature_extractor.py runs/shapes/saved_model/313 photos
 
-Writes embeddings.npz with the `path` and the `embedding`, float32 [F], of every image. Needs TensorFlow and NumPy.
+Writes embeddings.npz with the `path` and the `embedding`, float32 [F], of every image. Needs TensorFlow and NumPy, and
+serving_client.py beside it.
 """
 
 import argparse
