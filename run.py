@@ -73,8 +73,7 @@ def run(config: RunConfig) -> str:
         if config.trains:
             preconditions.check(config, open_images().train, folder)
             if config.mode == "train_then_eval":
-                num_replicas = 1 if distribute.has_workers(strategy) else strategy.num_replicas_in_sync
-                feasibility.check(config, open_images(), num_replicas)
+                feasibility.check(config, open_images(), strategy)
             with strategy.scope():
                 model = train.train(config, open_images(), folder)
         if distribute.has_workers(strategy):
@@ -165,7 +164,7 @@ def show(config: RunConfig) -> tuple[str, int]:
 def embed_all(config: RunConfig) -> tuple[str, int]:
     """Embeds an archive; returns the report for the terminal and the exit status. The run's folder stays as it is."""
     is_alone = _starts_alone(config)
-    if is_alone and not distribute.is_first_worker():
+    if is_alone and config.embed.part[1] == 1 and not distribute.is_first_worker():  # Parts are a worker's own.
         return _DONE, 0
     return embed.embed(config, _start(config, is_alone)), 0
 

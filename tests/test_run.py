@@ -292,6 +292,9 @@ def test_what_several_machines_have_trained_is_finished_by_the_first_alone(finis
     archive = override(again, {"mode": "embed", "embed.output_dir": str(tmp_path / "embeddings")})
     assert run.embed_all(archive) == ("The chief continues alone; this worker is done", 0)
     assert not (tmp_path / "embeddings").exists()
+    embedded = []
+    monkeypatch.setattr(run.embed, "embed", lambda config, strategy: embedded.append(config.embed.part) or "embedded")
+    assert run.embed_all(override(archive, {"embed.shard": "1/2"})) == ("embedded", 0) and embedded == [(1, 2)]
 
 
 def test_the_end_of_a_training_by_several_machines_is_noted_whatever_stops_the_first_one_then(
@@ -302,10 +305,11 @@ def test_the_end_of_a_training_by_several_machines_is_noted_whatever_stops_the_f
     request.signal_number = 15
     monkeypatch.setattr(stopping, "catch_signals", lambda: contextlib.nullcontext(request))
     monkeypatch.setattr(program.distribute, "has_workers", lambda strategy: True)
-    monkeypatch.setattr(program.distribute, "largest_of_workers", lambda step: met.append(step) or step)
+    marker = tmp_path / "run" / "trained.json"
+    monkeypatch.setattr(program.distribute, "largest_of_workers", lambda step: met.append(marker.is_file()) or step)
     with pytest.raises(stopping.Stopped):
         run.run(again)
-    assert json.loads((tmp_path / "run" / "trained.json").read_text()) == {"step": 12} and met[-1] == 12
+    assert json.loads(marker.read_text()) == {"step": 12} and met[-1]  # It is there when the others leave.
 
 
 def test_a_resumed_run_may_not_change_what_is_learnt(finished_run):

@@ -163,6 +163,10 @@ def test_stages_are_refused_once_the_weights_that_they_started_from_are_gone_or_
         return ""
 
     stages.run_all(planned, pretend)
+    done = tmp_path / "all" / "pretrain" / "stage.json"
+    content = json.loads(done.read_text())
+    del content["settings"]["data"]["use_labels"]  # As if there had been no such setting.
+    done.write_text(json.dumps(content))
     stages.run_all(planned, pretend)
     assert ran == list(planned)
     first = tmp_path / "all" / "pretrain"

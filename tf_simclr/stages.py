@@ -15,7 +15,7 @@ from tf_simclr.runs.checkpoint_list import list_checkpoints
 from tf_simclr.runs.folder import as_started, make_folder
 from tf_simclr.runs.results import LABEL, headline
 from tf_simclr.runs.saved_outputs import Place
-from tf_simclr.settings import RunConfig, flatten, to_dict
+from tf_simclr.settings import RunConfig, flatten, from_dict, to_dict
 from tf_simclr.settings.stages import STARTS
 
 # The rows of the table, beside the folders of the stages.
@@ -50,8 +50,7 @@ def run_all(planned: Mapping[str, RunConfig], run: Callable[[RunConfig], str]) -
 
 def _run_once(planned: RunConfig, run: Callable[[RunConfig], str]) -> None:
     config, done = as_started(planned), _read_done(planned)
-    settings = to_dict(config)
-    if done.get("settings") == settings:
+    if _is_of(done, config):
         logging.info("The stage is finished")
         return
     path, starts = pathlib.Path(config.folder, _DONE), done.get("starts", {}) | _digests(planned)
@@ -59,8 +58,16 @@ def _run_once(planned: RunConfig, run: Callable[[RunConfig], str]) -> None:
         make_folder(config)
         files.write_json(path, {"starts": starts})
     run(config)
-    files.write_json(path, {"settings": settings, "starts": starts})
+    files.write_json(path, {"settings": to_dict(config), "starts": starts})
     keras.backend.clear_session()  # Its graphs would stay in memory.
+
+
+def _is_of(done: dict[str, Any], config: RunConfig) -> bool:
+    """Whether a stage was run to its end with these settings, of which there may be more now."""
+    try:
+        return "settings" in done and from_dict(done["settings"]) == config
+    except ValueError:  # Of another version.
+        return False
 
 
 def _read_done(config: RunConfig) -> dict[str, Any]:

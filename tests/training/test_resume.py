@@ -78,6 +78,8 @@ def test_the_checkpoint_before_a_broken_one_is_used_and_that_is_said(saved_steps
     assert "ckpt-6 is broken; continuing from the one before" in caplog.text
     checkpoints.make_manager(checkpoint, folder, keep=3)
     assert weights.find_checkpoint(folder).endswith("ckpt-4")  # Others take what the run has taken.
+    left = {path.name for path in (folder / "checkpoints").glob("*ckpt-6*")}
+    assert left and all(name.startswith("unreadable_ckpt-6.") for name in left)
     save(checkpoint, folder, 6)
     checkpoint = make_checkpoint()
     assert checkpoints.restore_latest(checkpoint, folder) == 6

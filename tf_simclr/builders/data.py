@@ -106,12 +106,13 @@ def _open_images(data: DataConfig, options: dict[str, Any]) -> Sources:
     """Opens the user's own images."""
     if data.data_dir is None:
         raise ValueError("--dataset=folder needs --data_dir, the folder of images. Received: none")
-    if data.eval_data_dir is not None:
+    if data.eval_data_dir is not None or not data.use_labels:
         split = sources.split_folders(data.data_dir)
         train = sources.open_images(split.train, unlabelled=split.unlabelled, **options)
-        return _with_test_images(train if data.use_labels else train.unlabelled(), data.eval_data_dir, options)
-    if not data.use_labels:
-        return Sources(*[sources.open_images(data.data_dir, **options).unlabelled()] * 3)
+        train = train if data.use_labels else train.unlabelled()
+        if data.eval_data_dir is None:
+            return Sources(train, train, train)
+        return _with_test_images(train, data.eval_data_dir, options)
     train, test = sources.open_train_and_eval(data.data_dir, **options)
     if train.num_classes is None and test.num_classes is not None:
         return Sources(train, *sources.holdout(test))

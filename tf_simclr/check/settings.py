@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import tensorflow as tf
+
 from tf_simclr import builders, devices, distribute
 from tf_simclr.check import memory
 from tf_simclr.check.findings import Finding, in_bytes
@@ -38,9 +40,14 @@ def examine(
 def evaluation(config: RunConfig, images: builders.Sources) -> Iterator[Finding]:
     """What would stop the evaluation once the training is over."""
     try:
-        feasibility.check(config, images, distribute.num_replicas())
+        feasibility.check(config, images, tf.distribute.get_strategy())
     except (ValueError, FileNotFoundError) as error:
-        yield Finding("fail", "evaluation", f"The evaluation would stop: {error}.", "Change this before the training.")
+        yield Finding(
+            "fail",
+            "evaluation",
+            f"The evaluation would stop: {error}.",
+            "Change this first, or only train (--mode=train).",
+        )
 
 
 def _length(config: RunConfig, num_examples: int) -> Iterator[Finding]:

@@ -75,7 +75,7 @@ def evaluate(
       ValueError: If one is of no use, a label is out of range, or the evaluation is not feasible (see `feasibility`).
     """
     images = builders.Sources(train, train, test)
-    feasibility.check(config, images, model.distribute_strategy.num_replicas_in_sync)
+    feasibility.check(config, images, model.distribute_strategy, width=model.encoder.output_shape[-1])
     step = int(model.optimizer.iterations.numpy())
     result: dict[str, Any] = {"global_step": step}
     if train.num_classes is None or test.num_classes is None:

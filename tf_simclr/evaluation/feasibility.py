@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterator
 
-from tf_simclr import builders, devices
+import tensorflow as tf
+
+from tf_simclr import builders, devices, distribute
 from tf_simclr.data import sources
 from tf_simclr.evaluation import cache, label_efficiency
 from tf_simclr.evaluation.protocols import PROTOCOLS, Linear
@@ -15,34 +17,47 @@ from tf_simclr.settings import RunConfig, check_name
 _WEIGHTS_HELD, _WEIGHTS_HELD_BY_A_THREAD, _MOST_THREADS = 24, 2, 16
 # Share of the images whose logits are held, in float32.
 _HELD_OUT_FRACTION = 0.1
-# Of fewer classes, all of that is little, and the encoder need not be built to know how wide its representation is.
+# Of fewer classes, an encoder's representations cost little, and it need not be built to know how wide they are.
 _FEW_CLASSES = 1000
 
 
-def check(config: RunConfig, images: builders.Sources, num_replicas: int) -> None:
+def check(
+    config: RunConfig, images: builders.Sources, strategy: tf.distribute.Strategy, *, width: int | None = None
+) -> None:
     """Raises what would stop the evaluation of a run once its training is over.
 
     Args:
       config: The run.
       images: Its images.
-      num_replicas: How many devices will evaluate.
+      strategy: That of the run; of several machines, the first one evaluates alone, on one device.
+      width: Number of features of the encoder, if it is built.
 
     Raises:
       FileNotFoundError: If a share of the labels is a data set of its own, and is missing.
       ValueError: If there is no such protocol, the labels do not allow what is asked for, or the memory is too small.
     """
-    for name in config.eval.protocols:
+    settings = config.eval
+    for name in settings.protocols:
         check_name("eval.protocols", name, (*PROTOCOLS, *TUNED))
     num_classes = images.probe.num_classes
     if num_classes is None or images.test.num_classes is None:
         return
     source = cache.labelled("train", images.probe, num_classes).source
-    for protocol in _trainings(config, source):
-        protocol.check(source, num_replicas)
-    frozen = [PROTOCOLS[name](config) for name in config.eval.protocols if name in PROTOCOLS]
-    is_fitted = config.eval.label_efficiency != "off" or any(isinstance(protocol, Linear) for protocol in frozen)
-    if is_fitted and num_classes > _FEW_CLASSES:
-        _check_memory(config, num_classes, source.num_examples)
+    # The others are judged by the classifier that they train.
+    is_distilled = config.train_mode == "distill" and config.distill.target == "representations"
+    is_pretrained = config.train_mode == "pretrain" or is_distilled
+    if is_pretrained:
+        num_replicas = 1 if distribute.has_workers(strategy) else strategy.num_replicas_in_sync
+        for protocol in _trainings(config, source):
+            protocol.check(source, num_replicas)
+    is_fitted = any(isinstance(PROTOCOLS[name](config), Linear) for name in settings.protocols if name in PROTOCOLS)
+    if is_fitted and settings.baselines:
+        _check_memory(3 * config.data.image_size**2, source, num_classes, "leave raw pixels out (eval.baselines)")
+    is_fitted_again = is_pretrained and settings.label_efficiency != "off"
+    if num_classes > _FEW_CLASSES and (is_fitted and (is_pretrained or settings.compare_encoders) or is_fitted_again):
+        width = width or builders.build_encoder(config).output_shape[-1]
+        remedy = "use --eval_protocols=knn" + (" and --label_efficiency=off" if is_fitted_again else "")
+        _check_memory(width, source, num_classes, f"{remedy} or, if these are no classes, --use_labels=False")
 
 
 def _trainings(config: RunConfig, source: sources.Source) -> Iterator[Finetune]:
@@ -57,13 +72,13 @@ def _trainings(config: RunConfig, source: sources.Source) -> Iterator[Finetune]:
                 yield protocol
 
 
-def _check_memory(config: RunConfig, num_classes: int, num_examples: int) -> None:
-    width = builders.build_encoder(config).output_shape[-1]
+def _check_memory(width: int, source: sources.Source, num_classes: int, remedy: str) -> None:
+    """Raises a `ValueError` if the linear classifier of so many features does not fit into the memory."""
     held = _WEIGHTS_HELD + _WEIGHTS_HELD_BY_A_THREAD * min(os.cpu_count() or 1, _MOST_THREADS)
-    needed = 8 * held * num_classes * (width + 1) + 4 * _HELD_OUT_FRACTION * num_examples * num_classes
+    needed = 8 * held * num_classes * (width + 1) + 4 * _HELD_OUT_FRACTION * source.num_examples * num_classes
     if needed > (memory := devices.total_memory()):
         raise ValueError(
-            f"The linear evaluation of so many classes would need about {needed / 2**30:,.0f} GiB of the "
-            f"{memory / 2**30:,.0f} here: use --eval_protocols=knn or, if these are no classes, --use_labels=False. "
-            f"Received: {num_classes:,} classes of {num_examples:,} images"
+            f"The linear evaluation of {width:,} features and so many classes would need about "
+            f"{needed / 2**30:,.1f} GiB of the {memory / 2**30:,.1f} here: {remedy}. "
+            f"Received: {num_classes:,} classes of {source.num_examples:,} images"
         )

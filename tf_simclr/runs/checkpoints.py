@@ -72,8 +72,8 @@ def restore_latest(checkpoint: tf.train.Checkpoint, folder: pathlib.Path) -> int
 def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: int) -> tf.train.CheckpointManager:
     """Makes the manager of the run's checkpoints, which takes over those of earlier processes.
 
-    Removes half-written and half-deleted files, and checkpoints of later steps than that of `checkpoint`: those could
-    not be read, so the run goes on from the one before and will write them again.
+    Removes half-written and half-deleted files. Checkpoints of later steps than that of `checkpoint` could not be read;
+    they are put aside, as `unreadable_ckpt-*`, so that nobody takes them for the run's newest.
 
     Args:
       checkpoint: What to save; its optimizer is at the step from which the run continues.
@@ -81,8 +81,11 @@ def make_manager(checkpoint: tf.train.Checkpoint, folder: pathlib.Path, keep: in
       keep: How many checkpoints to keep.
     """
     step = int(checkpoint.optimizer.iterations.numpy())
-    directory = folder / "checkpoints"
-    found = {number: prefix for number, prefix in list_checkpoints(folder).items() if number <= step}
+    directory, found = folder / "checkpoints", list_checkpoints(folder)
+    for later in [number for number in found if number > step]:
+        logging.warning("%s is put aside, as unreadable_ckpt-%d", found.pop(later), later)
+        for path in directory.glob(f"ckpt-{later}.*"):
+            path.replace(path.with_name(f"unreadable_{path.name}"))
     lists = [*directory.glob("checkpoint.tmp*"), *directory.glob(".*.checkpoint")]  # TensorFlow's own, and ours
     for path in [*directory.glob("ckpt-*"), *lists]:
         number = re.match(r"ckpt-(\d+)\.", path.name)

@@ -35,7 +35,7 @@ class DataConfig:
     )
     label_feature: str | None = setting(None, "Name of the class there.")
     use_labels: bool = setting(
-        True, "Whether folders, columns or fields of the images in data_dir are classes; False trains on all of them.",
+        True, "Whether folders, columns or fields of the images in data_dir are classes; False holds none of them out.",
         flag="use_labels", needs=("data.dataset", "folder"),
     )  # fmt: skip
     max_pixels: int = setting(100_000_000, "Images with more pixels count as broken.", rule=rules.AT_LEAST_1)

@@ -128,15 +128,27 @@ class BrokenFiles:
         """Why a file is broken."""
         return self._entries[path]["reason"]
 
-    def is_checked(self, paths: Iterable[str]) -> bool:
-        """Whether all these files have been checked, and are there, and none has changed since."""
-        return self.are_expected or _digest_of_state(paths) in self._checked
+    def state_of(self, paths: Iterable[str]) -> str | None:
+        """A digest of files, of their sizes and of the times of their last changes.
 
-    def mark_checked(self, paths: Iterable[str]) -> None:
-        """Notes that the broken ones of these files are known; if one is missing, all will be looked at again."""
-        digest = _digest_of_state(paths)
-        if digest is not None:
-            self._checked.add(digest)
+        None if one is missing, or if nobody needs to know, because broken files are expected.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for path in () if self.are_expected else paths:
+            stamp = _stamp(path)
+            if stamp == (None, None):
+                return None
+            digest.update(repr((path, *stamp)).encode())
+        return None if self.are_expected else digest.hexdigest()
+
+    def is_checked(self, state: str | None) -> bool:
+        """Whether files in this state, as `state_of` gives it, have been checked; never if one is missing."""
+        return self.are_expected or state in self._checked
+
+    def mark_checked(self, state: str | None) -> None:
+        """Notes that the broken ones are known of files that were in this state before they were looked at."""
+        if state is not None:
+            self._checked.add(state)
 
     def add(self, reasons: Mapping[str, str | Callable[[], str]]) -> None:
         """Adds broken files, {path: reason}, and names them in the log.
@@ -234,17 +246,6 @@ def _stamp(path: str) -> tuple[int | None, int | None]:
     except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow's message cannot hold a name that is not UTF-8.
         return None, None
     return found.length, found.mtime_nsec // 10**9
-
-
-def _digest_of_state(paths: Iterable[str]) -> str | None:
-    """A digest of files, of their sizes and of the times of their last changes; None if one is missing."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        stamp = _stamp(path)
-        if stamp == (None, None):
-            return None
-        digest.update(repr((path, *stamp)).encode())
-    return digest.hexdigest()
 
 
 def digest_of_files(paths: Iterable[str]) -> str:

@@ -149,11 +149,12 @@ def _check_files(files: FileSource, decoded: tf.data.Dataset) -> FileSource:
         size += num_bytes
         if size > _CHECKED_BYTES:
             return files
-    if files.broken.is_checked(paths):
+    state = files.broken.state_of(paths)
+    if files.broken.is_checked(state):
         return _without_broken(files, np.array([i for i, path in enumerate(paths) if path not in files.broken]))
     readable = decoded.map(lambda position, image: position).batch(256)
     found = _without_broken(files, np.concatenate(list(readable.as_numpy_iterator())))
-    files.broken.mark_checked(paths)
+    files.broken.mark_checked(state)
     return found
 
 

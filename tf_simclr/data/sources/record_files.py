@@ -213,14 +213,15 @@ def _without_broken(source: RecordFileSource) -> RecordFileSource:
         with tf.control_dependencies([decode.decode_image(encoded, source.max_pixels)]):
             return tf.identity(position)
 
-    if not broken.is_checked(source.files):
+    state = broken.state_of(source.files)
+    if not broken.is_checked(state):
         images = source.records().map(lambda number, name, image, *label: image)
         readable = images.enumerate().map(position_of, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
         bad = np.setdiff1d(np.arange(source.num_examples), list(readable.as_numpy_iterator()))
         if bad.size:
             bad_records = source.subset(bad).records().as_numpy_iterator()
             broken.add({os.fsdecode(name): source.why_broken(image) for _, name, image, *_ in bad_records})
-        broken.mark_checked(source.files)
+        broken.mark_checked(state)
     kept = np.array([i for i, name in enumerate(source.names) if name not in broken], np.int64)
     if not kept.size:
         raise ValueError(f"No image of the {source.kind} files can be decoded. Received: {source.files[0]!r}")

@@ -114,8 +114,9 @@ class Finetune:
             labelled, _ = _hold_out(labelled)
         if labelled.num_examples < num_replicas:
             raise ValueError(
-                f"{self.name} needs as many labelled images to train on as there are devices: leave it out, or use "
-                f"--mode=eval --strategy=default. Received: {labelled.num_examples} and {num_replicas}"
+                f"{self.name} needs as many labelled images to train on as there are devices: leave it out "
+                "(--eval_protocols, --label_efficiency), or use --mode=eval --strategy=default. "
+                f"Received: {labelled.num_examples} and {num_replicas}"
             )
 
     def labelled(self, source: sources.Source) -> sources.Source:
