@@ -88,7 +88,7 @@ def test_what_has_no_classifier_is_exported_as_an_encoder_alone(tmp_path):
             models.load_trained_model(override(config, {"train_mode": "finetune", "mode": mode}), Source())
 
 
-def test_a_classifier_of_other_classes_is_not_replaced_by_random_numbers(tmp_path):
+def test_a_classifier_of_other_classes_is_not_replaced_by_random_numbers(tmp_path, caplog):
     settings = {"model_dir": str(tmp_path / "run")}
     _, prefix = saved(make_config(**settings), tmp_path)
     config = make_config(**settings | {"mode": "eval", "checkpoint": prefix})
@@ -101,6 +101,7 @@ def test_a_classifier_of_other_classes_is_not_replaced_by_random_numbers(tmp_pat
     _, prefix = saved(make_config(**settings | {"model.proj_hidden_dim": 7}), tmp_path)
     config = make_config(**settings | {"mode": "export", "checkpoint": prefix})
     assert models.load_trained_model(config, others).classifier.kernel.shape == (7, 3)
+    assert "does not tell what its classifier reads. It is taken to be layer 1 of the projection head" in caplog.text
     with pytest.raises(ValueError, match=r"say which layer it reads \(--ft_proj_selector=1\)"):
         models.load_trained_model(override(config, {"model.classifier_layer": 0}), others)
 

@@ -12,6 +12,7 @@ from tf_simclr.runs import architecture, checkpoints, teachers, weights
 from tf_simclr.runs.checkpoint_list import list_checkpoints
 from tf_simclr.runs.export_inputs import ExportInputs
 from tf_simclr.runs.folder import run_folder
+from tf_simclr.runs.saved_settings import folder_of_run
 from tf_simclr.settings import RunConfig, override, typed
 
 
@@ -79,7 +80,7 @@ def load_model(
         # The checkpoint's classifier may have seen the labels that this training must not see.
         is_new = config.trains and (config.finetune.zero_init or config.data.label_percent < 100)
         if not config.trains:
-            _check_classifier(config.checkpoint, model)
+            _check_classifier(config.checkpoint, model, config.model.classifier_layer)
         start_from(config.checkpoint, model, has_new_classifier=is_new)
     return model, checkpoint, step
 
@@ -100,10 +101,21 @@ def _classes_as_they_are(config: RunConfig, of_images: int | None, of_checkpoint
     return found
 
 
-def _check_classifier(checkpoint: str, model: EncoderTrainer) -> None:
-    """Raises a `ValueError` if the model's classifier, which is not trained, is not that of the checkpoint."""
+def _check_classifier(checkpoint: str, model: EncoderTrainer, layer: int) -> None:
+    """Raises a `ValueError` if the model's classifier, which is not trained, is not that of the checkpoint.
+
+    Warns where nothing tells which layer of the head it reads: many are as wide as the representation.
+    """
     here, there = model.classifier, architecture.read_classifier(checkpoint)
-    if here is not None and tuple(here.kernel.shape) != there:
+    if here is None:
+        return
+    if not model.is_pretrained and model.projection_head.num_layers and folder_of_run(checkpoint) is None:
+        logging.warning(
+            "%s does not tell what its classifier reads. It is taken to be layer %d of the projection head (0 is the "
+            "representation); if it is another, say so with --ft_proj_selector",
+            checkpoint, layer,
+        )  # fmt: skip
+    if tuple(here.kernel.shape) != there:
         raise ValueError(
             "The classifier of the checkpoint must be that of the model: say which layer it reads "
             f"({typed(model__classifier_layer=1)}), and take images of its classes. "

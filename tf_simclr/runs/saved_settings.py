@@ -45,7 +45,7 @@ def settings_of_checkpoint(path: str | os.PathLike[str]) -> RunConfig:
       FileNotFoundError: If there is no weights file.
       ValueError: If it does not hold a known ResNet.
     """
-    folder = _folder_of_run(path)
+    folder = folder_of_run(path)
     if folder is not None:
         changes = _settings_of_model(files.read_json(folder / FILE))
         for name in ("model.sk_ratio", "model.se_ratio"):  # Version 1 used 0 for "none".
@@ -73,7 +73,7 @@ def settings_of_weights(path: str | os.PathLike[str], precision: str) -> RunConf
     if run is not None:
         return run
     implied = settings_of_checkpoint(path)
-    if _folder_of_run(path) is None:
+    if folder_of_run(path) is None:
         logging.warning(
             "%s is in no folder of a run. What its file does not tell is taken to be so: the stem %s, images of %d px, "
             "and a classifier, if it has one, that reads the representation. If it is otherwise, export it by "
@@ -85,7 +85,7 @@ def settings_of_weights(path: str | os.PathLike[str], precision: str) -> RunConf
     return override(implied, {"train.precision": precision})
 
 
-def _folder_of_run(path: str | os.PathLike[str]) -> pathlib.Path | None:
+def folder_of_run(path: str | os.PathLike[str]) -> pathlib.Path | None:
     """The folder of the run, of any version, that a path is in; None if it is in none."""
     place = pathlib.Path(path).resolve()
     folder = next((one for one in (place, *place.parents[:2]) if (one / "checkpoints").is_dir()), None)
