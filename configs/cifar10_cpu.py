@@ -8,9 +8,9 @@ command does the same and prints the time.
 
 Measured by it on one core each (TensorFlow 2.21, mixed_bfloat16), on JPEG files of quality 75: 80.5, 81.0 and 80.4 %
 linear and 75.0, 75.0 and 74.7 % kNN top-1 on the 10,000 test images with seeds 0, 1 and 2 (untrained encoder: 42 and
-33 %, raw pixels: 41 and 31 %). With evaluation, export and report, that takes 5,060 s of processor time on an Intel Xeon
-with AMX, and 6,927 and 6,929 s on an AMD EPYC with AVX512-BF16 (family 25). docs/performance.md says what each setting
-is worth.
+33 %, raw pixels: 41 and 31 %). With evaluation, export and report, that takes 5,060 s of processor time on an Intel
+Xeon with AMX, and 6,927 and 6,929 s on an AMD EPYC with AVX512-BF16 (family 25). docs/performance.md says what each
+setting is worth.
 """
 
 from tf_simclr.settings import (
