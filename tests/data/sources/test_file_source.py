@@ -60,7 +60,7 @@ def test_many_files_are_read_at_once_if_they_are_small_and_cores_few(tmp_path, m
 def test_another_content_has_another_fingerprint_and_a_copy_has_the_same(tmp_path):
     source = make_source(tmp_path, 3, set())
     before = source.fingerprint()
-    assert make_source(tmp_path, 3, set()).fingerprint().keys() == before.keys() > source.identity().keys()
+    assert before.keys() > source.identity().keys()
     shutil.copytree(tmp_path, tmp_path / "moved", copy_function=shutil.copy2)
     assert dataclasses.replace(source, folder=str(tmp_path / "moved")).fingerprint() == before
     os.utime(tmp_path / "1.png", (1, 1))  # Another picture of the same size.
