@@ -16,9 +16,10 @@ def test_blocks_of_images_give_the_numbers_of_all_at_once(name, monkeypatch):
     whole = judge(found, test.labels)
     monkeypatch.setattr(scores, "_BLOCK_ELEMENTS", 6 * 7)
     assert [block.shape for _, block in found.blocks()] == [(7, 6)] * 7 + [(1, 6)]
-    np.testing.assert_allclose(np.concatenate([block for _, block in found.blocks()]), found.probabilities, rtol=1e-5)
+    blocks = np.concatenate([block for _, block in found.blocks()])
+    np.testing.assert_allclose(blocks, found.probabilities, atol=1e-4)  # Products of other sizes are rounded otherwise.
     by_blocks = judge(found, test.labels)
-    assert by_blocks.metrics == pytest.approx(whole.metrics, rel=1e-5) and 0.3 < whole.metrics["top_1_accuracy"] < 1
+    assert by_blocks.metrics == pytest.approx(whole.metrics, abs=1e-4) and 0.3 < whole.metrics["top_1_accuracy"] < 1
     np.testing.assert_array_equal(by_blocks.predicted, whole.predicted)
     np.testing.assert_array_equal(found.predicted(), whole.predicted)
 
