@@ -1,6 +1,5 @@
 """What must hold for the evaluation of a run, looked at before the training instead of after it."""
 
-import os
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -9,14 +8,11 @@ from tf_simclr import builders, devices, distribute
 from tf_simclr.data import sources
 from tf_simclr.evaluation import cache, label_efficiency
 from tf_simclr.evaluation.protocols import PROTOCOLS, Linear
+from tf_simclr.evaluation.protocols.linear import HELD_OUT_FRACTION
+from tf_simclr.evaluation.regression import bytes_of_fit
 from tf_simclr.evaluation.tuned import TUNED, Finetune, few_labels
 from tf_simclr.settings import RunConfig, check_name
 
-# Copies of the float64 weights that fitting a linear classifier holds: ten past steps and gradients of L-BFGS, those of
-# the line search, and the sums of the threads. Of 20,000 classes, two threads held 23 in all.
-_WEIGHTS_HELD, _WEIGHTS_HELD_BY_A_THREAD, _MOST_THREADS = 24, 2, 16
-# Share of the images whose logits are held, in float32.
-_HELD_OUT_FRACTION = 0.1
 # Of fewer classes, an encoder's representations cost little, and it need not be built to know how wide they are.
 _FEW_CLASSES = 1000
 
@@ -74,8 +70,8 @@ def _trainings(config: RunConfig, source: sources.Source) -> Iterator[Finetune]:
 
 def _check_memory(width: int, source: sources.Source, num_classes: int, remedy: str) -> None:
     """Raises a `ValueError` if the linear classifier of so many features does not fit into the memory."""
-    held = _WEIGHTS_HELD + _WEIGHTS_HELD_BY_A_THREAD * min(os.cpu_count() or 1, _MOST_THREADS)
-    needed = 8 * held * num_classes * (width + 1) + 4 * _HELD_OUT_FRACTION * source.num_examples * num_classes
+    logits = 4 * HELD_OUT_FRACTION * source.num_examples * num_classes  # float32
+    needed = bytes_of_fit(width, num_classes) + logits
     if needed > (memory := devices.total_memory()):
         raise ValueError(
             f"The linear evaluation of {width:,} features and so many classes would need about "

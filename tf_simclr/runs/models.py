@@ -87,18 +87,14 @@ def load_model(
 
 def _classes_as_they_are(config: RunConfig, of_images: int | None, of_checkpoint: int | None) -> int | None:
     """How many classes the model of a checkpoint has that is evaluated or exported; None for no classifier."""
-    if config.mode == "export" or of_images == of_checkpoint:
-        found = of_checkpoint  # Whatever the images are.
-    elif config.train_mode == "pretrain":
-        found = None
-    else:
-        found = of_images
     if of_checkpoint is None and config.train_mode in ("finetune", "supervised"):
         raise ValueError(
             f"The checkpoint has no classifier: use its encoder with {typed(train_mode='pretrain')}. "
             f"Received: {config.checkpoint}"
         )
-    return found
+    if config.mode == "export":  # Whatever the images are.
+        return of_checkpoint
+    return None if config.train_mode == "pretrain" and of_images != of_checkpoint else of_images
 
 
 def _check_classifier(checkpoint: str, model: EncoderTrainer, layer: int) -> None:

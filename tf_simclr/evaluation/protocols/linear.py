@@ -22,7 +22,7 @@ from tf_simclr.evaluation.scores import Scores
 from tf_simclr.metrics.classification import calibrate
 from tf_simclr.metrics.precision import mean_average_precision
 
-_HELD_OUT_FRACTION = 0.1
+HELD_OUT_FRACTION = 0.1
 # One part decides if a tenth is this many examples; otherwise, parts are held out in turn until they are as many.
 _ENOUGH_HELD_OUT = 1000
 
@@ -74,7 +74,7 @@ class Linear:
             "regularization_candidates": len(self.regularization_grid),
             "regularization_least_c": self.regularization_grid[0],
             "regularization_most_c": self.regularization_grid[-1],
-            "held_out_fraction": _HELD_OUT_FRACTION if train.is_validation is None else float(np.mean(parts[0])),
+            "held_out_fraction": HELD_OUT_FRACTION if train.is_validation is None else float(np.mean(parts[0])),
             "held_out_parts": len(parts),
             "max_iterations": self.max_iterations,
             "seed": self.seed,
@@ -283,9 +283,9 @@ def _held_out_masks(labels: np.ndarray, seed: int, is_validation: np.ndarray | N
     labels = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     generator = np.random.default_rng(seed)
     classes = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    sizes = [max(1, round(_HELD_OUT_FRACTION * len(members))) for members in classes]
+    sizes = [max(1, round(HELD_OUT_FRACTION * len(members))) for members in classes]
     masks = []
-    for part in range(min(10, math.ceil(_ENOUGH_HELD_OUT / (_HELD_OUT_FRACTION * len(labels))))):
+    for part in range(min(10, math.ceil(_ENOUGH_HELD_OUT / (HELD_OUT_FRACTION * len(labels))))):
         held_out = np.zeros(len(labels), bool)
         for members, size in zip(classes, sizes, strict=True):
             if len(members) > 1:
